@@ -1,0 +1,190 @@
+"""Connections to PostgreSQL: the URL forms people have, and the one read-only transaction of a scan.
+
+Never prints a URL, and never relies on session state that a transaction pooler would lose.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from checks.errors import CannotExamineError, ConnectionUrlError
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import timedelta
+
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+POOL_PARAMETERS = frozenset(
+    {
+        # Prisma's connection URL arguments that steer its own client, not PostgreSQL.
+        "connection_limit",
+        "pgbouncer",
+        "pool_timeout",
+        "schema",
+        "single_use_connections",
+        "socket_timeout",
+        "sslaccept",
+        "sslidentity",
+        "sslpassword",
+        "statement_cache_size",
+        "max_connection_lifetime",
+        "max_idle_connection_lifetime",
+        # asyncpg's, seen in SQLAlchemy URLs.
+        "prepared_statement_cache_size",
+    }
+)
+
+_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+[a-z0-9]+)?$")
+_HOST = re.compile(r"^(?:[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionTarget:
+    """Where a connection leads. Its repr shows no password."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    search_path: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Database, host and role in words, for messages."""
+        host = self.parameters.get("host", "the local socket")
+        port = self.parameters.get("port")
+        database = self.parameters.get("dbname") or self.parameters.get("user", "(default)")
+        role = self.parameters.get("user", "(default)")
+        where = f"{host}:{port}" if port and not host.startswith("/") else host
+        return f"database {database!r} at {where} as role {role!r}"
+
+
+def parse_url(url: str, *, variable: str) -> ConnectionTarget:
+    """Understand libpq's, Prisma's and SQLAlchemy's forms of a connection URL.
+
+    Raises `ConnectionUrlError`, which names the environment variable and shows nothing of the value.
+    """
+    malformed = ConnectionUrlError(
+        f"the value of {variable} is not a PostgreSQL connection URL: expected"
+        " postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters"
+        " percent-encoded; the value is not shown, as it may hold a password"
+    )
+    url = url.strip()
+    _register_password(url)
+    try:
+        if "://" not in url:
+            return ConnectionTarget(parameters=_sane(conninfo_to_dict(url)))
+        parts = urlsplit(url)
+        if not _SCHEME.match(parts.scheme) or parts.fragment:
+            raise malformed
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        kept = [(name, value) for name, value in query if name not in POOL_PARAMETERS]
+        plain = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(kept), ""))
+        parameters = _sane(conninfo_to_dict(plain))
+    except (psycopg.Error, ValueError):
+        raise malformed from None
+    redactor.add(parameters.get("password"))
+    return ConnectionTarget(parameters=parameters, search_path=dict(query).get("schema"))
+
+
+def _register_password(url: str) -> None:
+    """Register what may be the password before anything can go wrong with the value."""
+    credentials = url.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2]
+    redactor.add(password)
+    redactor.add(unquote(password))
+    for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", url):
+        redactor.add(word.strip("'"))
+
+
+def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Refuse what libpq would repeat in an error: a port or host that may be half a password."""
+    words = {name: str(value) for name, value in parameters.items() if value is not None}
+    ports = words.get("port", "").split(",")
+    hosts = words.get("host", "").split(",")
+    if not all(port == "" or port.isdecimal() for port in ports):
+        raise ValueError
+    if not all(_HOST.match(host) for host in hosts):
+        raise ValueError
+    return words
+
+
+def connect(target: ConnectionTarget) -> Connection:
+    """Open an autocommitting connection without server-side prepared statements.
+
+    Raises `CannotExamineError` with the place and the server's reason.
+    """
+    parameters: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **target.parameters}
+    try:
+        return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as error:
+        reason = redactor.clean(" ".join(str(error).split()))
+    raise CannotExamineError(f"cannot connect to {target.place}: {reason}")
+
+
+@contextmanager
+def read_only(
+    connection: Connection,
+    target: ConnectionTarget,
+    *,
+    statement_timeout: timedelta,
+    row_security: bool = False,
+) -> Iterator[Connection]:
+    """One short read-only, repeatable-read transaction in which hidden rows are an error.
+
+    `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
+    SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
+    """
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        set_local(
+            connection, target, statement_timeout=statement_timeout, row_security=row_security
+        )
+        yield connection
+
+
+def set_local(
+    connection: Connection,
+    target: ConnectionTarget,
+    *,
+    statement_timeout: timedelta,
+    row_security: bool = False,
+    lock_timeout: timedelta | None = None,
+) -> None:
+    """The settings every transaction of ours begins with, local to it."""
+    limits = {
+        "statement_timeout": _milliseconds(statement_timeout),
+        "row_security": "on" if row_security else "off",
+        # Columns without a zone are read as UTC, as the ORMs that make them write them.
+        "TimeZone": "UTC",
+    }
+    if lock_timeout is not None:
+        limits["lock_timeout"] = _milliseconds(lock_timeout)
+    for name, value in limits.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
+    if target.search_path is not None:
+        connection.execute(
+            sql.SQL("SET LOCAL search_path TO {}, public").format(
+                sql.Identifier(target.search_path)
+            )
+        )
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(max(1, round(duration.total_seconds() * 1000)))
+
+
+def reason_of(error: psycopg.Error) -> str:
+    """What the server said, on one line and redacted, with its hint."""
+    primary = error.diag.message_primary or str(error)
+    hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+    return redactor.clean(" ".join(f"{primary}{hint}".split()))

@@ -1,0 +1,27 @@
+"""The errors of the checks. Imports nothing, so that every module may use it."""
+
+from __future__ import annotations
+
+
+class IntegrityError(Exception):
+    """Base of this project's errors; the message is meant for a person and holds no secret."""
+
+
+class SettingsError(IntegrityError):
+    """The settings file is missing or wrong; `errors` holds every fault, each with table and key."""
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+class CannotExamineError(IntegrityError):
+    """Nothing could be examined: no connection, no database, or no right to look."""
+
+
+class ConnectionUrlError(IntegrityError):
+    """A connection URL is absent or malformed; the message never shows it."""
+
+
+class ScanError(IntegrityError):
+    """A table could not be measured; says why, never a verdict about its rows."""

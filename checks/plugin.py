@@ -1,0 +1,282 @@
+"""pytest's side of the checks: options, one examination at collection, an item per case.
+
+Thin: what to examine and how to judge is decided in `examination` and `cases`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from dotenv import dotenv_values
+
+from checks.cases import TABLE_CHECKS, Case, Judgement, cases_declared, cases_of, judge
+from checks.connection import ConnectionTarget, parse_url
+from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
+from checks.examination import Examination, Selection, UnknownNameError, examine
+from checks.redaction import redactor
+from checks.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+CHECKS_DIRECTORY = Path(__file__).resolve().parent
+
+NOTHING_EXAMINED = 10
+"""Exit status of a run in which nothing could be examined."""
+
+
+class IntegrityWarning(UserWarning):
+    """A finding of severity `warning`: shown, and not failing the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Evidence:
+    """What the run knows; the repair replaces `examination` when it has measured again."""
+
+    settings: Settings
+    environment: Mapping[str, str] = field(repr=False)
+    place: ConnectionTarget
+    selection: Selection
+    before: Examination
+    examination: Examination
+    provisional: frozenset[str] = frozenset()
+    """Tables that will be repaired and measured again: what is said of them now is not final."""
+
+
+EVIDENCE = pytest.StashKey[Evidence]()
+CASES = pytest.StashKey[tuple[Case, ...]]()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckedCase:
+    """A case and its judgement, as a test function sees it."""
+
+    judgement: Judgement
+    record: Callable[[str, object], None]
+    provisional: bool = False
+
+    def must_hold(self) -> None:
+        """Fail with the findings; warn where all of them are of severity `warning`."""
+        findings = self.judgement.findings
+        for finding in findings:
+            for name in ("check", "table", "tenant", "rows", "failing", "severity"):
+                self.record(name, redactor.clean(str(getattr(finding, name))))
+            if finding.since is not None:
+                self.record("since", finding.since.isoformat())
+        if not findings:
+            return
+        message = redactor.clean(self.judgement.message)
+        if all(finding.severity == "warning" for finding in findings):
+            if not self.provisional:
+                warnings.warn(IntegrityWarning(message), stacklevel=2)
+            return
+        pytest.fail(message, pytrace=False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("embedding integrity")
+    group.addoption(
+        "--config",
+        metavar="PATH",
+        help="the settings file (default: integrity.toml, or INTEGRITY_CONFIG)",
+    )
+    group.addoption(
+        "--table",
+        action="append",
+        metavar="NAME",
+        help="examine and repair this table only; repeatable",
+    )
+    group.addoption(
+        "--tenant",
+        action="append",
+        metavar="NAME",
+        help="examine and repair this tenant only; repeatable",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in TABLE_CHECKS:
+        config.addinivalue_line("markers", f"{name}: the {name} check of a table")
+
+
+def active(config: pytest.Config) -> bool:
+    """Whether the checks are among what pytest was asked to collect."""
+    for argument in config.args:
+        path = Path(config.invocation_params.dir, str(argument).partition("::")[0]).resolve()
+        if path.is_relative_to(CHECKS_DIRECTORY) or CHECKS_DIRECTORY.is_relative_to(path):
+            return True
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Examine everything once, before the items exist; a usage error here exits with 4."""
+    config = session.config
+    if not active(config):
+        return
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "-n is refused: every worker would scan every table; the scan is one query per table"
+            " and needs no workers"
+        )
+    environment = read_environment(config)
+    settings = _settings(config, environment)
+    if settings is None:
+        config.stash[CASES] = ()
+        return
+    for check in {case.check for case in cases_declared(settings)}:
+        config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
+    if config.option.collectonly:
+        config.stash[CASES] = cases_declared(settings)
+        return
+    try:
+        evidence = _examine(config, settings, environment)
+    except (ConnectionUrlError, UnknownNameError) as error:
+        raise pytest.UsageError(redactor.clean(str(error))) from None
+    except CannotExamineError as error:
+        stop_unexamined(config, redactor.clean(str(error)))
+    config.stash[EVIDENCE] = evidence
+    config.stash[CASES] = cases_of(evidence.examination)
+
+
+def read_environment(config: pytest.Config) -> dict[str, str]:
+    """The environment over what `.env` holds, where there is one; nothing is written to either."""
+    folders = (config.invocation_params.dir, config.rootpath)
+    found = next((path / ".env" for path in folders if (path / ".env").is_file()), None)
+    from_file = dotenv_values(found) if found else {}
+    return {**{name: value or "" for name, value in from_file.items()}, **os.environ}
+
+
+def stop_unexamined(config: pytest.Config, message: str) -> None:
+    """End the run with `NOTHING_EXAMINED` and say why on lines of their own."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.ensure_newline()
+        reporter.section("nothing could be examined", sep="=", red=True, bold=True)
+        for line in message.splitlines():
+            reporter.write_line(line, red=True)
+    pytest.exit("nothing could be examined", returncode=NOTHING_EXAMINED)
+
+
+def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings | None:
+    """The settings; None where an editor collects and no file was named or is there."""
+    named = config.getoption("--config") or environment.get("INTEGRITY_CONFIG")
+    if named:
+        path = Path(config.invocation_params.dir, named)
+    else:
+        here = config.invocation_params.dir / "integrity.toml"
+        path = here if here.is_file() else config.rootpath / "integrity.toml"
+        if config.option.collectonly and not path.is_file():
+            return None
+    try:
+        return load_settings(path)
+    except SettingsError as error:
+        raise pytest.UsageError(*(redactor.clean(fault) for fault in error.errors)) from None
+
+
+def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> Evidence:
+    variable = settings.database.url_env
+    url = environment.get(variable)
+    if not url:
+        raise ConnectionUrlError(
+            f"the environment variable {variable} is not set; expected the URL of the database to"
+            f" check: {variable}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
+    place = parse_url(url, variable=variable)
+    selection = Selection(
+        tables=config.getoption("--table"),
+        tenants=tuple(config.getoption("--tenant")) if config.getoption("--tenant") else None,
+    )
+    examination = examine(place, settings, selection)
+    return Evidence(
+        settings=settings,
+        environment=environment,
+        place=place,
+        selection=selection,
+        before=examination,
+        examination=examination,
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """An item per case: the plugin's fixtures are parametrised with the cases of their kind."""
+    wanted: dict[str, Callable[[Case], bool]] = {
+        "table_check": lambda case: case.check == "schema",
+        "tenant_check": lambda case: case.check == "tenants",
+        "row_check": lambda case: case.check not in TABLE_CHECKS,
+    }
+    for fixture in set(wanted) & set(metafunc.fixturenames):
+        cases = [case for case in metafunc.config.stash.get(CASES, ()) if wanted[fixture](case)]
+        metafunc.parametrize(
+            fixture,
+            [
+                pytest.param(case, id=case.id, marks=getattr(pytest.mark, case.check))
+                for case in cases
+            ],
+            indirect=True,
+        )
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """The case behind an item of ours; None for any other item."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return next((value for value in parameters.values() if isinstance(value, Case)), None)
+
+
+def _checked(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> CheckedCase:
+    case: Case = request.param
+    evidence = request.config.stash[EVIDENCE]
+    judgement = judge(case, evidence.examination)
+    if judgement.not_examined is not None:
+        pytest.fail(redactor.clean(judgement.not_examined), pytrace=False)
+    if judgement.not_there is not None:
+        pytest.skip(judgement.not_there)
+    return CheckedCase(
+        judgement=judgement,
+        record=record_property,
+        provisional=case.table in evidence.provisional,
+    )
+
+
+table_check = pytest.fixture(name="table_check")(_checked)
+tenant_check = pytest.fixture(name="tenant_check")(_checked)
+row_check = pytest.fixture(name="row_check")(_checked)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Where the run looked and how much it saw."""
+    evidence = config.stash.get(EVIDENCE, None)
+    if evidence is None:
+        return []
+    examination, server = evidence.examination, evidence.examination.server
+    segments = sum(len(table.measurements) for table in examination.tables)
+    rows = sum(table.rows for table in examination.tables)
+    pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
+    return [
+        f"examined {evidence.place.place}: PostgreSQL {server.version}, {pgvector}",
+        f"{len(examination.tables)} tables, {segments:,} segments, {rows:,} rows"
+        f" ({evidence.settings.path.name})",
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,  # noqa: ARG001
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Replace secrets in whatever a report shows; the last line of defence."""
+    report = yield
+    if isinstance(report.longrepr, str):
+        report.longrepr = redactor.clean(report.longrepr)
+    elif report.longrepr is not None and not isinstance(report.longrepr, tuple):
+        text = str(report.longrepr)
+        if redactor.clean(text) != text:
+            report.longrepr = redactor.clean(text)
+    report.sections = [(name, redactor.clean(text)) for name, text in report.sections]
+    return report

@@ -1,0 +1,40 @@
+"""Keeps secrets out of everything a person reads: registered values are replaced before text leaves.
+
+Holds secrets only; decides nothing about where text goes.
+"""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import quote, quote_plus
+
+PLACEHOLDER = "[redacted]"
+SHORTEST_SECRET = 4
+"""Shorter values are not replaced: they stand in ordinary words and guard nothing."""
+
+
+class Redactor:
+    """Replaces registered secrets, raw or percent-encoded, by a placeholder. Safe across threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forms: tuple[str, ...] = ()
+
+    def add(self, secret: str | None) -> None:
+        """Register a secret; None and values shorter than `SHORTEST_SECRET` are ignored."""
+        if secret is None or len(secret) < SHORTEST_SECRET:
+            return
+        forms = {secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}
+        with self._lock:
+            # Longest first: a secret that contains another one is replaced whole.
+            self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))
+
+    def clean(self, text: str) -> str:
+        """The text with every registered secret replaced."""
+        for form in self._forms:
+            text = text.replace(form, PLACEHOLDER)
+        return text
+
+
+redactor = Redactor()
+"""The one register of the process: whoever learns a secret adds it here first."""

@@ -1,0 +1,124 @@
+"""The one scan per table: every row check counted for every tenant in one statement.
+
+Runs inside the caller's read-only transaction and decides nothing about pass or fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from checks.measurements import Measurement, Segment
+from checks.rows import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.connection import Connection
+    from checks.rules import AppliedCheck
+    from checks.targets import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """A measurement per segment, and the number of segments as the server counted them."""
+
+    measurements: tuple[Measurement, ...]
+    segments_seen: int
+
+
+def compile_scan(
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None = None
+) -> sql.Composed:
+    """One GROUP BY tenant with `count(*) FILTER (WHERE predicate)` for each check.
+
+    Result: a row per tenant: how many segments the server counts, tenant, rows, not embeddable,
+    pending, then for each check the failing count and the first and last creation time of its
+    failing rows.
+    """
+    counts: list[sql.Composable] = []
+    for check in checks:
+        counts.append(
+            sql.SQL(
+                "count(*) FILTER (WHERE {predicate}),\n"
+                "       min(created_at) FILTER (WHERE {predicate}),\n"
+                "       max(created_at) FILTER (WHERE {predicate})"
+            ).format(predicate=check.predicate)
+        )
+    return sql.SQL(
+        """
+SELECT count(*) OVER (),
+       tenant,
+       count(*),
+       count(*) FILTER (WHERE embedding IS NULL AND NOT embeddable),
+       count(*) FILTER (WHERE embedding IS NULL AND embeddable AND pending),
+       {counts}
+FROM {rows} AS r
+WHERE {tenants}
+GROUP BY tenant
+ORDER BY tenant NULLS LAST
+"""
+    ).format(
+        counts=sql.SQL(",\n       ").join(counts or [sql.SQL("NULL")]),
+        rows=rows_of(target),
+        tenants=among(tenants),
+    )
+
+
+def among(tenants: Sequence[str] | None) -> sql.Composable:
+    """The condition that restricts rows to the selected tenants."""
+    if tenants is None:
+        return sql.SQL("true")
+    return sql.SQL("tenant = ANY({})").format(sql.Literal(list(tenants)))
+
+
+def scan(
+    connection: Connection,
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str] | None = None,
+) -> Scan:
+    """Measure every segment of a target. Raises psycopg's errors."""
+    rows = connection.execute(compile_scan(target, checks, tenants=tenants)).fetchall()
+    return Scan(
+        measurements=tuple(_measurement(target, checks, row[1:]) for row in rows),
+        segments_seen=rows[0][0] if rows else 0,
+    )
+
+
+def _measurement(
+    target: Target, checks: Sequence[AppliedCheck], row: tuple[Any, ...]
+) -> Measurement:
+    tenant, total, not_embeddable, pending, *counts = row
+    names = [check.name for check in checks]
+    return Measurement(
+        segment=Segment(table=target.name, tenant=tenant),
+        rows=total,
+        not_embeddable=not_embeddable,
+        pending=pending,
+        failing=dict(zip(names, counts[0::3], strict=False)),
+        first=dict(zip(names, counts[1::3], strict=False)),
+        last=dict(zip(names, counts[2::3], strict=False)),
+    )
+
+
+def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    """A statement a person can run to see a segment's failing rows."""
+    keys = [
+        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
+        for position, column in enumerate(target.key, start=1)
+    ]
+    columns = [*keys, sql.SQL("tenant"), sql.SQL("created_at")]
+    statement = sql.SQL(
+        "SELECT {columns}\nFROM {rows} AS r\nWHERE {predicate}\n"
+        "  AND tenant IS NOT DISTINCT FROM {tenant};"
+    ).format(
+        columns=sql.SQL(", ").join(columns),
+        rows=rows_of(target),
+        predicate=check.predicate,
+        tenant=sql.Literal(tenant),
+    )
+    return statement.as_string(None)

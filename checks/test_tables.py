@@ -1,0 +1,18 @@
+"""What must hold of each declared table as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from checks.plugin import CheckedCase
+
+
+def test_schema(table_check: CheckedCase) -> None:
+    """Table, columns, key, types and extension are as declared, and no row is hidden from us."""
+    table_check.must_hold()
+
+
+def test_tenants(tenant_check: CheckedCase) -> None:
+    """A declared tenant has rows."""
+    tenant_check.must_hold()

@@ -1,0 +1,3 @@
+"""Names the pytest plugins of the packages, and nothing else."""
+
+pytest_plugins = ("checks.plugin", "remediation.plugin", "reports.plugin", "demo.plugin")
