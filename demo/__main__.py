@@ -1,0 +1,53 @@
+"""`python -m demo [pytest's arguments]`: the main job, start to end, in a pytest of its own.
+
+Says what pytest's exit status means; succeeds when it is the one that belongs to the mode.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+MEANING = {
+    0: "all checks hold",
+    1: "some rows still fail",
+    2: "interrupted",
+    3: "an internal error of pytest",
+    4: "pytest was called wrongly, or the settings are wrong",
+    5: "no check was collected",
+    10: "nothing could be examined",
+    11: "the repair stopped early",
+}
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def main(arguments: list[str]) -> int:
+    """Run `pytest --demo --remediate` with the arguments; 0 if it ended as it should, else 1."""
+    expected = 1 if "--dry-run" in arguments else 0
+    command = [sys.executable, "-m", "pytest", "--demo", "--remediate", *arguments]
+    with subprocess.Popen(command, cwd=REPOSITORY) as process:  # noqa: S603 - the user's own words
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            process.send_signal(number)
+
+        # Ctrl-C reaches pytest by itself, and pytest is what has to clean up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, pass_on)
+        status = process.wait()
+    meaning = MEANING.get(status, "ended by a signal" if status < 0 else "unknown")
+    print(f"pytest's exit status: {status} ({meaning})", flush=True)
+    if status == expected:
+        return 0
+    print(f"expected {expected} ({MEANING[expected]}); see the output above", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
