@@ -1,0 +1,1 @@
+"""Makes failing rows whole. The only package that writes to a user's table."""

@@ -1,0 +1,142 @@
+"""What a repair says on the terminal: the plan, the progress, and what came of it, line by line.
+
+Words only; decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from checks.findings import tenant_words
+from remediation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _pytest._io import TerminalWriter
+
+    from remediation.plan import Plan, TablePlan
+    from remediation.repair import TableRepair
+
+TENANTS_SHOWN = 20
+STEPS = 10
+"""Progress lines where there is no terminal to draw a bar on."""
+
+
+def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
+    """The plan for a person: what, where, how much, and what will not be done."""
+    yield f"writes to {place}"
+    if not plan.tables:
+        yield "nothing to repair: no row fails a check that re-embedding heals"
+        return
+    for table in plan.tables:
+        yield from _table_lines(table, plan)
+    yield (
+        f"in all {plan.rows:,} rows, {plan.requests:,} requests, {plan.tokens:,} tokens,"
+        f" {dollars(plan.dollars)}, {duration(plan.seconds)}"
+    )
+    if plan.capped:
+        yield plan.capped
+    if dry_run:
+        yield "dry run: nothing was written and no provider was called"
+
+
+def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
+    if table.unrepairable is not None:
+        yield f"{table.table}: {table.failing:,} rows are not repaired: {table.unrepairable}"
+        return
+    yield (
+        f"{table.table}: {table.rows:,} rows in {table.requests:,} requests and"
+        f" {table.probe_requests:,} to probe, about {table.tokens + table.probe_tokens:,} tokens"
+        f" ({table.counted}), {dollars(plan.dollars_of(table.tokens + table.probe_tokens))},"
+        f" model {table.model}"
+    )
+    for line in table.tenants[:TENANTS_SHOWN]:
+        words = f"  {tenant_words(line.tenant)}: {line.rows:,} rows"
+        if line.missing_key is None:
+            yield f"{words}, {line.requests:,} requests, {line.tokens:,} tokens"
+        else:
+            yield f"{words} cannot be repaired: {line.missing_key}"
+    if len(table.tenants) > TENANTS_SHOWN:
+        yield f"  … and {len(table.tenants) - TENANTS_SHOWN:,} more tenants"
+    if table.without_text:
+        yield f"  {table.without_text:,} rows have no text to embed and would be quarantined"
+
+
+def result_lines(results: list[TableRepair]) -> Iterator[str]:
+    """What came of the repair, a line per table, and the reasons behind what was not fixed."""
+    for result in results:
+        account = result.account
+        for group in account.groups:
+            if group.outcome is not Outcome.FIXED:
+                yield (
+                    f"{result.table}: {group.rows:,} rows of {tenant_words(group.tenant)}"
+                    f" {group.outcome}: {group.reason}"
+                )
+        if result.stopped:
+            yield f"{result.table}: the repair stopped early: {result.stopped}"
+        counts = {outcome: account.count(outcome) for outcome in Outcome}
+        errors = counts[Outcome.FAILED] + counts[Outcome.QUARANTINED]
+        rest = "".join(
+            f", {counts[outcome]:,} {outcome}"
+            for outcome in (Outcome.SUPERSEDED, Outcome.SKIPPED)
+            if counts[outcome]
+        )
+        yield (
+            f"{result.table}: {counts[Outcome.FIXED]:,}/{account.selected:,} rows re-embedded,"
+            f" {errors:,} errors{rest}"
+        )
+
+
+def dollars(amount: float) -> str:
+    """An amount with as many decimals as it takes to see it."""
+    if amount == 0 or amount >= 0.01:
+        return f"${amount:,.2f}"
+    return f"${amount:.5f}"
+
+
+def duration(seconds: float) -> str:
+    """A rough time in words."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+class Progress:
+    """A bar on a terminal, a line at every tenth elsewhere."""
+
+    def __init__(self, total: int, writer: TerminalWriter) -> None:
+        self._total = total
+        self._writer = writer
+        self._settled = 0
+        self._bar = (
+            tqdm(total=total, unit=" rows", desc="repair", file=self, dynamic_ncols=True)
+            if writer.hasmarkup
+            else None
+        )
+
+    def write(self, text: str) -> None:
+        """For the bar, which draws on what looks like a file."""
+        self._writer.write(text, flush=True)
+
+    def flush(self) -> None:
+        """For the bar."""
+        self._writer.flush()
+
+    def settled(self, outcome: Outcome) -> None:  # noqa: ARG002 - every outcome moves the bar
+        """One more row has its outcome."""
+        before, self._settled = self._settled, self._settled + 1
+        if self._bar is not None:
+            self._bar.update(1)
+        elif self._total and before * STEPS // self._total < self._settled * STEPS // self._total:
+            share = 100 * self._settled // self._total
+            self._writer.line(f"repaired {self._settled:,} of {self._total:,} rows ({share} %)")
+
+    def close(self) -> None:
+        """Draw the bar a last time."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,112 @@
+"""The journal of a repair: what was about to be replaced, and what became of each row.
+
+Evidence and undo, not state: a repair never reads it to decide what is left to do, the database says
+that. Holds no text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
+
+from checks.redaction import redactor
+from remediation.batching import FailingRow
+from remediation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from remediation.outcomes import RowOutcome
+    from remediation.writer import NewVector
+
+FILE_NAME = "journal.jsonl"
+
+
+class Journal:
+    """Appends events, each on disk before the call returns. Safe across threads."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = directory / FILE_NAME
+        self._lock = threading.Lock()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file: TextIO = os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def replacing(self, table: str, vectors: Sequence[NewVector]) -> None:
+        """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
+        self._append(
+            {
+                "event": "replacing",
+                "table": table,
+                "key": new.row.key,
+                "tenant": new.row.tenant,
+                "checks": new.row.checks,
+                "text_md5": new.row.text_hash,
+                "vector": None
+                if new.row.vector is None
+                else base64.b64encode(new.row.vector).decode(),
+            }
+            for new in vectors
+        )
+
+    def outcomes(self, table: str, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter what became of rows. Raises OSError."""
+        self._append(
+            {
+                "event": "outcome",
+                "table": table,
+                "key": outcome.row.key,
+                "tenant": outcome.row.tenant,
+                "checks": outcome.row.checks,
+                "outcome": outcome.outcome,
+                "reason": outcome.reason,
+                "text_md5": outcome.row.text_hash,
+                "written_md5": outcome.written_hash,
+            }
+            for outcome in outcomes
+        )
+
+    def _append(self, events: Any) -> None:
+        lines = "".join(
+            redactor.clean(json.dumps(event, ensure_ascii=False)) + "\n" for event in events
+        )
+        if not lines:
+            return
+        with self._lock:
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events so far, one at a time; a line cut off by a crash is passed over."""
+        with self.path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+    def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
+        """Every row of a table that was fixed so far, without its text: row, note, written md5."""
+        for event in self.read():
+            if (
+                event["event"] == "outcome"
+                and event["table"] == table
+                and event["outcome"] == Outcome.FIXED
+            ):
+                row = FailingRow(
+                    key=tuple(event["key"]),
+                    tenant=event["tenant"],
+                    text="",
+                    text_hash=event["text_md5"],
+                    vector_hash=None,
+                    checks=tuple(event["checks"]),
+                )
+                yield row, event["reason"], event["written_md5"]
+
+    def close(self) -> None:
+        self._file.close()

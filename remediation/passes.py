@@ -1,0 +1,95 @@
+"""The two passes of a `--remediate` run: which items wait for the repair, and how each counts once.
+
+An item of a table that will be repaired runs twice. Its first failure is logged as a rerun; the
+second pass decides. All other items run once, as ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from checks.plugin import case_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(kw_only=True, slots=True)
+class TwoPasses:
+    """The state of the passes; `tables` are those that the repair will touch."""
+
+    tables: frozenset[str]
+    first: bool = True
+    waiting: list[pytest.Item] = field(default_factory=list)
+    _held: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
+
+    def run_first(self, items: Sequence[pytest.Item]) -> None:
+        """Run every item once; those that wait for the repair are not settled by it."""
+        _run(items)
+
+    def run_second(self) -> None:
+        """Run the waiting items again; now they count."""
+        self.first = False
+        self._held.clear()
+        waiting, self.waiting = self.waiting, []
+        _run(waiting)
+
+    def settle_by_first(self) -> None:
+        """The second pass will not come: what the first one showed is final."""
+        self.first = False
+        for item in self.waiting:
+            for report in self._held.get(item.nodeid, ()):
+                item.ihook.pytest_runtest_logreport(report=report)
+        self.waiting = []
+        self._held.clear()
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """pytest_runtest_protocol in the first pass: run, but let only a rerun be logged."""
+        case = case_of(item)
+        if not self.first or case is None or case.table not in self.tables:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if any(report.failed and report.when == "setup" for report in reports):
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+        else:
+            self.waiting.append(item)
+            self._held[item.nodeid] = reports
+            for report in reports:
+                if report.when == "call" and report.failed:
+                    item.ihook.pytest_runtest_logreport(report=_rerun(report))
+            item.user_properties.clear()
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+
+def _run(items: Sequence[pytest.Item]) -> None:
+    for position, item in enumerate(items):
+        following = items[position + 1] if position + 1 < len(items) else None
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        session = item.session
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+
+
+def _rerun(report: pytest.TestReport) -> pytest.TestReport:
+    """The report of a call that failed before the repair, as pytest-rerunfailures shapes it."""
+    return pytest.TestReport(
+        nodeid=report.nodeid,
+        location=report.location,
+        keywords=report.keywords,
+        outcome="rerun",  # type: ignore[arg-type]
+        longrepr=report.longrepr,
+        when="call",
+        sections=report.sections,
+        duration=report.duration,
+        start=report.start,
+        stop=report.stop,
+    )

@@ -1,0 +1,211 @@
+"""The plan of a repair: rows, requests, tokens, dollars and time, from the repair's own selection.
+
+Reads the database, asks no provider, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remediation.batching import BatchLimits, batches
+from remediation.budget import TOKENS_PER_PRICE
+from remediation.keys import MissingKey
+from remediation.preparation import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from checks.connection import Connection
+    from checks.examination import TableExamination
+    from checks.rules import AppliedCheck
+    from checks.settings import Settings
+    from remediation.batching import FailingRow
+    from remediation.keys import KeyRing
+    from remediation.selection import RowReader
+    from remediation.tokens import TokenCounter
+
+SECONDS_PER_REQUEST = 1.0
+"""Assumed for a request of 50 texts; OpenAI answers such requests in 0.3 to 2 s."""
+SECONDS_PER_INDEXED_ROW = 0.035
+SECONDS_PER_ROW = 0.0003
+"""Cost of updating one row with and without an HNSW index on 1,536 dimensions (measured)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantPlan:
+    """What the repair would do for one tenant of one table."""
+
+    tenant: str | None
+    rows: int
+    requests: int
+    tokens: int
+    missing_key: str | None
+    """Why its rows cannot be repaired; None where a key was found."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TablePlan:
+    """What the repair would do for one table. `unrepairable` says why it would do nothing."""
+
+    table: str
+    model: str
+    tenants: tuple[TenantPlan, ...] = ()
+    without_text: int = 0
+    """Failing rows that nothing can be sent for; they would be quarantined."""
+    probe_requests: int = 0
+    probe_tokens: int = 0
+    seconds: float = 0.0
+    counted: str = ""
+    """How tokens were counted, in words."""
+    unrepairable: str | None = None
+    failing: int = 0
+    """Failing rows by the scan's count, where the table is unrepairable."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that would be sent to the provider."""
+        return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is None)
+
+    @property
+    def rows_without_key(self) -> int:
+        return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is not None)
+
+    @property
+    def requests(self) -> int:
+        """Requests of the repair, those of the probe not included."""
+        return sum(tenant.requests for tenant in self.tenants if tenant.missing_key is None)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the repair, those of the probe not included."""
+        return sum(tenant.tokens for tenant in self.tenants if tenant.missing_key is None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The plan of a run over all tables that have something to repair."""
+
+    tables: tuple[TablePlan, ...]
+    price_per_million_tokens: float
+    max_rows: int
+    max_cost: float
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def requests(self) -> int:
+        """All requests, those of the probe included."""
+        return sum(table.requests + table.probe_requests for table in self.tables)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, those of the probe included."""
+        return sum(table.tokens + table.probe_tokens for table in self.tables)
+
+    @property
+    def dollars(self) -> float:
+        return self.dollars_of(self.tokens)
+
+    def dollars_of(self, tokens: int) -> float:
+        return tokens * self.price_per_million_tokens / TOKENS_PER_PRICE
+
+    @property
+    def seconds(self) -> float:
+        return sum(table.seconds for table in self.tables)
+
+    @property
+    def capped(self) -> str | None:
+        """Which cap the plan would run into, in words."""
+        if self.rows > self.max_rows:
+            return f"the cap of {self.max_rows:,} rows would stop the repair early (--max-rows)"
+        if self.dollars > self.max_cost:
+            return f"the cap of ${self.max_cost:,.2f} would stop the repair early (--max-cost)"
+        return None
+
+
+def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks of a table that a repair can heal and that some row fails."""
+    return tuple(
+        check
+        for check in table.checks
+        if check.remedy == "re-embed" and table.measured and table.failing(check.name) > 0
+    )
+
+
+def refusal(table: TableExamination) -> str | None:
+    """Why a table with failing rows is not repaired at all, or None."""
+    if table.target.problems:
+        return f"{table.target.name} is not as declared (see its schema check)"
+    return table.target.unrepairable
+
+
+def plan_table(
+    connection: Connection,
+    table: TableExamination,
+    reader: RowReader,
+    *,
+    settings: Settings,
+    keys: KeyRing,
+    counter: TokenCounter,
+    tenants: Sequence[str] | None,
+) -> TablePlan:
+    """Stream the failing rows through preparation and batching, and add up; keeps no row."""
+    rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
+    without_text = 0
+    provider = settings.provider
+
+    def prepared() -> Iterator[FailingRow]:
+        nonlocal without_text
+        for row in reader.failing_rows(connection, tenants=tenants):
+            ready = prepare(row, provider, counter)
+            if ready.refused is None:
+                yield ready.row
+            else:
+                without_text += 1
+
+    limits = BatchLimits(
+        rows=provider.batch_size, tokens_per_request=provider.max_tokens_per_request
+    )
+    for batch in batches(prepared(), limits=limits, counter=counter):
+        rows[batch.tenant] += len(batch.rows)
+        requests[batch.tenant] += 1
+        tokens[batch.tenant] += batch.tokens
+    lines = []
+    for tenant, count in rows.most_common():
+        key = keys.find(tenant)
+        lines.append(
+            TenantPlan(
+                tenant=tenant,
+                rows=count,
+                requests=requests[tenant],
+                tokens=tokens[tenant],
+                missing_key=key.reason if isinstance(key, MissingKey) else None,
+            )
+        )
+    probed = [line for line in lines if line.missing_key is None]
+    if settings.repair.probe == 0:
+        probed = []
+    sent = TablePlan(table=table.target.name, model=table.target.model, tenants=tuple(lines))
+    probe_tokens = [settings.repair.probe * line.tokens // max(line.rows, 1) for line in probed]
+    return TablePlan(
+        table=sent.table,
+        model=sent.model,
+        tenants=sent.tenants,
+        without_text=without_text,
+        probe_requests=len(probed),
+        probe_tokens=sum(probe_tokens),
+        seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),
+        counted=counter.description,
+    )
+
+
+def _seconds(table: TableExamination, settings: Settings, requests: int, rows: int) -> float:
+    """A rough time: requests on `concurrency` threads, and writes on `write_concurrency`."""
+    indexed = table.target.embedding.name in table.target.facts.ann_indexed
+    per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
+    asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
+    return asking + rows * per_row / settings.repair.write_concurrency

@@ -1,0 +1,331 @@
+"""pytest's side of the repair: its options, and the repair between the two passes.
+
+Thin: planning and repairing are done in `repair`, the passes in `passes`, the words in `announcement`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from checks.connection import reason_of
+from checks.errors import IntegrityError
+from checks.plugin import EVIDENCE, Evidence, active, read_environment
+from checks.redaction import redactor
+from remediation.announcement import Progress, plan_lines, result_lines
+from remediation.passes import TwoPasses
+from remediation.repair import Repair, open_repair
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import FrameType
+
+    from _pytest.terminal import TerminalReporter
+
+    from checks.catalog import Server
+    from checks.findings import Finding
+    from checks.settings import Settings
+    from remediation.plan import Plan
+    from remediation.repair import TableRepair
+
+STOPPED_EARLY = 11
+"""Exit status of a run whose repair ended before its last row."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RepairRun:
+    """What a `--remediate` run did so far; the report is made from it."""
+
+    run_id: str
+    started_at: datetime
+    dry_run: bool
+    report_directory: Path
+    place: str = ""
+    server: Server | None = None
+    plan: Plan | None = None
+    results: list[TableRepair] = field(default_factory=list)
+    refused: str | None = None
+    """Why there was no repair at all, or why it could not go on."""
+    interrupted: bool = False
+    measured_again: bool = False
+    new_findings: tuple[Finding, ...] = ()
+    """Findings in segments that were not there when the run began."""
+    timeline: list[tuple[datetime, str]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Enter an event in the timeline."""
+        self.timeline.append((datetime.now(UTC), redactor.clean(text)))
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.refused is not None or any(result.stopped for result in self.results)
+
+
+REPAIR_RUN = pytest.StashKey[RepairRun]()
+PASSES = pytest.StashKey[TwoPasses]()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 <= amount < float("inf"):
+        raise ValueError
+    return amount
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("embedding integrity")
+    group.addoption(
+        "--remediate",
+        action="store_true",
+        help="re-embed what fails, check again, and write an incident report",
+    )
+    group.addoption(
+        "--dry-run",
+        action="store_true",
+        help="with --remediate: show the plan, write nothing and call no provider",
+    )
+    group.addoption("--batch-size", type=_positive, metavar="N", help="texts per request, at most")
+    group.addoption("--max-rows", type=_positive, metavar="N", help="rows to repair, at most")
+    group.addoption(
+        "--max-cost", type=_amount, metavar="DOLLARS", help="what the provider may cost, at most"
+    )
+    group.addoption(
+        "--concurrency", type=_positive, metavar="N", help="requests in flight, at most"
+    )
+    group.addoption(
+        "--report-dir",
+        metavar="DIR",
+        help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse combinations that cannot be meant; exits with 4."""
+    remediate = config.getoption("--remediate")
+    if config.getoption("--dry-run") and not remediate:
+        raise pytest.UsageError(
+            "--dry-run needs --remediate: it shows the plan of a repair (a plain run never repairs)"
+        )
+    if not remediate:
+        return
+    if config.option.maxfail:
+        raise pytest.UsageError(
+            "-x and --maxfail are refused with --remediate: the repair needs every check's outcome"
+        )
+    if not active(config):
+        raise pytest.UsageError("--remediate needs checks/ among the arguments of pytest")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the checks, plan, repair, and run the checks of the repaired tables again."""
+    config = session.config
+    evidence = config.stash.get(EVIDENCE, None)
+    if evidence is None or not config.getoption("--remediate") or config.option.collectonly:
+        return None
+    if session.testsfailed and not config.option.continue_on_collection_errors:
+        return None  # pytest's own loop says what went wrong
+    run = RepairRun(
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        started_at=datetime.now(UTC),
+        dry_run=config.getoption("--dry-run"),
+        report_directory=_report_directory(config),
+    )
+    config.stash[REPAIR_RUN] = run
+    with _sigterm_as_interrupt():
+        _run_passes(session, evidence, run)
+    return True
+
+
+def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> None:
+    config = session.config
+    try:
+        with open_repair(
+            run_id=run.run_id,
+            settings=_overridden(config, evidence),
+            environment=evidence.environment,
+            examination=evidence.before,
+            read_place=evidence.place,
+            tenants=evidence.selection.tenants,
+        ) as repair:
+            run.place, run.server = repair.place.place, repair.server
+            touched = frozenset() if run.dry_run else _touched(repair)
+            evidence.provisional = touched
+            passes = config.stash[PASSES] = TwoPasses(tables=touched)
+            try:
+                run.note("first pass of the checks")
+                passes.run_first(session.items)
+                _repair(config, evidence, run, repair)
+            except BaseException:
+                run.interrupted = True
+                run.note("interrupted")
+                evidence.provisional = frozenset()
+                passes.settle_by_first()
+                raise
+            run.note("second pass of the checks")
+            evidence.provisional = frozenset()
+            passes.run_second()
+    except (IntegrityError, psycopg.Error) as error:
+        reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
+        run.refused = redactor.clean(reason)
+        run.note(f"no repair: {run.refused}")
+        if PASSES not in config.stash:
+            # Nothing ran yet: the checks are reported all the same.
+            TwoPasses(tables=frozenset()).run_first(session.items)
+
+
+def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: Repair) -> None:
+    """Plan; then, but for a dry run, repair and measure again. Failures of it are the run's."""
+    try:
+        run.plan = repair.plan()
+    except psycopg.Error as error:
+        run.refused = f"the plan could not be made: {reason_of(error)}"
+        return
+    if run.dry_run or not run.plan.tables:
+        return
+    reporter = _reporter(config)
+    reporter.ensure_newline()
+    reporter.section("the plan", sep="-")
+    for line in plan_lines(run.plan, place=run.place, dry_run=False):
+        reporter.write_line(redactor.clean(line))
+    run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
+    total = sum(table.rows + table.rows_without_key for table in run.plan.tables)
+    progress = Progress(total, config.get_terminal_writer())
+    try:
+        repair.run(run.plan, run.report_directory, progress.settled)
+    except OSError as error:
+        run.refused = f"the journal cannot be written: {error.strerror}; nothing was replaced"
+    finally:
+        progress.close()
+        run.results = repair.results
+        for result in repair.results:
+            run.note(next(reversed(list(result_lines([result])))))
+    evidence.examination = repair.remeasure()
+    run.measured_again = bool(repair.results)
+    known = {m.segment for table in evidence.before.tables for m in table.measurements}
+    run.new_findings = tuple(
+        table.finding(verdict)
+        for table in evidence.examination.tables
+        for verdict in table.verdicts
+        if not verdict.holds and verdict.severity == "error" and verdict.segment not in known
+    )
+
+
+def _touched(repair: Repair) -> frozenset[str]:
+    """Tables whose checks run again: those with a failing row that a repair may heal."""
+    return frozenset(table.target.name for table in repair.tables)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    passes = item.config.stash.get(PASSES, None)
+    return None if passes is None else passes.protocol(item, nextitem)
+
+
+def pytest_report_teststatus(
+    report: pytest.TestReport,
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A check that failed before the repair shows as a rerun."""
+    if str(report.outcome) == "rerun":
+        return "rerun", "R", ("RERUN", {"yellow": True})
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Give the run its documented exit status where the repair has a say."""
+    run = session.config.stash.get(REPAIR_RUN, None)
+    if run is None or exitstatus not in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    ):
+        return
+    if run.stopped_early:
+        session.exitstatus = STOPPED_EARLY
+    elif run.new_findings:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """The plan of a dry run, or what came of the repair, below pytest's own summaries."""
+    yield
+    run = config.stash.get(REPAIR_RUN, None)
+    if run is None:
+        return
+    lines: list[str] = []
+    if run.plan is not None and (run.dry_run or not run.plan.tables):
+        lines += plan_lines(run.plan, place=run.place, dry_run=run.dry_run)
+    lines += [finding.message for finding in run.new_findings]
+    if run.refused is not None:
+        lines.append(f"no repair: {run.refused}")
+    lines += result_lines(run.results)
+    terminalreporter.section("the plan" if run.dry_run else "the repair")
+    for line in lines:
+        terminalreporter.write_line(redactor.clean(line))
+
+
+def _reporter(config: pytest.Config) -> TerminalReporter:
+    reporter: TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        raise pytest.UsageError("--remediate needs pytest's terminal reporter")
+    return reporter
+
+
+def _report_directory(config: pytest.Config) -> Path:
+    named = config.getoption("--report-dir") or read_environment(config).get(
+        "INTEGRITY_REPORT_DIR", "incidents"
+    )
+    return Path(config.invocation_params.dir, named)
+
+
+def _overridden(config: pytest.Config, evidence: Evidence) -> Settings:
+    """The settings with what the command line overrides."""
+    settings = evidence.settings
+    return settings.model_copy(
+        update={
+            section: getattr(settings, section).model_copy(
+                update={
+                    name: value
+                    for name in names
+                    if (value := config.getoption(f"--{name.replace('_', '-')}")) is not None
+                }
+            )
+            for section, names in (
+                ("provider", ("batch_size", "concurrency")),
+                ("repair", ("max_rows", "max_cost")),
+            )
+        }
+    )
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a repair as Ctrl-C does: in order, and with a report."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,49 @@
+"""What is sent for a row: its text, cut where settings allow it, or the reason nothing can be sent.
+
+The dry run and the repair share it, so that their numbers agree. Asks neither database nor provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from remediation.provider import unsendable
+from remediation.tokens import TiktokenTokens
+
+if TYPE_CHECKING:
+    from checks.settings import Provider
+    from remediation.batching import FailingRow
+    from remediation.tokens import TokenCounter
+
+NO_TEXT = "it has no text to embed (NULL or blank)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A row as it will be sent, or why it never will be; `note` says what was done to its text."""
+
+    row: FailingRow
+    refused: str | None = None
+    note: str = ""
+
+
+def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepared:
+    """Decide on one row. Only an exact count refuses or cuts a text; an estimate never does,
+
+    as the provider then says what is too long.
+    """
+    if not row.text:
+        return Prepared(row=row, refused=NO_TEXT)
+    refused = unsendable(row.text)
+    if refused is not None:
+        return Prepared(row=row, refused=refused.reason)
+    limit = provider.max_tokens_per_input
+    if not counter.exact or counter.count(row.text) <= limit:
+        return Prepared(row=row)
+    if provider.too_long == "truncate" and isinstance(counter, TiktokenTokens):
+        shorter = counter.truncate(row.text, limit)
+        return Prepared(row=replace(row, text=shorter), note=f"text cut to {limit:,} tokens")
+    return Prepared(
+        row=row, refused=f"its text has {counter.count(row.text):,} tokens, more than {limit:,}"
+    )

@@ -1,0 +1,190 @@
+"""What is asked of the provider over real HTTP, and what is kept from being shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from remediation.provider import Endpoint
+from remediation.provider_errors import (
+    InputRejected,
+    KeyRefused,
+)
+from tests.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.provider_server import MODEL, ProviderServer, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with ProviderServer(keys={KEY}) as running:
+        yield running
+
+
+# What is asked, and what comes back
+
+
+def test_vectors_come_back_in_the_order_of_the_texts(server: ProviderServer) -> None:
+    with embedder(server) as asked:
+        embedded = asked.embed(TEXTS)
+    np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
+    assert embedded.vectors.dtype == np.float32
+    assert (embedded.tokens, embedded.tokens_known, embedded.requests) == (9, True, 1)
+    [request] = server.requests
+    assert request.path == "/v1/embeddings"
+    assert request.key == KEY
+    assert request.body == {"input": list(TEXTS), "model": MODEL, "encoding_format": "base64"}
+
+
+def test_dimensions_are_sent_only_when_declared(server: ProviderServer) -> None:
+    with embedder(server, send_dimensions=True) as asked:
+        asked.embed(["text"])
+    assert server.requests[0].body["dimensions"] == 8
+
+
+def test_vectors_as_json_lists_are_understood() -> None:
+    with ProviderServer(encoding="float") as server, embedder(server) as asked:
+        np.testing.assert_array_equal(asked.embed(TEXTS).vectors, expected(TEXTS))
+
+
+def test_a_shuffled_answer_is_put_right_by_its_indexes(server: ProviderServer) -> None:
+    server.next(Reply(change=lambda body: body["data"].reverse()))
+    with embedder(server) as asked:
+        np.testing.assert_array_equal(asked.embed(TEXTS).vectors, expected(TEXTS))
+
+
+def test_an_answer_that_does_not_say_its_tokens_is_marked(server: ProviderServer) -> None:
+    server.next(Reply(change=lambda body: body.pop("usage")))
+    with embedder(server) as asked:
+        embedded = asked.embed(TEXTS)
+    assert (embedded.tokens, embedded.tokens_known) == (0, False)
+
+
+def test_only_the_given_key_is_sent_whatever_the_environment_holds(
+    server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-platform")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-platform")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-platform")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv(
+        "OPENAI_CUSTOM_HEADERS",
+        "Authorization: Bearer sk-platform\nopenai-organization: org-platform\nX-Gateway: yes",
+    )
+    with embedder(server) as asked:
+        asked.embed(TEXTS)
+    [request] = server.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["x-gateway"] == "yes"
+    assert "platform" not in json.dumps(dict(request.headers))
+    assert "sk-admin" not in json.dumps(dict(request.headers))
+
+
+def test_many_threads_share_one_embedder(server: ProviderServer) -> None:
+    texts = [[f"text {number} of {part}" for part in range(3)] for number in range(40)]
+    with embedder(server) as asked, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(asked.embed, texts))
+    for each, answer in zip(texts, answers, strict=True):
+        np.testing.assert_array_equal(answer.vectors, expected(each))
+
+
+def test_embed_itself_refuses_an_empty_text_without_a_request(server: ProviderServer) -> None:
+    error = failure(embedder(server), ["good", ""])
+    assert isinstance(error, InputRejected)
+    assert error.requests == 0
+    assert server.requests == []
+
+
+def test_no_texts_at_all_is_a_mistake_of_the_caller(server: ProviderServer) -> None:
+    with embedder(server) as asked, pytest.raises(ValueError, match="expected at least one text"):
+        asked.embed([])
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"Incorrect API key provided: {KEY}",
+        f"Incorrect API key provided: sk-ac*****{KEY[-4:]}",
+        f"cannot read {TEXTS[1]!r} and so on",
+        "cannot read 'a confidential diagnosis of someone'",
+        "cannot read 'a confidential\n   diagnosis of so…'",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 403, 503])
+def test_a_message_that_repeats_a_key_or_a_text_is_dropped(
+    server: ProviderServer, message: str, status: int
+) -> None:
+    texts = [*TEXTS, "a confidential diagnosis of someone, at length"]
+    fault = Reply(status=status, error={"message": message, "code": "some_code", "type": message})
+    server.always(fault)
+    error = failure(embedder(server), texts)
+    assert error.reason == f"provider answered {status} (some_code)"
+
+
+def test_a_harmless_message_is_kept_short_and_on_one_line(server: ProviderServer) -> None:
+    fault = Reply(status=400, error={"message": "too\nlong\x1b[31m " * 100, "type": "invalid"})
+    server.always(fault)
+    error = failure(embedder(server))
+    assert error.reason.startswith("provider answered 400 (invalid): too long [31m too")
+    assert len(error.reason) == 300
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "no such"}', b'{"message": "no such"}', b'{"detail": "no such"}']
+)
+def test_the_message_is_found_in_other_servers_errors(server: ProviderServer, body: bytes) -> None:
+    server.always(Reply(status=400, body=body))
+    assert failure(embedder(server)).reason == "provider answered 400: no such"
+
+
+@pytest.mark.parametrize("model", [f"{TEXTS[0]} {KEY}", TEXTS[0], KEY])
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
+def test_neither_key_nor_text_is_in_the_traceback_or_the_log(
+    server: ProviderServer, caplog: pytest.LogCaptureFixture, status: int, model: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = json.dumps({"error": {"message": f"{KEY} {TEXTS[0]}"}, "model": model})
+    server.always(Reply(status=status, body=echo.encode()))
+    asked = embedder(server)
+    error = failure(asked)
+    shown = "".join(traceback.format_exception(error)) + repr(error) + repr(asked) + caplog.text
+    assert KEY not in shown
+    assert TEXTS[0] not in shown
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def test_a_lost_connection_leaves_no_request_in_the_traceback(server: ProviderServer) -> None:
+    server.always(Reply(cut=-1))
+    error = failure(embedder(server))
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-\n", "sk-ключ"])
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(
+    server: ProviderServer, key: str
+) -> None:
+    with pytest.raises(KeyRefused, match="the key is empty or holds characters"):
+        embedder(server, key=key)
+
+
+@pytest.mark.parametrize(
+    "url", ["api.openai.com/v1", "ftp://host/v1", "https://user:hunter2@host/v1", "https://[x", ""]
+)
+def test_a_base_url_that_is_not_plain_http_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"expected \[provider\] base_url") as caught:
+        Endpoint(base_url=url, model=MODEL, dimensions=8)
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,210 @@
+"""What is tried again and how long is waited, what is not, and how a stop ends it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from remediation.provider_errors import (
+    InputRejected,
+    KeyRefused,
+    ModelUnavailable,
+    ProviderError,
+    ProviderUnavailable,
+    Stopped,
+)
+from remediation.provider_retry import RetryPolicy, retry_after
+from tests.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.provider_server import ProviderServer, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class RecordingStop(threading.Event):
+    """A stop that notes the seconds it is waited for, and lets them pass at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        return self.is_set()
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with ProviderServer(keys={KEY}) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Reply(status=status) for status in (408, 409, 429, 500, 502, 503, 504, 529)),
+        Reply(cut=-1),
+        Reply(cut=20),
+        Reply(cut=0),
+    ],
+)
+def test_a_passing_fault_is_tried_again(server: ProviderServer, fault: Reply) -> None:
+    server.next(fault, fault)
+    with embedder(server) as asked:
+        embedded = asked.embed(TEXTS)
+    np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
+    assert embedded.requests == 3
+
+
+def test_an_outage_is_given_up_after_six_tries(server: ProviderServer) -> None:
+    server.always(Reply(status=503))
+    error = failure(embedder(server))
+    assert isinstance(error, ProviderUnavailable)
+    assert error.reason.startswith("provider answered 503")
+    assert len(server.requests) == error.requests == 6
+
+
+def test_a_closed_port_is_an_outage() -> None:
+    with ProviderServer() as server:
+        asked = embedder(server)
+    error = failure(asked)
+    assert isinstance(error, ProviderUnavailable)
+    assert "connection to the provider failed (ConnectError)" in error.reason
+
+
+@pytest.mark.parametrize("silence", [Reply(pause=60.0), Reply(drip=0.05)])
+def test_an_answer_that_does_not_come_in_time_is_given_up(
+    server: ProviderServer, silence: Reply
+) -> None:
+    server.always(silence)
+    error = failure(embedder(server, timeout=0.3, retry=RetryPolicy(attempts=2, base_delay=0.001)))
+    assert isinstance(error, ProviderUnavailable)
+    assert "gave no whole answer within 0.3 s" in error.reason
+    assert error.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(status=401), KeyRefused),
+        (Reply(status=402), KeyRefused),
+        (Reply(status=403), KeyRefused),
+        (Reply(status=429, error={"code": "insufficient_quota"}), KeyRefused),
+        (Reply(status=429, error={"type": "insufficient_quota", "code": None}), KeyRefused),
+        (Reply(status=429, error={"code": "billing_not_active"}), KeyRefused),
+        (Reply(status=400, error={"code": "billing_hard_limit_reached"}), KeyRefused),
+        (Reply(status=400), InputRejected),
+        (Reply(status=413, body=b"<html>too large</html>"), InputRejected),
+        (Reply(status=422, body=b'{"detail": [{"loc": ["body"]}]}'), InputRejected),
+        (Reply(status=404), ModelUnavailable),
+        (Reply(status=405), ModelUnavailable),
+        (Reply(status=403, error={"code": "model_not_found"}), ModelUnavailable),
+        (Reply(status=400, error={"param": "dimensions"}), ModelUnavailable),
+        (Reply(status=308, headers={"Location": "/elsewhere"}), ModelUnavailable),
+    ],
+)
+def test_a_refusal_is_never_tried_again(
+    server: ProviderServer, reply: Reply, kind: type[ProviderError]
+) -> None:
+    server.always(reply)
+    error = failure(embedder(server))
+    assert type(error) is kind
+    assert error.reason.startswith(f"provider answered {reply.status}")
+    assert len(server.requests) == error.requests == 1
+
+
+def test_a_redirect_never_carries_texts_to_another_host(server: ProviderServer) -> None:
+    with ProviderServer() as elsewhere:
+        server.next(Reply(status=307, headers={"Location": f"{elsewhere.base_url}/embeddings"}))
+        failure(embedder(server))
+        assert elsewhere.requests == []
+
+
+def test_the_wait_that_the_provider_asks_for_is_kept(server: ProviderServer) -> None:
+    stop = RecordingStop()
+    server.next(
+        Reply(status=429, headers={"Retry-After": "7"}),
+        Reply(status=503, headers={"Retry-After": "90", "retry-after-ms": "1500"}),
+        Reply(status=429, headers={"Retry-After": "120"}),
+    )
+    with embedder(server, stop=stop) as asked:
+        asked.embed(TEXTS)
+    assert [int(seconds * 10) / 10 for seconds in stop.waits] == [7.0, 1.5, 120.0]
+
+
+def test_a_provider_that_asks_for_too_long_a_wait_is_given_up(server: ProviderServer) -> None:
+    server.next(Reply(status=429, headers={"Retry-After": "3600"}))
+    error = failure(embedder(server))
+    assert isinstance(error, ProviderUnavailable)
+    assert error.reason.endswith("it asks to wait 3600 s")
+    assert str(error) == error.reason
+    assert error.requests == 1
+
+
+def test_delays_double_up_to_their_cap_with_full_jitter(server: ProviderServer) -> None:
+    server.always(Reply(status=503))
+    caps = [1.0, 2.0, 4.0, 5.0, 5.0]
+    seen = []
+    for _ in range(6):
+        stop = RecordingStop()
+        failure(embedder(server, stop=stop, retry=RetryPolicy(base_delay=1.0, longest_delay=5.0)))
+        assert len(stop.waits) == 5
+        assert all(0 <= seconds <= cap for seconds, cap in zip(stop.waits, caps, strict=True))
+        seen.append(stop.waits[2])
+    assert len(set(seen)) > 1
+
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "inf"}, float("inf")),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "3"}, 3.0),
+        ({"retry-after": "Sat, 31 Jan 2026 12:01:30 GMT"}, 90.0),
+        ({"retry-after": "Sat, 31 Jan 2026 11:59:00 GMT"}, 0.0),
+        ({"retry-after": "Sat, 31 Jan 2026 12:00:10 -0000"}, 10.0),
+    ],
+)
+def test_a_wait_is_read_in_every_form_it_is_written(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers, NOW) == seconds
+
+
+# Stopping
+
+
+def test_stop_ends_a_long_wait_at_once(server: ProviderServer) -> None:
+    stop = threading.Event()
+    server.always(Reply(status=429, headers={"Retry-After": "115"}))
+    with embedder(server, stop=stop) as asked, ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(asked.embed, TEXTS)
+        server.wait_for_requests(1)
+        stop.set()
+        # Without the interruption this would run into its limit.
+        assert isinstance(answer.exception(timeout=60), Stopped)
+    assert len(server.requests) == 1
+
+
+def test_nothing_is_sent_after_stop(server: ProviderServer) -> None:
+    stop = threading.Event()
+    stop.set()
+    error = failure(embedder(server, stop=stop))
+    assert isinstance(error, Stopped)
+    assert error.requests == 0
+    assert server.requests == []
