@@ -1,0 +1,125 @@
+"""The incident as one self-contained HTML page and as JSON, written whole or not at all.
+
+Runs no script and asks for nothing from elsewhere; caps what is shown, since the JSON holds all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from checks.redaction import redactor
+from reports import sections, summary, wording
+
+if TYPE_CHECKING:
+    from reports.incident import Incident
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """Where the two forms of a report are."""
+
+    html: Path
+    json: Path
+
+
+def render(incident: Incident) -> str:
+    """The HTML page of an incident: one file, readable on a screen, a phone and paper.
+
+    Registered secrets are replaced in every value, not in the finished page: a password such as
+    `table` must not break the markup.
+    """
+    incident = incident.cleaned()
+    environment = _environment()
+    stylesheet, _, _ = environment.loader.get_source(environment, "incident.css")  # type: ignore[union-attr]
+    digest = hashlib.sha256(stylesheet.encode()).digest()
+    return environment.get_template("incident.html.j2").render(
+        incident=incident,
+        unproven=incident.unproven,
+        verdict=summary.VERDICTS[incident.result],
+        sentences=summary.sentences(incident),
+        blast=sections.blast_radius(incident),
+        findings_before=sections.groups(incident.findings_before),
+        findings_after=sections.groups(incident.findings_after or ()),
+        left=sections.left(incident),
+        scope=sections.scopes(incident),
+        stylesheet=Markup(stylesheet),  # noqa: S704 - our own file
+        stylesheet_hash=base64.b64encode(digest).decode(),
+    )
+
+
+def write(incident: Incident, directory: Path) -> Written:
+    """Write `incident.json` and `incident.html` into `directory`/run id, replacing earlier ones.
+
+    Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
+
+    Raises:
+        OSError: the folder or a file cannot be written.
+    """
+    folder = directory / incident.run_id
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = Written(html=folder / "incident.html", json=folder / "incident.json")
+    _replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
+    _replace(written.html, render(incident))
+    return written
+
+
+def _replace(path: Path, text: str) -> None:
+    # mkstemp creates the file readable by its owner alone.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    for function in (
+        wording.number,
+        wording.count,
+        wording.plural,
+        wording.share,
+        wording.dollars,
+        wording.duration,
+        wording.moment,
+        wording.span,
+        wording.shortened,
+        wording.name,
+        wording.tenant,
+        wording.visible,
+    ):
+        environment.filters[function.__name__] = function
+    environment.globals["take"] = sections.take
+    return environment
+
+
+def _finalize(value: object) -> object:
+    """Of every value a template prints: no secret, no character that is obeyed instead of shown."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return wording.visible(redactor.clean(value))
+    return value

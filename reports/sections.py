@@ -1,0 +1,170 @@
+"""What each section of the report shows of an incident, bounded however many tenants there are.
+
+Groups, orders and cuts; whatever is cut is counted, so that the page can say what it leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from markupsafe import Markup
+
+from reports import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from reports.incident import Finding, Incident, Left, Line
+    from reports.tables import SegmentCounts, TableReport
+
+TENANTS_PER_TABLE = 50
+TENANTS_ON_PAGE = 150
+TABLES_IN_DETAIL = 20
+LINES = 50
+GROUPS = 20
+STATEMENTS = 2
+NAMED = 5
+SHORT_NAME = 80
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown(Generic[Item]):
+    """The first items of a longer list, and how many are left out."""
+
+    items: tuple[Item, ...]
+    left_out: int
+
+
+def take(items: Sequence[Item], most: int = LINES) -> Shown[Item]:
+    """The first `most` items."""
+    return Shown(items=tuple(items[:most]), left_out=max(0, len(items) - most))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableBlast:
+    """A table with failing rows; `worst` is the largest failing count, the full width of a bar."""
+
+    table: TableReport
+    segments: Shown[SegmentCounts]
+    worst: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blast:
+    """The blast radius: every table in short, the affected ones in detail."""
+
+    overview: Shown[TableReport]
+    details: Shown[TableBlast]
+    worst: int
+
+
+def blast_radius(incident: Incident) -> Blast:
+    """Tables and tenants by failing rows; the tenants shown are capped over the whole page."""
+    affected = incident.affected_tables
+    unharmed = [table for table in incident.tables if not table.affected]
+    unharmed.sort(key=lambda table: (table.examined, table.name))
+    details = []
+    budget = TENANTS_ON_PAGE
+    for table in affected[:TABLES_IN_DETAIL]:
+        # Every table in detail shows at least its worst tenant.
+        segments = take(table.affected, max(1, min(TENANTS_PER_TABLE, budget)))
+        budget -= len(segments.items)
+        worst = max(_extent(segment) for segment in table.affected)
+        details.append(TableBlast(table=table, segments=segments, worst=worst))
+    return Blast(
+        overview=take((*affected, *unharmed)),
+        details=Shown(items=tuple(details), left_out=len(affected) - len(details)),
+        worst=max(
+            (max(table.failing_before.rows, table.failing_now.rows) for table in affected),
+            default=0,
+        ),
+    )
+
+
+def _extent(segment: SegmentCounts) -> int:
+    return max(segment.failing_before.rows, segment.failing_now.rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FindingGroup:
+    """The findings of one check in one table, the worst first, with their statements once each."""
+
+    check: str
+    table: str
+    severity: str
+    failing: int
+    findings: Shown[Finding]
+    statements: Shown[str]
+
+    @property
+    def whole_table(self) -> bool:
+        return all(finding.whole_table for finding in self.findings.items)
+
+
+def groups(findings: Iterable[Finding]) -> Shown[FindingGroup]:
+    """Findings by table and check: errors before warnings, many failing rows before few."""
+    gathered: dict[Hashable, list[Finding]] = {}
+    for finding in findings:
+        key = (finding.table, finding.check, finding.severity)
+        gathered.setdefault(key, []).append(finding)
+    made = []
+    for alike in gathered.values():
+        alike.sort(key=lambda finding: -(finding.failing or 0))
+        statements = list(dict.fromkeys(finding.sql for finding in alike if finding.sql))
+        made.append(
+            FindingGroup(
+                check=alike[0].check,
+                table=alike[0].table,
+                severity=alike[0].severity,
+                failing=sum(finding.failing or 0 for finding in alike),
+                findings=take(alike, LINES),
+                statements=take(statements, STATEMENTS),
+            )
+        )
+    made.sort(key=lambda group: (group.severity != "error", -group.failing))
+    return take(made, GROUPS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftGroup:
+    """What is left for one reason: its tenants in one line."""
+
+    first: Left
+    rows: int | None
+    scopes: Shown[Left]
+
+
+def left(incident: Incident) -> Shown[LeftGroup]:
+    """What is left, grouped where table, check, reason and next step are the same."""
+    gathered: dict[Hashable, list[Left]] = {}
+    for line in incident.left:
+        gathered.setdefault((line.table, line.check, line.why, line.next_step), []).append(line)
+    made = []
+    for alike in gathered.values():
+        alike.sort(key=lambda line: -(line.rows or 0))
+        counted = [line.rows for line in alike if line.rows is not None]
+        made.append(
+            LeftGroup(
+                first=alike[0],
+                rows=sum(counted) if counted else None,
+                scopes=take(alike, NAMED),
+            )
+        )
+    made.sort(key=lambda group: -(group.rows or 0))
+    return take(made)
+
+
+def scopes(incident: Incident) -> Callable[[Line], Markup]:
+    """Names whom a line is about: a tenant, or the whole of a table that declares none."""
+    untenanted = {table.name for table in incident.tables if table.tenant is None}
+
+    def scope(line: Line) -> Markup:
+        if line.whole_table or (line.tenant is None and line.table in untenanted):
+            return Markup('<em class="special">(whole table)</em>')
+        # In full among the affected tenants; elsewhere a long name would bury the figures.
+        return wording.tenant(line.tenant, SHORT_NAME)
+
+    return scope

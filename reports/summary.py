@@ -1,0 +1,197 @@
+"""The incident in whole sentences for a reader who is no engineer.
+
+Says only what the counts prove: no guess about causes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from reports import wording
+from reports.incident import Incident, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reports.tables import Count
+
+VERDICTS = {
+    Result.WHOLE: "Everything holds",
+    Result.PARTLY: "Partly repaired, something is left",
+    Result.STOPPED: "The repair stopped early",
+    Result.NOTHING_REPAIRED: "Nothing was repaired",
+    Result.INTERRUPTED: "The run was interrupted",
+    Result.NOT_EXAMINED: "Nothing could be examined",
+}
+MEANINGS = {
+    "completeness": "had no embedding: semantic search could not find them",
+    "dimensionality": "had an embedding of another dimension than declared",
+    "degenerate": "had an embedding that holds no meaning, such as only zeros",
+    "freshness": "had an embedding made from an earlier version of their text",
+    "provenance": "had an embedding that was made with another model than declared",
+    "uniqueness": "had the same embedding as a row with a different text",
+    "orphans": "belonged to a source row that is gone",
+}
+OUTCOMES = {
+    "superseded": "changed by someone else meanwhile and left alone",
+    "quarantined": "set aside: the provider will never take such a text",
+    "failed": "not embedded, but may be in a later run",
+    "skipped": "skipped because of a cap or a lock",
+}
+NAMED_TENANTS = 3
+SHORT_NAME = 60
+
+
+def sentences(incident: Incident) -> dict[str, Markup]:
+    """What a reader asks first -> the answer, in the order of asking."""
+    answers = {
+        "What happened": _what_happened(incident),
+        "Since when": _since_when(incident),
+        "Who was hit": _who_was_hit(incident),
+        "What was done": _what_was_done(incident),
+        "What is left": _what_is_left(incident),
+    }
+    return {
+        question: Markup(" ").join(parts)
+        for question, answer in answers.items()
+        if (parts := list(answer))
+    }
+
+
+def _what_happened(incident: Incident) -> Iterator[Markup]:
+    if len(incident.unexamined) == len(incident.tables):
+        yield Markup("No table was examined, so nothing is known about the embeddings.")
+        return
+    if not incident.failing_before.rows:
+        if incident.findings_before:
+            yield Markup("No row failed a check, but {} about a whole table did not hold.").format(
+                wording.plural(len(incident.findings_before), "check")
+            )
+        else:
+            yield Markup("Every examined row passed every check.")
+        return
+    yield Markup("{} of {} ({}) failed at least one check, in {} of {}.").format(
+        wording.count(incident.failing_before),
+        _all_rows(incident),
+        wording.share(incident.failing_before.rows, incident.rows),
+        wording.number(len(incident.affected_tables)),
+        wording.plural(len(incident.tables), "table"),
+    )
+    for check, failing in sorted(incident.by_check.items(), key=lambda item: -item[1]):
+        rows = wording.plural(failing, "row")
+        if meaning := MEANINGS.get(check):
+            yield Markup("{} {}.").format(rows, meaning)
+        else:
+            yield Markup("{} failed the check {}.").format(rows, wording.name(check, SHORT_NAME))
+
+
+def _all_rows(incident: Incident) -> str:
+    about = "about " if any(table.rows_estimated for table in incident.tables) else ""
+    return about + wording.plural(incident.rows, "row")
+
+
+def _since_when(incident: Incident) -> Iterator[Markup]:
+    times = [
+        time
+        for table in incident.tables
+        for segment in table.affected
+        for time in (segment.first, segment.last)
+        if time is not None
+    ]
+    if not times:
+        return
+    first, last = min(times, key=_comparable), max(times, key=_comparable)
+    if first == last:
+        yield Markup("The affected rows were created at {}.").format(wording.moment(first))
+    else:
+        yield Markup("The oldest affected row was created at {}, the newest at {}.").format(
+            wording.moment(first), wording.moment(last)
+        )
+
+
+def _comparable(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _who_was_hit(incident: Incident) -> Iterator[Markup]:
+    affected = incident.affected_tenants
+    if not affected:
+        return
+    yield Markup("{} of {} had affected rows: {}.").format(
+        wording.number(len(affected)),
+        wording.plural(incident.tenants, "tenant"),
+        Markup(", ").join(_named(affected)),
+    )
+    if healthy := incident.tenants - len(affected):
+        yield Markup("{} had none.").format(wording.plural(healthy, "other tenant"))
+
+
+def _named(affected: Mapping[str | None, Count]) -> Iterator[Markup]:
+    for tenant, rows in islice(affected.items(), NAMED_TENANTS):
+        yield Markup("{} ({})").format(wording.tenant(tenant, SHORT_NAME), wording.count(rows))
+    if (further := len(affected) - NAMED_TENANTS) > 0:
+        yield Markup("and {} more").format(wording.number(further))
+
+
+def _what_was_done(incident: Incident) -> Iterator[Markup]:
+    repair = incident.repair
+    if repair is None:
+        if incident.mode == "dry run":
+            yield Markup("This was a dry run: it wrote nothing and called no provider.")
+        elif incident.mode == "checks":
+            yield Markup("The checks only read; no repair was asked for.")
+        else:
+            yield Markup("No repair was made.")
+        return
+    totals = repair.totals
+    yield Markup("{} embedded again with {} to the provider ({}, {}) in {}.").format(
+        wording.plural(totals.fixed, "row was", "rows were"),
+        wording.plural(repair.requests, "request"),
+        wording.plural(repair.tokens, "token"),
+        wording.dollars(repair.dollars),
+        wording.duration(repair.seconds),
+    )
+    for outcome, ending in OUTCOMES.items():
+        if rows := getattr(totals, outcome):
+            yield Markup("{} {}.").format(wording.plural(rows, "row was", "rows were"), ending)
+    if any(probe.refused for probe in repair.probes):
+        yield Markup(
+            "The probe refused at least one table: healthy rows, embedded again, did not match "
+            "what is stored."
+        )
+    if any(table.re_examined for table in incident.tables):
+        yield Markup("Afterwards the same checks were run again.")
+
+
+def _what_is_left(incident: Incident) -> Iterator[Markup]:
+    if incident.interruption:
+        yield Markup("The run was interrupted, so the counts may be behind the database.")
+    now = incident.failing_now
+    if incident.unproven:
+        yield Markup(
+            "Nothing was examined after the repair, so what still fails is not proven: "
+            "run the checks again."
+        )
+    elif now.rows:
+        yield Markup("{} still {} a check.").format(
+            _count_of_rows(now), "fails" if now.rows == 1 else "fail"
+        )
+    elif incident.left:
+        yield Markup("{} left, with the next step for each.").format(
+            wording.plural(len(incident.left), "point is", "points are")
+        )
+    elif incident.result is Result.WHOLE:
+        yield Markup("Nothing: every check holds.")
+    if incident.unexamined:
+        yield Markup("{} not be examined; nothing is known about {}.").format(
+            wording.plural(len(incident.unexamined), "table could", "tables could"),
+            "it" if len(incident.unexamined) == 1 else "them",
+        )
+
+
+def _count_of_rows(count: Count) -> str:
+    return f"{wording.count(count)} {'row' if count.rows == 1 else 'rows'}"

@@ -1,0 +1,142 @@
+"""The affected tables of an incident as plain values: segments, their counts before and after.
+
+Holds no text of any row, and no secret: every free text passes the redactor when a value is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
+
+from checks.redaction import redactor
+
+
+def _encodable(value: object) -> object:
+    # Words of a command line may hold lone surrogates, which neither UTF-8 nor JSON can carry.
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_encodable), AfterValidator(redactor.clean)]
+"""Free text from outside: a name, a message, an SQL statement. Registered secrets are replaced."""
+
+RowTime = datetime
+"""When a row was created, as stored: with a zone or without one."""
+
+
+class Part(BaseModel):
+    """Base of the report's values: frozen, keyword-only, unknown keys refused."""
+
+    # Without "strings" a cosine that is NaN would become null and could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """A number of distinct rows; not exact: at least so many."""
+
+    rows: int
+    exact: bool = True
+
+    def __add__(self, other: Count) -> Count:
+        return Count(rows=self.rows + other.rows, exact=self.exact and other.exact)
+
+
+class SegmentCounts(Part):
+    """One tenant's rows in one table. `before` and `after` map a row check to its failing rows.
+
+    `tenant` None is the NULL tenant, or every row of a table that declares no tenant. `after` None:
+    not examined again. `first` and `last` are the failing rows' range of creation times; times
+    without a zone are shown as stored. The distinct counts say how many rows fail at
+    least one check; without them, rows that fail several checks are counted as at least so many.
+    """
+
+    tenant: Text | None
+    rows: NonNegativeInt
+    before: dict[Text, NonNegativeInt]
+    after: dict[Text, NonNegativeInt] | None = None
+    distinct_before: NonNegativeInt | None = None
+    distinct_after: NonNegativeInt | None = None
+    first: RowTime | None = None
+    last: RowTime | None = None
+    not_embeddable: NonNegativeInt = 0
+    pending: NonNegativeInt = 0
+
+    @property
+    def failing_before(self) -> Count:
+        return _distinct(self.before, self.distinct_before)
+
+    @property
+    def failing_after(self) -> Count | None:
+        return None if self.after is None else _distinct(self.after, self.distinct_after)
+
+    @property
+    def failing_now(self) -> Count:
+        """What is known of the end: the count after the repair, else the one before it."""
+        return self.failing_before if self.failing_after is None else self.failing_after
+
+    @property
+    def healthy(self) -> bool:
+        return self.failing_before.rows == 0 and self.failing_now.rows == 0
+
+
+def _distinct(counts: dict[str, int], known: int | None) -> Count:
+    if known is not None:
+        return Count(rows=known)
+    failing = [count for count in counts.values() if count]
+    return Count(rows=max(failing, default=0), exact=len(failing) <= 1)
+
+
+class TableReport(Part):
+    """One declared table. The expressions are as declared; `tenant` None: it declares no tenant.
+
+    `segments_total` counts the segments seen; `segments` may leave out healthy ones.
+    `error` says why the table could not be examined, and is None when it was.
+    """
+
+    name: Text
+    examined: bool = True
+    error: Text | None = None
+    rows: NonNegativeInt = 0
+    rows_estimated: bool = False
+    segments_total: NonNegativeInt = 0
+    text: Text | None = None
+    embedding: Text | None = None
+    tenant: Text | None = None
+    segments: tuple[SegmentCounts, ...] = ()
+
+    @property
+    def affected(self) -> tuple[SegmentCounts, ...]:
+        """The segments with failing rows, the worst first."""
+        hit = [segment for segment in self.segments if not segment.healthy]
+        return tuple(
+            sorted(
+                hit,
+                key=lambda one: (
+                    -one.failing_before.rows,
+                    -one.failing_now.rows,
+                    one.tenant is None,
+                    one.tenant or "",
+                ),
+            )
+        )
+
+    @property
+    def healthy_segments(self) -> int:
+        return max(self.segments_total, len(self.segments)) - len(self.affected)
+
+    @property
+    def failing_before(self) -> Count:
+        return sum((one.failing_before for one in self.segments), Count(rows=0))
+
+    @property
+    def failing_now(self) -> Count:
+        return sum((one.failing_now for one in self.segments), Count(rows=0))
+
+    @property
+    def re_examined(self) -> bool:
+        return any(one.after is not None for one in self.segments)

@@ -1,0 +1,59 @@
+"""Embedders that ask a `ProviderServer`, and what they should answer."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from remediation.provider import Embedder, Endpoint
+from remediation.provider_errors import ProviderError
+from remediation.provider_retry import RetryPolicy
+from tests.provider_server import MODEL, vector_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tests.provider_server import ProviderServer
+
+KEY = "sk-acme-Zq7vT2mXw9"
+TEXTS = ("the first text", "the second text", "the third text")
+SOON = RetryPolicy(base_delay=0.001)
+"""As in production, but without its waits."""
+
+
+def embedder(
+    server: ProviderServer,
+    *,
+    stop: threading.Event | None = None,
+    key: str = KEY,
+    timeout: float = 30.0,
+    retry: RetryPolicy = SOON,
+    **endpoint: Any,
+) -> Embedder:
+    """An embedder for that server; `endpoint` overrides fields of its Endpoint."""
+    shape = {"base_url": server.base_url, "model": MODEL, "dimensions": server.dimensions}
+    return Embedder(
+        Endpoint(**{**shape, **endpoint}),
+        SecretStr(key),
+        stop=stop or threading.Event(),
+        timeout=timeout,
+        retry=retry,
+    )
+
+
+def failure(asked: Embedder, texts: Sequence[str] = TEXTS) -> ProviderError:
+    """What the embedder raises for the texts."""
+    with asked, pytest.raises(ProviderError) as caught:
+        asked.embed(texts)
+    return caught.value
+
+
+def expected(texts: Sequence[str]) -> NDArray[np.float32]:
+    """What a healthy server gives for the texts: shape (texts, 8)."""
+    return np.stack([vector_of(text) for text in texts])
