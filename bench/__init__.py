@@ -1,0 +1,1 @@
+"""Benchmarks, each with its baseline, as ratios within one run."""
