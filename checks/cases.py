@@ -40,13 +40,16 @@ class Case:
 
     @property
     def id(self) -> str:
-        """A slug and a short hash: safe in a terminal, in XML and in HTML, and stable across runs."""
-        parts = [self.check, _slug(self.table.removeprefix("public."))]
-        if self.whole_table:
-            return "-".join(parts)
-        tenant = "null" if self.tenant is None else _slug(self.tenant)
-        identity = f"{self.table}\0{'null' if self.tenant is None else 'tenant ' + self.tenant}"
-        return "-".join([*parts, tenant, hashlib.sha256(identity.encode()).hexdigest()[:6]])
+        """A slug and a short hash: safe in a terminal, XML and HTML, and stable across runs."""
+        table = self.table.removeprefix("public.")
+        parts = [self.check, _slug(table)]
+        if not self.whole_table:
+            tenant = "null" if self.tenant is None else _slug(self.tenant)
+            identity = f"{self.table}\0{'null' if self.tenant is None else 'tenant ' + self.tenant}"
+            parts += [tenant, _hash(identity)]
+        elif _slug(table) != table:
+            parts.append(_hash(self.table))
+        return "-".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +89,7 @@ def cases_declared(settings: Settings) -> tuple[Case, ...]:
     return tuple(
         Case(check=check, table=str(table.name))
         for table in settings.tables
-        for check in (*TABLE_CHECKS, *_declared_row_checks(table))
+        for check in ("schema", *_declared_tenants_check(table), *_declared_row_checks(table))
     )
 
 
@@ -96,19 +99,19 @@ def judge(case: Case, examination: Examination) -> Judgement:
     if table.target.absent:
         return Judgement(case=case, not_there=f"{case.table} is not there yet (required = false)")
     if case.check == "schema":
-        return Judgement(case=case, findings=_of_check(table, "schema"))
+        return Judgement(case=case, findings=table.findings_of("schema"))
     if not table.measured:
         reason = table.error or f"{case.table} could not be examined: see its schema check"
         return Judgement(case=case, not_examined=reason)
     if case.check == "tenants":
-        findings = _of_check(table, "tenants")
+        findings = table.findings_of("tenants")
         if not case.whole_table:
             findings = tuple(f for f in findings if f.tenant == case.tenant)
         return Judgement(case=case, findings=findings)
     if case.whole_table:
         if not table.measurements:
             return Judgement(case=case, not_there=f"{case.table} has no rows to check")
-        return Judgement(case=case, findings=_of_check(table, case.check))
+        return Judgement(case=case, findings=table.findings_of(case.check))
     verdict = table.verdict(case.check, case.tenant)
     if verdict is None:
         return Judgement(case=case, not_examined=f"the tenant's rows are no longer in {case.table}")
@@ -122,10 +125,11 @@ def _cases(table: TableExamination, *, by_table: bool) -> list[Case]:
     if table.target.absent:
         return cases
     tenants = table.expected_tenants
-    if len(tenants) > SEGMENTS_WITH_ITEMS:
-        cases.append(Case(check="tenants", table=name))
-    else:
-        cases += _per_tenant("tenants", name, tenants)
+    for check in _declared_tenants_check(table.target.declared):
+        if table.must_have_rows or len(tenants) > SEGMENTS_WITH_ITEMS:
+            cases.append(Case(check=check, table=name))
+        else:
+            cases += _per_tenant(check, name, tenants)
     row_checks = [check.name for check in table.checks] or _declared_row_checks(
         table.target.declared
     )
@@ -141,13 +145,17 @@ def _per_tenant(check: str, table: str, tenants: Iterable[str | None]) -> list[C
     return [Case(check=check, table=table, tenant=tenant, whole_table=False) for tenant in tenants]
 
 
+def _declared_tenants_check(table: Table) -> list[str]:
+    return ["tenants"] if table.check_settings("tenants").enabled else []
+
+
 def _declared_row_checks(table: Table) -> list[str]:
-    names = [check.name for check in (*BUILT_IN, *table.custom)]
+    names = [*(check.name for check in BUILT_IN), *(own.name for own in table.custom)]
     return [name for name in names if table.check_settings(name).enabled]
 
 
-def _of_check(table: TableExamination, check: str) -> tuple[Finding, ...]:
-    return tuple(finding for finding in table.findings if finding.check == check)
+def _hash(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:6]
 
 
 def _slug(text: str) -> str:

@@ -54,7 +54,7 @@ class RelationName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column; `dimension` is the declared one of a pgvector type, None where any is admitted."""
+    """One column; `dimension` is that of a pgvector type, None where any is admitted."""
 
     name: str
     type: str
@@ -65,6 +65,8 @@ class Column:
     not_null: bool
     out_of_line: bool
     """STORAGE EXTERNAL: large values are moved out of line and never compressed."""
+    readable: bool = True
+    """Whether the role may read this column."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,12 +113,11 @@ LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
 WHERE d.datname = current_database()
 """
 
-_SYSTEM_IDENTIFIER = """
-SELECT CASE
-    WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-    THEN (SELECT system_identifier FROM pg_catalog.pg_control_system())
-END
-"""
+# Two statements: PostgreSQL asks for the right to call a function even where CASE skips the call.
+_MAY_SEE_IDENTIFIER = (
+    "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+)
+_SYSTEM_IDENTIFIER = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 _RELATION_NAMES = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid),
@@ -128,7 +129,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT LIKE 'pg\\_temp\\_%'
   AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%'
   AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e'
+      SELECT FROM pg_catalog.pg_depend AS d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
   )
 ORDER BY n.nspname, c.relname
 """
@@ -147,7 +149,8 @@ _COLUMNS = """
 SELECT a.attrelid::bigint, a.attname,
        pg_catalog.format_type(a.atttypid, NULL),
        pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
-       a.atttypmod, a.attnotnull, a.attstorage = 'e'
+       a.atttypmod, a.attnotnull, a.attstorage = 'e',
+       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -197,7 +200,8 @@ def read_server(connection: Connection) -> Server:
     row = connection.execute(_SERVER).fetchone()
     if row is None:
         raise LookupError("the catalog does not list the current database")
-    identifier = connection.execute(_SYSTEM_IDENTIFIER).fetchone()
+    may_see = connection.execute(_MAY_SEE_IDENTIFIER).fetchone() == (True,)
+    identifier = connection.execute(_SYSTEM_IDENTIFIER).fetchone() if may_see else None
     return Server(
         version=row[0],
         version_number=row[1],
@@ -225,9 +229,8 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
     """The full facts of some relations, by oid; one query for each kind of fact, not per table."""
     wanted = {"oids": list(oids)}
     columns: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
-    for oid, name, bare, full, type_name, typmod, not_null, external in connection.execute(
-        _COLUMNS, wanted
-    ):
+    for row in connection.execute(_COLUMNS, wanted):
+        oid, name, bare, full, type_name, typmod, not_null, external, visible = row
         columns[oid][name] = Column(
             name=name,
             type=type_name if type_name in _VECTOR_TYPES else bare,
@@ -235,6 +238,7 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
             dimension=typmod if type_name in _VECTOR_TYPES and typmod > 0 else None,
             not_null=not_null,
             out_of_line=external,
+            readable=bool(visible),
         )
     primary: dict[int, tuple[str, ...]] = {}
     unique: dict[int, list[tuple[str, ...]]] = {oid: [] for oid in oids}

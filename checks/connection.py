@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the URL forms people have, and the one read-only transaction of a scan.
+"""Connections to PostgreSQL: the URL forms people have, and the read-only transaction of a scan.
 
 Never prints a URL, and never relies on session state that a transaction pooler would lose.
 """
@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg import sql
@@ -32,12 +32,10 @@ POOL_PARAMETERS = frozenset(
         "connection_limit",
         "pgbouncer",
         "pool_timeout",
-        "schema",
         "single_use_connections",
         "socket_timeout",
         "sslaccept",
         "sslidentity",
-        "sslpassword",
         "statement_cache_size",
         "max_connection_lifetime",
         "max_idle_connection_lifetime",
@@ -46,8 +44,12 @@ POOL_PARAMETERS = frozenset(
     }
 )
 
-_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+[a-z0-9]+)?$")
-_HOST = re.compile(r"^(?:[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*)$")
+SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+"""What asyncpg calls `ssl`, and libpq `sslmode`."""
+
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,29 +73,55 @@ class ConnectionTarget:
 def parse_url(url: str, *, variable: str) -> ConnectionTarget:
     """Understand libpq's, Prisma's and SQLAlchemy's forms of a connection URL.
 
-    Raises `ConnectionUrlError`, which names the environment variable and shows nothing of the value.
+    Raises `ConnectionUrlError`, which names the variable and shows nothing of its value.
     """
-    malformed = ConnectionUrlError(
+    url = url.strip()
+    _register_password(url)
+    target = None
+    try:
+        if "\0" in url:
+            # libpq would take what stands before it for the whole.
+            raise ValueError
+        target = _url_form(url) if _HAS_SCHEME.match(url) else _keyword_form(url)
+    except (psycopg.Error, ValueError):
+        pass
+    if target is not None:
+        for name in ("password", "sslpassword"):
+            redactor.add(target.parameters.get(name))
+        return target
+    # Raised out here so that no traceback carries libpq's error, which repeats what it was given.
+    raise ConnectionUrlError(
         f"the value of {variable} is not a PostgreSQL connection URL: expected"
         " postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters"
         " percent-encoded; the value is not shown, as it may hold a password"
     )
-    url = url.strip()
-    _register_password(url)
-    try:
-        if "://" not in url:
-            return ConnectionTarget(parameters=_sane(conninfo_to_dict(url)))
-        parts = urlsplit(url)
-        if not _SCHEME.match(parts.scheme) or parts.fragment:
-            raise malformed
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        kept = [(name, value) for name, value in query if name not in POOL_PARAMETERS]
-        plain = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(kept), ""))
-        parameters = _sane(conninfo_to_dict(plain))
-    except (psycopg.Error, ValueError):
-        raise malformed from None
-    redactor.add(parameters.get("password"))
-    return ConnectionTarget(parameters=parameters, search_path=dict(query).get("schema"))
+
+
+def _url_form(url: str) -> ConnectionTarget:
+    """Raises ValueError or psycopg's errors for what is no such URL, or may be read in two ways."""
+    parts = urlsplit(url)
+    if not _SCHEME.fullmatch(parts.scheme) or parts.fragment:
+        raise ValueError
+    # An @ behind the host is the end of a password that holds an unencoded / or ?, most likely;
+    # what stands before it would be taken for a database, and shown.
+    if "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc):
+        raise ValueError
+    kept, search_path = [], None
+    # Pieces are passed on as they were written: libpq decodes %20, but leaves + as it is.
+    for piece in filter(None, parts.query.split("&")):
+        name, _, value = piece.partition("=")
+        if name == "schema":
+            search_path = unquote(value) or None
+        elif name == "ssl" and value in SSL_MODES:
+            kept.append(f"sslmode={value}")
+        elif name not in POOL_PARAMETERS:
+            kept.append(piece)
+    plain = f"postgresql://{parts.netloc}{parts.path}" + ("?" + "&".join(kept) if kept else "")
+    return ConnectionTarget(parameters=_sane(conninfo_to_dict(plain)), search_path=search_path)
+
+
+def _keyword_form(words: str) -> ConnectionTarget:
+    return ConnectionTarget(parameters=_sane(conninfo_to_dict(words)))
 
 
 def _register_password(url: str) -> None:
@@ -102,7 +130,7 @@ def _register_password(url: str) -> None:
     password = credentials.partition(":")[2]
     redactor.add(password)
     redactor.add(unquote(password))
-    for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", url):
+    for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", url):
         redactor.add(word.strip("'"))
 
 
@@ -111,9 +139,14 @@ def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:
     words = {name: str(value) for name, value in parameters.items() if value is not None}
     ports = words.get("port", "").split(",")
     hosts = words.get("host", "").split(",")
-    if not all(port == "" or port.isdecimal() for port in ports):
+    if not all(
+        port == "" or (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)
+        for port in ports
+    ):
         raise ValueError
-    if not all(_HOST.match(host) for host in hosts):
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise ValueError
+    if any(character < " " for value in words.values() for character in value):
         raise ValueError
     return words
 

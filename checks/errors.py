@@ -8,7 +8,7 @@ class IntegrityError(Exception):
 
 
 class SettingsError(IntegrityError):
-    """The settings file is missing or wrong; `errors` holds every fault, each with table and key."""
+    """The settings file is missing or wrong; `errors` holds every fault with table and key."""
 
     def __init__(self, errors: tuple[str, ...]) -> None:
         super().__init__("\n".join(errors))
@@ -21,7 +21,3 @@ class CannotExamineError(IntegrityError):
 
 class ConnectionUrlError(IntegrityError):
     """A connection URL is absent or malformed; the message never shows it."""
-
-
-class ScanError(IntegrityError):
-    """A table could not be measured; says why, never a verdict about its rows."""

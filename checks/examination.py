@@ -1,12 +1,12 @@
 """One examination: every declared table resolved, scanned and judged; the evidence of one moment.
 
-Each table is read in a short transaction of its own with its catalog facts, never one over the whole
-run. Reads only.
+The catalog is read in one short transaction and each table in one of its own, never one over the
+whole run. Reads only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,7 +16,7 @@ from checks.catalog import read_server
 from checks.connection import connect, read_only, reason_of
 from checks.errors import CannotExamineError, IntegrityError
 from checks.findings import Finding
-from checks.measurements import Segment, Threshold
+from checks.measurements import Threshold
 from checks.redaction import redactor
 from checks.rules import applied_checks
 from checks.scan import failing_rows_sql, scan
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from checks.catalog import Server
     from checks.connection import Connection, ConnectionTarget
     from checks.measurements import Measurement, Verdict
-    from checks.rules import AppliedCheck
+    from checks.rules import AppliedCheck, Severity
     from checks.scan import Scan
     from checks.settings import Settings
     from checks.targets import Target
@@ -53,17 +53,25 @@ class TableExamination:
     error: str | None = None
     tenants: tuple[str, ...] | None = None
     """The tenants the scan was restricted to; None for all."""
+    _verdicts: dict[tuple[str, str | None], Verdict] = field(init=False, repr=False, compare=False)
+    _measurements: dict[str | None, Measurement] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Tables have tens of thousands of segments, and each is looked up by name.
+        by_check = {(v.check, v.segment.tenant): v for v in self.verdicts}
+        by_tenant = {m.segment.tenant: m for m in self.measurements}
+        object.__setattr__(self, "_verdicts", by_check)
+        object.__setattr__(self, "_measurements", by_tenant)
 
     def check(self, name: str) -> AppliedCheck:
         return next(check for check in self.checks if check.name == name)
 
     def verdict(self, name: str, tenant: str | None) -> Verdict | None:
         """The verdict of a check for a tenant; None where the segment has no rows (any more)."""
-        wanted = Segment(table=self.target.name, tenant=tenant)
-        return next((v for v in self.verdicts if v.check == name and v.segment == wanted), None)
+        return self._verdicts.get((name, tenant))
 
     def measurement(self, tenant: str | None) -> Measurement:
-        return next(m for m in self.measurements if m.segment.tenant == tenant)
+        return self._measurements[tenant]
 
     @property
     def rows(self) -> int:
@@ -72,14 +80,25 @@ class TableExamination:
     @property
     def vanished(self) -> tuple[str, ...]:
         """Declared and selected tenants without a row."""
-        present = {measurement.segment.tenant for measurement in self.measurements}
-        return tuple(name for name in self.expected_tenants if name not in present)
+        return tuple(name for name in self.expected_tenants if name not in self._measurements)
 
     @property
     def expected_tenants(self) -> tuple[str, ...]:
-        """The declared tenants, as far as they are selected."""
-        declared = self.target.declared.tenants
-        return tuple(name for name in declared if self.tenants is None or name in self.tenants)
+        """The tenants that must have rows here, as far as they are selected."""
+        return tuple(
+            name
+            for name in self.target.expected_tenants
+            if self.tenants is None or name in self.tenants
+        )
+
+    @property
+    def must_have_rows(self) -> bool:
+        """Whether it is worth a warning when this table has no row at all.
+
+        Not where tenants are declared, who are asked for one by one, nor where some are selected.
+        """
+        declared = self.target.declared
+        return declared.required and not declared.tenants and self.tenants is None
 
     def failing(self, check: str) -> int:
         """Rows failing a check over all tenants, tolerated ones included."""
@@ -106,34 +125,55 @@ class TableExamination:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Every finding of this table, table checks first."""
-        table_findings = [
-            Finding(
-                check="schema",
-                table=self.target.name,
-                tenant=None,
-                whole_table=True,
-                severity="error",
-                says=says,
-            )
-            for says in (
-                *(problem.text for problem in self.target.problems),
-                *((self.error,) if self.error else ()),
-            )
-        ]
-        vanished = [
-            Finding(
-                check="tenants",
-                table=self.target.name,
+        failing = (self.finding(verdict) for verdict in self.verdicts if not verdict.holds)
+        return (*self._schema_findings(), *self._tenant_findings(), *failing)
+
+    def findings_of(self, check: str) -> tuple[Finding, ...]:
+        """The findings of one check."""
+        if check == "schema":
+            return self._schema_findings()
+        if check == "tenants":
+            return self._tenant_findings()
+        return tuple(self.finding(v) for v in self.verdicts if v.check == check and not v.holds)
+
+    def _schema_findings(self) -> tuple[Finding, ...]:
+        reasons = [problem.text for problem in self.target.problems]
+        reasons += [self.error] if self.error else []
+        return tuple(self._of_table("schema", says=says) for says in reasons)
+
+    def _tenant_findings(self) -> tuple[Finding, ...]:
+        settings = self.target.declared.check_settings("tenants")
+        if not self.measured or not settings.enabled:
+            return ()
+        if self.must_have_rows and not self.measurements:
+            says = f"{self.target.name} has no rows"
+            if self.target.declared.where is not None:
+                says += f" where {self.target.declared.where}"
+            # Nobody declared that there must be rows: the weight is the user's to raise.
+            stated = "severity" in settings.model_fields_set
+            severity = settings.severity if stated else "warning"
+            return (self._of_table("tenants", says=says, severity=severity),)
+        return tuple(
+            self._of_table(
+                "tenants",
                 tenant=tenant,
-                whole_table=True,
-                severity="error",
                 says=f"declared tenant {tenant!r} has no rows in {self.target.name}",
+                severity=settings.severity,
             )
             for tenant in self.vanished
-            if self.measured
-        ]
-        failing = [self.finding(verdict) for verdict in self.verdicts if not verdict.holds]
-        return (*table_findings, *vanished, *failing)
+        )
+
+    def _of_table(
+        self, check: str, *, says: str, tenant: str | None = None, severity: Severity = "error"
+    ) -> Finding:
+        return Finding(
+            check=check,
+            table=self.target.name,
+            tenant=tenant,
+            whole_table=True,
+            severity=severity,
+            says=says,
+        )
 
     @property
     def measured(self) -> bool:
@@ -175,7 +215,10 @@ class Selection:
         """Whether a target is selected, by its name, its declared name, or its bare name."""
         if self.tables is None:
             return True
-        names = {target.name, str(target.declared.name), target.name.rpartition(".")[2]}
+        names = {target.name, str(target.declared.name)}
+        if target.relation is not None:
+            schema, name = target.relation.schema, target.relation.name
+            names |= {name, f"{schema}.{name}"}
         return not names.isdisjoint(self.tables)
 
 
@@ -195,12 +238,12 @@ def examine(place: ConnectionTarget, settings: Settings, selection: Selection) -
             with read_only(connection, place, statement_timeout=timeout):
                 server = read_server(connection)
                 targets = resolve(connection, settings, server)
+            if not any(target.relation for target in targets):
+                _require_tables(connection, place)
         except psycopg.Error as error:
             raise CannotExamineError(
                 f"cannot read the catalog of {place.place}: {reason_of(error)}"
             ) from None
-        if not any(target.relation for target in targets):
-            _require_tables(connection, place)
         selected = [target for target in targets if selection.wants(target)]
         _require_known_tables(selection, targets)
         tables = tuple(
@@ -208,8 +251,9 @@ def examine(place: ConnectionTarget, settings: Settings, selection: Selection) -
             for target in selected
         )
         _require_known_tenants(selection, tables)
-    if tables and all(_unseen(table) for table in tables):
-        reasons = [problem.text for table in tables for problem in table.target.problems]
+    declared = [table.target for table in tables if not table.target.absent]
+    if declared and all(_forbidden(target) for target in declared):
+        reasons = [problem.text for target in declared for problem in target.problems]
         raise CannotExamineError("nothing could be examined:\n" + "\n".join(reasons))
     return Examination(server=server, tables=tables, restricted=selection.tenants is not None)
 
@@ -275,9 +319,9 @@ def _scan(
     raise AssertionError("unreachable: the second try returns or raises")
 
 
-def _unseen(table: TableExamination) -> bool:
+def _forbidden(target: Target) -> bool:
     """Whether the role had no right to look at a table at all."""
-    return any(problem.forbidden for problem in table.target.problems)
+    return any(problem.forbidden for problem in target.problems)
 
 
 def _require_tables(connection: Connection, place: ConnectionTarget) -> None:
@@ -305,8 +349,10 @@ def _require_known_tables(selection: Selection, targets: Sequence[Target]) -> No
 def _require_known_tenants(selection: Selection, tables: Sequence[TableExamination]) -> None:
     seen = {m.segment.tenant for table in tables for m in table.measurements}
     declared = {name for table in tables for name in table.target.declared.tenants}
+    # Where a table could not be measured, the tenant may well be in it.
+    known = all(table.measured or table.target.absent for table in tables)
     for tenant in selection.tenants or ():
-        if tenant not in seen | declared and all(table.measured for table in tables):
+        if known and tenant not in seen | declared:
             raise UnknownNameError(
                 redactor.clean(f"--tenant={tenant} has no rows in any selected table")
             )

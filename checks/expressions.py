@@ -5,8 +5,9 @@ Validation plans each expression against its own table and evaluates no row.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -20,20 +21,38 @@ if TYPE_CHECKING:
     from checks.connection import Connection
 
 
+ExpressionType: TypeAlias = Literal["text", "timestamptz", "boolean"]
+
+_COLUMN = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+"')
+
+SEVERAL = (
+    "expected one SQL expression, found several or one that ends its own parenthesis;"
+    " balance the parentheses, and join several values with concat_ws()"
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expression:
     """One expression of the settings: where it stands there, and the type it must have."""
 
     key: str
     source: str
-    type: str
+    type: ExpressionType
 
 
 def embed_sql(source: str) -> sql.Composed:
-    """A user's SQL in parentheses of its own; the line break ends a trailing `--` comment."""
+    """A user's SQL as one operand: a column as it is, anything else in parentheses of its own."""
+    return _as_operand(source, before="(", after=")")
+
+
+def _as_operand(source: str, *, before: LiteralString, after: LiteralString) -> sql.Composed:
     # The settings file is code that its owner runs on their own database, and trusted as such.
-    trusted: LiteralString = source  # type: ignore[assignment]
-    return sql.Composed([sql.SQL("(\n"), sql.SQL(trusted), sql.SQL("\n)")])
+    trusted: LiteralString = source.strip()
+    if before == "(" and _COLUMN.fullmatch(trusted):
+        return sql.Composed([sql.SQL(trusted)])
+    # A line break ends a trailing comment, which would swallow the parenthesis.
+    end: LiteralString = "\n" if "--" in trusted else ""
+    return sql.Composed([sql.SQL(before), sql.SQL(trusted), sql.SQL(end), sql.SQL(after)])
 
 
 def beside_parameters(piece: sql.Composable) -> sql.SQL:
@@ -41,7 +60,7 @@ def beside_parameters(piece: sql.Composable) -> sql.SQL:
 
     Statements without parameters must not use it: there `%` stands for itself.
     """
-    doubled: LiteralString = piece.as_string(None).replace("%", "%%")  # type: ignore[assignment]
+    doubled: LiteralString = piece.as_string(None).replace("%", "%%")
     return sql.SQL(doubled)
 
 
@@ -51,22 +70,52 @@ def faults_of(
     """The faults of the expressions, each with its key in the settings and the server's reason.
 
     In a WHERE clause, where aggregates, window functions and set-returning functions are refused,
-    as none of them is a fact about one row. Runs in savepoints of the caller's transaction.
+    as none of them is a fact about one row. Runs in savepoints of the caller's transaction, and
+    leaves its settings as they were. Raises psycopg.OperationalError where the connection is lost
+    or the server gives up.
     """
-    faults = []
-    for expression in expressions:
-        value = embed_sql(expression.source)
-        condition = (
-            value
-            if expression.type == "boolean"
-            else sql.SQL("{}::{} IS NULL").format(value, sql.SQL(expression.type))
-        )
-        statement = sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(relation, condition)
-        try:
-            with connection.transaction():
-                connection.execute(statement)
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            faults.append(f"{expression.key}: {reason_of(error)}")
-    return faults
+    return [
+        f"{expression.key}: {fault}"
+        for expression in expressions
+        if (fault := _fault(connection, relation, expression)) is not None
+    ]
+
+
+def _fault(connection: Connection, relation: sql.Composable, expression: Expression) -> str | None:
+    one_operand = embed_sql(expression.source)
+    # What parentheses forgive: `a, b` is a row to them, and `a) OR (b` closes and opens them.
+    one_branch = _as_operand(expression.source, before="(CASE WHEN true THEN ", after=" END)")
+    try:
+        _plan(connection, relation, one_operand, expression.type)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        return reason_of(error)
+    try:
+        _plan(connection, relation, one_branch, expression.type)
+    except psycopg.errors.SyntaxError:
+        return SEVERAL
+    except psycopg.errors.DatatypeMismatch:
+        # A bare NULL has no type of its own until CASE gives it one; it has proven to fit.
+        return None
+    return None
+
+
+def _plan(
+    connection: Connection,
+    relation: sql.Composable,
+    value: sql.Composable,
+    wanted: ExpressionType,
+) -> None:
+    """Have the server plan the expression; LIMIT 0 keeps it from reading a row."""
+    condition = (
+        sql.SQL("{} IS TRUE").format(value)
+        if wanted == "boolean"
+        else sql.SQL("{}::{} IS NULL").format(value, sql.SQL(wanted))
+    )
+    statement = sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(relation, condition)
+    with connection.transaction(force_rollback=True):
+        # No row is read here, so that policies which hide some are none of its business.
+        connection.execute("SET LOCAL row_security = on")
+        # Binary results make psycopg use the protocol that takes a single statement.
+        connection.execute(statement, binary=True)

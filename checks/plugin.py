@@ -18,6 +18,7 @@ from checks.cases import TABLE_CHECKS, Case, Judgement, cases_declared, cases_of
 from checks.connection import ConnectionTarget, parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
 from checks.examination import Examination, Selection, UnknownNameError, examine
+from checks.exit_status import ExitStatus
 from checks.redaction import redactor
 from checks.settings import Settings, load_settings
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
-
-NOTHING_EXAMINED = 10
-"""Exit status of a run in which nothing could be examined."""
 
 
 class IntegrityWarning(UserWarning):
@@ -50,6 +48,8 @@ class Evidence:
 
 EVIDENCE = pytest.StashKey[Evidence]()
 CASES = pytest.StashKey[tuple[Case, ...]]()
+UNEXAMINED = pytest.StashKey[str]()
+"""Why nothing could be examined."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,14 +153,15 @@ def read_environment(config: pytest.Config) -> dict[str, str]:
 
 
 def stop_unexamined(config: pytest.Config, message: str) -> None:
-    """End the run with `NOTHING_EXAMINED` and say why on lines of their own."""
+    """End the run with status 10 and say why on lines of their own."""
+    config.stash[UNEXAMINED] = message
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.ensure_newline()
         reporter.section("nothing could be examined", sep="=", red=True, bold=True)
         for line in message.splitlines():
             reporter.write_line(line, red=True)
-    pytest.exit("nothing could be examined", returncode=NOTHING_EXAMINED)
+    pytest.exit("nothing could be examined", returncode=ExitStatus.NOTHING_EXAMINED)
 
 
 def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings | None:
@@ -220,6 +221,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             ],
             indirect=True,
         )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Drop what pytest makes of a check without cases: an item that says nothing."""
+    items[:] = [item for item in items if not _ours(item) or case_of(item) is not None]
+
+
+def _ours(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(CHECKS_DIRECTORY)
 
 
 def case_of(item: pytest.Item) -> Case | None:

@@ -6,16 +6,19 @@ To add a row check, add a `RowCheck` to `BUILT_IN`; nothing else needs to know o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from psycopg import sql
 
+from checks.rows import columns_of, expressions_of
 from checks.vectors import VARIABLE_HEADER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.rows import RowWords
     from checks.targets import Target
 
 Remedy: TypeAlias = Literal["re-embed", "report"]
@@ -33,8 +36,8 @@ class RowCheck:
     says: str
     """What is wrong with failing rows, completing "12 of 90 rows …"."""
     remedy: Remedy
-    predicate: Callable[[Target], sql.Composable]
-    """Over the columns of `checks.rows.rows_of`; true of a failing row, false or NULL otherwise."""
+    predicate: Callable[[Target, RowWords], sql.Composable]
+    """In the words given; true of a failing row, false or NULL otherwise."""
     applies: Callable[[Target], bool] = lambda _: True
     proven: Callable[[Target], str | None] = lambda _: None
     """How the catalog alone proves that no row can fail, in words; None where it does not."""
@@ -50,37 +53,44 @@ class AppliedCheck:
     severity: Severity
     min: Decimal
     predicate: sql.Composable
+    """Over the columns of `checks.rows.rows_of`; counted, selected and counted again."""
+    shown: sql.Composable
+    """The same predicate over the user's own columns, for a person to run."""
     proof: str | None
 
 
-def _no_embedding(_: Target) -> sql.Composable:
-    return sql.SQL("embedding IS NULL AND embeddable AND NOT pending")
+def _no_embedding(_: Target, row: RowWords) -> sql.Composable:
+    missing = sql.SQL("{} IS NULL").format(row.embedding)
+    return sql.SQL(" AND ").join([missing, row.embeddable, *row.past_grace])
 
 
-def _other_dimension(target: Target) -> sql.Composable:
+def _other_dimension(target: Target, row: RowWords) -> sql.Composable:
     """The dimension differs from the declared one; read from the vector only where size is silent.
 
     The size of a value stored out of line and not compressed is 4 + element bytes * dimensions
     (measured: 6,148 bytes for vector(1536)), and telling it does not read the value.
     """
     kind = target.embedding_type
-    embedding = sql.SQL("embedding")
+    present = sql.SQL("{} IS NOT NULL").format(row.embedding)
     if target.embedding.dimension is not None:
         # The type admits one dimension; `schema` has said that it is not the declared one.
-        return sql.SQL("embedding IS NOT NULL")
+        return present
     differs = sql.SQL("{} <> {}").format(
-        kind.dimension(embedding, target.server.vector_schema), sql.Literal(target.dimensions)
+        kind.dimension(row.embedding, target.server.vector_schema), sql.Literal(target.dimensions)
     )
-    if kind.element_bytes is None or target.server.version_number < CHUNK_ID_SINCE:
-        return sql.SQL("embedding IS NOT NULL AND {}").format(differs)
+    old = target.server.version_number < CHUNK_ID_SINCE
+    if kind.element_bytes is None or old or row.for_people:
+        return sql.SQL("{} AND {}").format(present, differs)
     return sql.SQL(
-        """embedding IS NOT NULL AND CASE
-        WHEN pg_catalog.pg_column_toast_chunk_id(embedding) IS NOT NULL
-         AND pg_catalog.pg_column_compression(embedding) IS NULL
-        THEN pg_catalog.pg_column_size(embedding) <> {size}
+        """{present} AND CASE
+        WHEN pg_catalog.pg_column_toast_chunk_id({embedding}) IS NOT NULL
+         AND pg_catalog.pg_column_compression({embedding}) IS NULL
+        THEN pg_catalog.pg_column_size({embedding}) <> {size}
         ELSE {differs}
     END"""
     ).format(
+        present=present,
+        embedding=row.embedding,
         size=sql.Literal(VARIABLE_HEADER + kind.element_bytes * target.dimensions),
         differs=differs,
     )
@@ -110,6 +120,10 @@ BUILT_IN: tuple[RowCheck, ...] = (
 )
 
 
+def _custom(name: str) -> Callable[[Target, RowWords], sql.Composable]:
+    return lambda _, row: row.custom[name]
+
+
 def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
     """The row checks that apply to a target and are enabled, the user's own ones last."""
     built_in = [_applied(target, check) for check in BUILT_IN if check.applies(target)]
@@ -120,7 +134,7 @@ def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
                 name=own.name,
                 says=f"fail {own.name} ({own.failing_when})",
                 remedy=own.remedy,
-                predicate=lambda _, name=own.name: sql.Identifier(f"custom_{name}"),
+                predicate=_custom(own.name),
             ),
         )
         for own in target.declared.custom
@@ -134,12 +148,14 @@ def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
     if not configured.enabled:
         return None
     proof = check.proven(target)
+    nothing = sql.SQL("false")
     return AppliedCheck(
         name=check.name,
         says=check.says,
         remedy=check.remedy,
         severity=configured.severity,
         min=Decimal(1) if configured.min is None else configured.min,
-        predicate=check.predicate(target) if proof is None else sql.SQL("false"),
+        predicate=nothing if proof else check.predicate(target, columns_of(target)),
+        shown=nothing if proof else check.predicate(target, expressions_of(target)),
         proof=proof,
     )

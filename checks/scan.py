@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from checks.expressions import embed_sql
 from checks.measurements import Measurement, Segment
-from checks.rows import rows_of
+from checks.rows import rows_of, tenant_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from checks.connection import Connection
     from checks.rules import AppliedCheck
     from checks.targets import Target
+
+
+_DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
+"""What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,15 +43,19 @@ def compile_scan(
     pending, then for each check the failing count and the first and last creation time of its
     failing rows.
     """
-    counts: list[sql.Composable] = []
-    for check in checks:
-        counts.append(
-            sql.SQL(
-                "count(*) FILTER (WHERE {predicate}),\n"
-                "       min(created_at) FILTER (WHERE {predicate}),\n"
-                "       max(created_at) FILTER (WHERE {predicate})"
-            ).format(predicate=check.predicate)
+    # Without a creation time there is nothing to aggregate, and a predicate may be dear.
+    period = (
+        "NULL, NULL"
+        if target.declared.created_at is None
+        else "min(created_at) FILTER (WHERE ({predicate}) AND {datable}),\n"
+        "       max(created_at) FILTER (WHERE ({predicate}) AND {datable})"
+    )
+    counts: list[sql.Composable] = [
+        sql.SQL("count(*) FILTER (WHERE {predicate}),\n       " + period).format(
+            predicate=check.predicate, datable=_DATABLE
         )
+        for check in checks
+    ]
     return sql.SQL(
         """
 SELECT count(*) OVER (),
@@ -106,19 +115,32 @@ def _measurement(
 
 
 def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
-    """A statement a person can run to see a segment's failing rows."""
-    keys = [
-        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
-        for position, column in enumerate(target.key, start=1)
-    ]
-    columns = [*keys, sql.SQL("tenant"), sql.SQL("created_at")]
-    statement = sql.SQL(
-        "SELECT {columns}\nFROM {rows} AS r\nWHERE {predicate}\n"
-        "  AND tenant IS NOT DISTINCT FROM {tenant};"
-    ).format(
+    """A statement a person can run in psql to see a segment's failing rows.
+
+    Flat, over the table's own columns. It states the conditions that the scan counts by.
+    """
+    declared = target.declared
+    columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
+    conditions: list[sql.Composable] = []
+    if declared.tenant is not None:
+        columns.append(sql.SQL("{} AS tenant").format(embed_sql(declared.tenant)))
+        conditions.append(_is_tenant(tenant_of(target), tenant))
+    if declared.created_at is not None:
+        columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
+    if not target.key:
+        columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
+    if declared.where is not None:
+        conditions.append(embed_sql(declared.where))
+    conditions.append(sql.SQL("({})").format(check.shown))
+    statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
         columns=sql.SQL(", ").join(columns),
-        rows=rows_of(target),
-        predicate=check.predicate,
-        tenant=sql.Literal(tenant),
+        table=target.identifier,
+        conditions=sql.SQL("\n  AND ").join(conditions),
     )
     return statement.as_string(None)
+
+
+def _is_tenant(expression: sql.Composable, tenant: str | None) -> sql.Composable:
+    if tenant is None:
+        return sql.SQL("{} IS NULL").format(expression)
+    return sql.SQL("{} = {}").format(expression, sql.Literal(tenant))

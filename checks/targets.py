@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.catalog import read_relation_names, read_relations
-from checks.expressions import Expression, faults_of
+from checks.names import display_identifier
+from checks.problems import Problem, no_extension, problems_of
 from checks.vectors import EMBEDDING_TYPES, EmbeddingType
 
 if TYPE_CHECKING:
@@ -20,17 +21,8 @@ if TYPE_CHECKING:
 
     from checks.catalog import Column, Relation, RelationName, Server
     from checks.connection import Connection
+    from checks.names import TableName
     from checks.settings import Settings, Table
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """Something that is not as declared; `blocks` when the table cannot be scanned because of it."""
-
-    text: str
-    blocks: bool = True
-    forbidden: bool = False
-    """The role has no right to look, which is not the same as a broken table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +54,13 @@ class Target:
         if self.relation is None:
             raise LookupError(f"{self.name} is not in the database")
         return self.relation
+
+    @property
+    def expected_tenants(self) -> tuple[str, ...]:
+        """The declared tenants that must have rows here."""
+        if self.declared.tenant_from is None:
+            return self.declared.tenants
+        return tuple(name for name in self.declared.tenants if name == self.tenant_part)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -127,7 +126,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
     ]
     oids = [found.oid for _, relations in matched for found in relations]
     relations = read_relations(connection, oids)
-    targets: list[Target] = []
+    targets: dict[str, Target] = {}
     for table, found_names in matched:
         bare = Target(
             declared=table,
@@ -137,7 +136,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
             dimensions=settings.dimensions_for(table),
         )
         if not found_names:
-            targets.append(_missing(bare, names))
+            targets.setdefault(bare.name, _missing(bare, names))
         for found in found_names:
             target = replace(
                 bare,
@@ -145,18 +144,63 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
                 relation=relations[found.oid],
                 tenant_part=_tenant_part(table, found),
             )
-            targets.append(replace(target, problems=_problems(connection, target)))
-    return tuple(targets)
+            if (first := targets.get(target.name)) is not None:
+                targets[target.name] = _declared_twice(first, table)
+                continue
+            targets[target.name] = replace(target, problems=problems_of(connection, target))
+        for target in _vanished(bare, found_names):
+            targets.setdefault(target.name, target)
+    return tuple(targets.values())
 
 
 def display_name(schema: str, name: str) -> str:
     """A qualified name as a person would write it in SQL: quoted only where it must be."""
-    return ".".join(
-        part
-        if part.isascii() and part.replace("_", "a").isalnum() and part == part.lower()
-        else sql.Identifier(part).as_string(None)
-        for part in (schema, name)
+    return f"{display_identifier(schema)}.{display_identifier(name)}"
+
+
+def _declared_twice(first: Target, second: Table) -> Target:
+    text = (
+        f"{first.name} is declared by two entries, {first.declared.name} and {second.name};"
+        " the first one is checked: keep one, or narrow a pattern"
     )
+    return replace(first, problems=(*first.problems, Problem(text=text, blocks=False)))
+
+
+def _vanished(bare: Target, found_names: Sequence[RelationName]) -> list[Target]:
+    """Declared tenants, of those that a name's `*` stands for, whose table is not there."""
+    declared = bare.declared
+    if declared.tenant_from is None or not found_names or not declared.required:
+        return []
+    present = {_tenant_part(declared, found) for found in found_names}
+    return [
+        replace(
+            bare,
+            name=_name_for(declared, tenant),
+            tenant_part=tenant,
+            problems=(
+                Problem(
+                    text=(
+                        f"declared tenant {tenant!r} has no table:"
+                        f" {_name_for(declared, tenant)} does not exist in database"
+                        f" {bare.server.database!r}"
+                    )
+                ),
+            ),
+        )
+        for tenant in declared.tenants
+        if tenant not in present
+    ]
+
+
+def _name_for(table: Table, tenant: str) -> str:
+    """The name that a pattern gives for a tenant."""
+    schema, name = table.name.schema, table.name.name
+    if table.tenant_from == "schema" and schema is not None:
+        schema = schema.replace("*", tenant)
+    elif table.tenant_from == "table":
+        name = name.replace("*", tenant)
+    parts = [part for part in (schema, name) if part is not None]
+    return ".".join(part if "*" in part else display_identifier(part) for part in parts)
 
 
 def _matching(table: Table, names: Sequence[RelationName]) -> list[RelationName]:
@@ -182,128 +226,28 @@ def _tenant_part(table: Table, found: RelationName) -> str | None:
     return match.schema_part if table.tenant_from == "schema" else match.table_part
 
 
+def _nearest(wanted: TableName, names: Sequence[RelationName]) -> RelationName | None:
+    """The table of the same name in another schema, else the one that is spelled most alike."""
+    # Held against what was written: without a schema there, without one here.
+    by_name = {
+        display_name(found.schema, found.name) if wanted.schema else found.name: found
+        for found in names
+    }
+    written = str(wanted) if wanted.schema else wanted.name
+    elsewhere = [found for found in names if found.name == wanted.name]
+    near = difflib.get_close_matches(written, list(by_name), n=1)
+    return elsewhere[0] if elsewhere else by_name[near[0]] if near else None
+
+
 def _missing(target: Target, names: Sequence[RelationName]) -> Target:
     if not target.declared.required:
         return target
     if target.declared.name.is_pattern:
         text = f"no table matches {target.name}"
     else:
-        known = [display_name(found.schema, found.name) for found in names]
-        near = difflib.get_close_matches(target.name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = _nearest(target.declared.name, names)
+        hint = f"; did you mean {display_name(near.schema, near.name)}?" if near else ""
         text = f"table {target.name} does not exist in database {target.server.database!r}{hint}"
     if target.server.vector_version is None:
-        text += "; " + _no_extension(target.server)
+        text += "; " + no_extension(target.server)
     return replace(target, problems=(Problem(text=text),))
-
-
-def _no_extension(server: Server) -> str:
-    return (
-        f"extension vector is not installed in database {server.database!r};"
-        " an administrator installs it with CREATE EXTENSION vector"
-    )
-
-
-def _problems(connection: Connection, target: Target) -> tuple[Problem, ...]:
-    """Everything that is not as declared, all at once."""
-    relation = target.facts
-    if not relation.readable:
-        text = (
-            f"role {target.server.role!r} may not read {target.name};"
-            f" grant it with GRANT SELECT ON {target.name} TO {target.server.role}"
-        )
-        return (Problem(text=text, forbidden=True),)
-    problems = [*_column_problems(target), *_policy_problems(target)]
-    if not problems:
-        problems = [
-            Problem(text=f"{target.name}: {fault}")
-            for fault in faults_of(connection, target.identifier, _expressions(target.declared))
-        ]
-    if not any(problem.blocks for problem in problems):
-        problems += _embedding_problems(target)
-    return tuple(problems)
-
-
-def _column_problems(target: Target) -> list[Problem]:
-    declared, columns = target.declared, target.facts.columns
-    wanted = [("embedding", declared.embedding)]
-    wanted += [("key", name) for name in declared.key]
-    wanted += [("group_by", name) for name in declared.group_by]
-    wanted += [
-        (setting, name)
-        for setting in ("content_hash", "model_column", "embedded_at")
-        if (name := getattr(declared, setting)) is not None
-    ]
-    problems = []
-    for setting, name in wanted:
-        if name not in columns:
-            near = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.5)
-            hint = f"; did you mean {sql.Identifier(near[0]).as_string(None)}?" if near else ""
-            text = f"{setting}: column {name!r} does not exist in {target.name}{hint}"
-            if setting == "embedding" and target.server.vector_version is None:
-                text += "; " + _no_extension(target.server)
-            problems.append(Problem(text=text))
-    return problems
-
-
-def _policy_problems(target: Target) -> list[Problem]:
-    policies = target.facts.hiding_policies
-    if not policies:
-        return []
-    role = sql.Identifier(target.server.role).as_string(None)
-    return [
-        Problem(
-            text=(
-                f"row-level security ({', '.join(policies)}) may hide rows of {target.name} from"
-                f" role {role}; what is hidden cannot be checked. Grant sight with"
-                f" ALTER ROLE {role} BYPASSRLS, or with"
-                f" CREATE POLICY integrity_sees_all ON {target.name} FOR SELECT TO {role}"
-                " USING (true) where no restrictive policy applies"
-            ),
-            forbidden=True,
-        )
-    ]
-
-
-def _embedding_problems(target: Target) -> list[Problem]:
-    column = target.embedding
-    if column.type not in EMBEDDING_TYPES:
-        kinds = ", ".join(EMBEDDING_TYPES)
-        return [
-            Problem(
-                text=(
-                    f"column {column.name!r} of {target.name} is of type {column.type};"
-                    f" expected one of {kinds}"
-                )
-            )
-        ]
-    if column.dimension not in (None, target.dimensions):
-        return [
-            Problem(
-                text=(
-                    f"column {column.name!r} of {target.name} is"
-                    f" {column.type}({column.dimension}), declared are {target.dimensions}"
-                    " dimensions; correct `dimensions` in the settings, or migrate the column"
-                ),
-                blocks=False,
-            )
-        ]
-    return []
-
-
-def _expressions(table: Table) -> list[Expression]:
-    """Every SQL expression of a declaration with the type its place asks for."""
-    texts = [("text", table.text), ("tenant", table.tenant)]
-    times = [(key, getattr(table, key)) for key in ("created_at", "updated_at")]
-    conditions = [("where", table.where)]
-    conditions += [(f"custom.{check.name}", check.failing_when) for check in table.custom]
-    return [
-        Expression(key=key, source=source, type=kind)
-        for kind, sources in (
-            ("text", texts),
-            ("timestamptz", times),
-            ("boolean", conditions),
-        )
-        for key, source in sources
-        if source is not None
-    ]

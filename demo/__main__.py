@@ -11,19 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checks.exit_status import ExitStatus
+
 if TYPE_CHECKING:
     from types import FrameType
-
-MEANING = {
-    0: "all checks hold",
-    1: "some rows still fail",
-    2: "interrupted",
-    3: "an internal error of pytest",
-    4: "pytest was called wrongly, or the settings are wrong",
-    5: "no check was collected",
-    10: "nothing could be examined",
-    11: "the repair stopped early",
-}
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -41,11 +32,14 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, pass_on)
         status = process.wait()
-    meaning = MEANING.get(status, "ended by a signal" if status < 0 else "unknown")
+    meaning = "ended by a signal" if status < 0 else ExitStatus(status).meaning
     print(f"pytest's exit status: {status} ({meaning})", flush=True)
     if status == expected:
         return 0
-    print(f"expected {expected} ({MEANING[expected]}); see the output above", file=sys.stderr)
+    print(
+        f"expected {expected} ({ExitStatus(expected).meaning}); see the output above",
+        file=sys.stderr,
+    )
     return 1
 
 

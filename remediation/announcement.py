@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from remediation.repair import TableRepair
 
 TENANTS_SHOWN = 20
+GROUPS_SHOWN = 20
 STEPS = 10
 """Progress lines where there is no terminal to draw a bar on."""
 
@@ -69,12 +70,15 @@ def result_lines(results: list[TableRepair]) -> Iterator[str]:
     """What came of the repair, a line per table, and the reasons behind what was not fixed."""
     for result in results:
         account = result.account
-        for group in account.groups:
-            if group.outcome is not Outcome.FIXED:
-                yield (
-                    f"{result.table}: {group.rows:,} rows of {tenant_words(group.tenant)}"
-                    f" {group.outcome}: {group.reason}"
-                )
+        left = [group for group in account.groups if group.outcome is not Outcome.FIXED]
+        for group in left[:GROUPS_SHOWN]:
+            yield (
+                f"{result.table}: {group.rows:,} rows of {tenant_words(group.tenant)}"
+                f" {group.outcome}: {group.reason}"
+            )
+        if len(left) > GROUPS_SHOWN:
+            rows = sum(group.rows for group in left[GROUPS_SHOWN:])
+            yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
         if result.stopped:
             yield f"{result.table}: the repair stopped early: {result.stopped}"
         counts = {outcome: account.count(outcome) for outcome in Outcome}
@@ -133,8 +137,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update(1)
         elif self._total and before * STEPS // self._total < self._settled * STEPS // self._total:
-            share = 100 * self._settled // self._total
-            self._writer.line(f"repaired {self._settled:,} of {self._total:,} rows ({share} %)")
+            # Rows may have been added since the plan was made.
+            done = min(self._settled, self._total)
+            share = 100 * done // self._total
+            self._writer.line(f"settled {done:,} of {self._total:,} rows ({share} %)")
 
     def close(self) -> None:
         """Draw the bar a last time."""

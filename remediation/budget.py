@@ -30,6 +30,16 @@ class Budget:
         """Dollars billed so far."""
         return self.dollars(self.tokens)
 
+    @property
+    def no_rows_left(self) -> str:
+        """The end by the cap of rows, in words."""
+        return f"the cap of {self.max_rows:,} rows is reached (--max-rows)"
+
+    @property
+    def no_money_left(self) -> str:
+        """The end by the cap of dollars, in words."""
+        return f"the cap of ${self.max_cost:,.2f} is reached (--max-cost)"
+
     def rows_left(self) -> int:
         """Rows that may still be sent."""
         return max(0, self.max_rows - self.rows)

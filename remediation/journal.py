@@ -1,7 +1,7 @@
 """The journal of a repair: what was about to be replaced, and what became of each row.
 
-Evidence and undo, not state: a repair never reads it to decide what is left to do, the database says
-that. Holds no text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`.
+Evidence and undo, not state: what is left to do is what the database says, never this. Holds no
+text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import base64
 import json
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from checks.redaction import redactor
 from remediation.batching import FailingRow
 from remediation.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from remediation.outcomes import RowOutcome
-    from remediation.writer import NewVector
+    from remediation.writes import NewVector
 
 FILE_NAME = "journal.jsonl"
 
@@ -33,8 +33,8 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = directory / FILE_NAME
         self._lock = threading.Lock()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._file: TextIO = os.fdopen(descriptor, "a", encoding="utf-8")
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._torn = False
 
     def replacing(self, table: str, vectors: Sequence[NewVector]) -> None:
         """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
@@ -63,27 +63,30 @@ class Journal:
                 "tenant": outcome.row.tenant,
                 "checks": outcome.row.checks,
                 "outcome": outcome.outcome,
-                "reason": outcome.reason,
+                # The only words among the values; a key or a vector must stay what it is.
+                "reason": redactor.clean(outcome.reason),
                 "text_md5": outcome.row.text_hash,
                 "written_md5": outcome.written_hash,
             }
             for outcome in outcomes
         )
 
-    def _append(self, events: Any) -> None:
-        lines = "".join(
-            redactor.clean(json.dumps(event, ensure_ascii=False)) + "\n" for event in events
-        )
+    def _append(self, events: Iterable[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
         if not lines:
             return
         with self._lock:
-            self._file.write(lines)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            # Unbuffered: what could not be written must not appear later, out of its order.
+            rest = memoryview(("\n" * self._torn + lines).encode("utf-8", "surrogatepass"))
+            self._torn = True
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._torn = False
+            os.fsync(self._descriptor)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events so far, one at a time; a line cut off by a crash is passed over."""
-        with self.path.open(encoding="utf-8") as lines:
+        with self.path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     yield json.loads(line)
@@ -109,4 +112,9 @@ class Journal:
                 yield row, event["reason"], event["written_md5"]
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
+
+
+def journal_words(error: OSError) -> str:
+    """Why a repair without a journal stops."""
+    return f"the journal cannot be written ({error.strerror}); nothing is replaced without it"

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 import psycopg
+from psycopg import sql
 
 from checks.connection import connect
 from checks.errors import IntegrityError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 LOCK_CLASS = 0x656D6264
 """The first key of our advisory locks ("embd" in ASCII); the second is the table's oid."""
+
+TRANSACTION_TIMEOUT_SINCE = 170000
+"""transaction_timeout, which would end the lock, came with PostgreSQL 17."""
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -58,11 +62,12 @@ class RepairLock:
         connection = connect(self._place)
         try:
             connection.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            limits = ["idle_in_transaction_session_timeout"]
+            if self._target.server.version_number >= TRANSACTION_TIMEOUT_SINCE:
+                limits.append("transaction_timeout")
             name = f"embedding-integrity {self._run_id} {socket.gethostname()}"[:63]
-            for setting, value in (
-                ("application_name", name),
-                ("idle_in_transaction_session_timeout", "0"),
-            ):
+            settings = {"application_name": name, **dict.fromkeys(limits, "0")}
+            for setting, value in settings.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (setting, value))
             self._take(connection)
         except BaseException:
@@ -73,28 +78,34 @@ class RepairLock:
         return self
 
     def _take(self, connection: Connection) -> None:
-        keys = (LOCK_CLASS, _signed(self._target.facts.oid))
-        row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", keys).fetchone()
+        # Without parameters it is a simple query, whose portal, and so its snapshot, ends with it.
+        statement = sql.SQL("SELECT pg_catalog.pg_try_advisory_xact_lock({}, {})").format(
+            sql.Literal(LOCK_CLASS), sql.Literal(_signed(self._target.facts.oid))
+        )
+        row = connection.execute(statement).fetchone()
         if row is not None and row[0]:
             return
         holder = connection.execute(_HOLDER, (LOCK_CLASS, self._target.facts.oid)).fetchone()
         who = "another session"
         if holder is not None:
             name, address, pid, since = holder
-            who = f"{name!r} (backend {pid} from {address or 'the local socket'}, since {since})"
+            # A role without pg_read_all_stats sees neither address nor time of other roles.
+            where = f" from {address}" if address else ""
+            who = f"{name!r} (backend {pid}{where}{f', since {since}' if since else ''})"
         raise TableLockedError(
             f"{self._target.name} is being repaired by {who}; wait for it to end, or end it with"
             " SELECT pg_terminate_backend(pid)"
         )
 
-    def check(self) -> None:
-        """Make sure the lock is still held, asking the server at most once a second.
+    def beat(self) -> None:
+        """`check`, but at most once a second, for a caller that comes by often."""
+        if time.monotonic() - self._checked >= HEARTBEAT_SECONDS:
+            self.check()
 
-        Raises `LockLostError`.
-        """
-        now = time.monotonic()
-        if self._connection is None or now - self._checked < HEARTBEAT_SECONDS:
-            return
+    def check(self) -> None:
+        """Make sure that the lock is still held, by asking the server. Raises `LockLostError`."""
+        if self._connection is None:
+            raise LockLostError(f"the lock of {self._target.name} is not held")
         try:
             self._connection.execute("SELECT 1")
         except psycopg.Error:
@@ -102,7 +113,7 @@ class RepairLock:
                 f"the connection that held the lock of {self._target.name} was lost;"
                 " the repair stops, as another one may have begun"
             ) from None
-        self._checked = now
+        self._checked = time.monotonic()
 
     def __exit__(
         self,
@@ -112,6 +123,7 @@ class RepairLock:
     ) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
 
 def _signed(oid: int) -> int:

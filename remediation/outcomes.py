@@ -28,7 +28,7 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     """Not repaired; may work next time."""
     SKIPPED = "skipped"
-    """Not tried: a cap, a lock, or a repair that stopped."""
+    """Not tried, or not written: a cap, a lock, or a repair that stopped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

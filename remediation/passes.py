@@ -42,8 +42,7 @@ class TwoPasses:
         """The second pass will not come: what the first one showed is final."""
         self.first = False
         for item in self.waiting:
-            for report in self._held.get(item.nodeid, ()):
-                item.ihook.pytest_runtest_logreport(report=report)
+            _log(item, self._held[item.nodeid])
         self.waiting = []
         self._held.clear()
 
@@ -52,19 +51,14 @@ class TwoPasses:
         case = case_of(item)
         if not self.first or case is None or case.table not in self.tables:
             return None
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         if any(report.failed and report.when == "setup" for report in reports):
-            for report in reports:
-                item.ihook.pytest_runtest_logreport(report=report)
+            _log(item, reports)
         else:
             self.waiting.append(item)
             self._held[item.nodeid] = reports
-            for report in reports:
-                if report.when == "call" and report.failed:
-                    item.ihook.pytest_runtest_logreport(report=_rerun(report))
-            item.user_properties.clear()
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            _log(item, [_rerun(r) for r in reports if r.when == "call" and r.failed])
+        item.user_properties.clear()
         return True
 
 
@@ -77,6 +71,16 @@ def _run(items: Sequence[pytest.Item]) -> None:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
+
+
+def _log(item: pytest.Item, reports: Sequence[pytest.TestReport]) -> None:
+    """Show reports as if the item had just run; a held item shows nothing until it counts."""
+    if not reports:
+        return
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
 def _rerun(report: pytest.TestReport) -> pytest.TestReport:

@@ -6,13 +6,14 @@ Reads the database, asks no provider, writes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remediation.batching import BatchLimits, batches
 from remediation.budget import TOKENS_PER_PRICE
 from remediation.keys import MissingKey
 from remediation.preparation import prepare
+from remediation.probe import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +92,10 @@ class Plan:
     price_per_million_tokens: float
     max_rows: int
     max_cost: float
+
+    def table(self, name: str) -> TablePlan:
+        """The plan of one table. Raises KeyError where it has none."""
+        return {table.table: table for table in self.tables}[name]
 
     @property
     def rows(self) -> int:
@@ -186,18 +191,24 @@ def plan_table(
                 missing_key=key.reason if isinstance(key, MissingKey) else None,
             )
         )
-    probed = [line for line in lines if line.missing_key is None]
-    if settings.repair.probe == 0:
-        probed = []
+    probed = [
+        sample
+        for group in samples(
+            connection,
+            reader,
+            tenants=[line.tenant for line in lines if line.missing_key is None],
+            rows=settings.repair.probe,
+            provider=provider,
+            counter=counter,
+        )
+        for sample in group
+    ]
     sent = TablePlan(table=table.target.name, model=table.target.model, tenants=tuple(lines))
-    probe_tokens = [settings.repair.probe * line.tokens // max(line.rows, 1) for line in probed]
-    return TablePlan(
-        table=sent.table,
-        model=sent.model,
-        tenants=sent.tenants,
+    return replace(
+        sent,
         without_text=without_text,
         probe_requests=len(probed),
-        probe_tokens=sum(probe_tokens),
+        probe_tokens=sum(sample.tokens for sample in probed),
         seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),
         counted=counter.description,
     )

@@ -1,14 +1,12 @@
 """pytest's side of the repair: its options, and the repair between the two passes.
 
-Thin: planning and repairing are done in `repair`, the passes in `passes`, the words in `announcement`.
+Thin: `repair` plans and repairs, `passes` runs the checks twice, `announcement` has the words.
 """
 
 from __future__ import annotations
 
-import secrets
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +16,13 @@ import pytest
 
 from checks.connection import reason_of
 from checks.errors import IntegrityError
+from checks.exit_status import ExitStatus
 from checks.plugin import EVIDENCE, Evidence, active, read_environment
 from checks.redaction import redactor
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.passes import TwoPasses
 from remediation.repair import Repair, open_repair
+from remediation.run import RepairRun, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,43 +30,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-    from checks.catalog import Server
-    from checks.findings import Finding
     from checks.settings import Settings
-    from remediation.plan import Plan
-    from remediation.repair import TableRepair
-
-STOPPED_EARLY = 11
-"""Exit status of a run whose repair ended before its last row."""
-
-
-@dataclass(kw_only=True, slots=True)
-class RepairRun:
-    """What a `--remediate` run did so far; the report is made from it."""
-
-    run_id: str
-    started_at: datetime
-    dry_run: bool
-    report_directory: Path
-    place: str = ""
-    server: Server | None = None
-    plan: Plan | None = None
-    results: list[TableRepair] = field(default_factory=list)
-    refused: str | None = None
-    """Why there was no repair at all, or why it could not go on."""
-    interrupted: bool = False
-    measured_again: bool = False
-    new_findings: tuple[Finding, ...] = ()
-    """Findings in segments that were not there when the run began."""
-    timeline: list[tuple[datetime, str]] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        """Enter an event in the timeline."""
-        self.timeline.append((datetime.now(UTC), redactor.clean(text)))
-
-    @property
-    def stopped_early(self) -> bool:
-        return self.refused is not None or any(result.stopped for result in self.results)
 
 
 REPAIR_RUN = pytest.StashKey[RepairRun]()
@@ -141,10 +105,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return None  # pytest's own loop says what went wrong
     run = RepairRun(
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        run_id=new_run_id(),
         started_at=datetime.now(UTC),
         dry_run=config.getoption("--dry-run"),
-        report_directory=_report_directory(config),
+        report_directory=report_directory(config),
     )
     config.stash[REPAIR_RUN] = run
     with _sigterm_as_interrupt():
@@ -257,7 +221,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ):
         return
     if run.stopped_early:
-        session.exitstatus = STOPPED_EARLY
+        session.exitstatus = ExitStatus.STOPPED_EARLY
     elif run.new_findings:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -290,7 +254,8 @@ def _reporter(config: pytest.Config) -> TerminalReporter:
     return reporter
 
 
-def _report_directory(config: pytest.Config) -> Path:
+def report_directory(config: pytest.Config) -> Path:
+    """Where this run's reports and journal go."""
     named = config.getoption("--report-dir") or read_environment(config).get(
         "INTEGRITY_REPORT_DIR", "incidents"
     )
@@ -321,7 +286,7 @@ def _overridden(config: pytest.Config, evidence: Evidence) -> Settings:
 def _sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends a repair as Ctrl-C does: in order, and with a report."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)

@@ -1,6 +1,6 @@
 """What is sent for a row: its text, cut where settings allow it, or the reason nothing can be sent.
 
-The dry run and the repair share it, so that their numbers agree. Asks neither database nor provider.
+The dry run and the repair share it, so that their numbers agree. Asks no database, no provider.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from remediation.provider import unsendable
+from remediation.batching import FailingRow
+from remediation.provider_errors import unsendable
 from remediation.tokens import TiktokenTokens
 
 if TYPE_CHECKING:
     from checks.settings import Provider
-    from remediation.batching import FailingRow
     from remediation.tokens import TokenCounter
 
 NO_TEXT = "it has no text to embed (NULL or blank)"
@@ -29,9 +29,9 @@ class Prepared:
 
 
 def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepared:
-    """Decide on one row. Only an exact count refuses or cuts a text; an estimate never does,
+    """Decide on one row. Only an exact count refuses or cuts a text, an estimate never does.
 
-    as the provider then says what is too long.
+    The provider then says what is too long.
     """
     if not row.text:
         return Prepared(row=row, refused=NO_TEXT)
@@ -47,3 +47,10 @@ def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepa
     return Prepared(
         row=row, refused=f"its text has {counter.count(row.text):,} tokens, more than {limit:,}"
     )
+
+
+def sendable(text: str, provider: Provider, counter: TokenCounter) -> str | None:
+    """What a repair would send for a text, or None where it would send nothing."""
+    row = FailingRow(key=(), tenant=None, text=text, text_hash="", vector_hash=None, checks=())
+    prepared = prepare(row, provider, counter)
+    return prepared.row.text if prepared.refused is None else None

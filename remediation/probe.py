@@ -1,7 +1,7 @@
 """The probe before the first write: does the provider still answer as it did for healthy rows?
 
-A wrong model or text expression of the right dimension poisons a table in silence; a few re-embedded
-healthy rows show it. Writes nothing.
+A wrong model or text expression of the right dimension poisons a table in silence; a few healthy
+rows, embedded again, show it. Writes nothing.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from checks.findings import tenant_words
 from remediation.poison import embed_isolating
+from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, KeyRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from checks.connection import Connection
     from numpy.typing import NDArray
 
+    from checks.connection import Connection
+    from checks.settings import Provider
+    from remediation.budget import Budget
     from remediation.embedders import Embedders
     from remediation.provider_errors import ProviderError
     from remediation.selection import RowReader
+    from remediation.tokens import TokenCounter
+
+TENANTS_SHOWN = 5
 
 LEAST_COSINE = 0.99
 """A model answers the same text with nearly the same vector (OpenAI's vary in the fifth digit);
@@ -33,7 +40,15 @@ another model's vector of the same text has a cosine near 0."""
 TENANTS_AT_ONCE = 2_000
 """Tenants whose samples are in memory together: 3 vectors of 6 kB each make 36 MB."""
 
-Sample: TypeAlias = "tuple[str, NDArray[np.float32]]"
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """The request that a tenant's probe sends, and the vectors that are stored (float32)."""
+
+    tenant: str | None
+    texts: tuple[str, ...]
+    stored: tuple[NDArray[np.float32], ...]
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +60,7 @@ class ProbeResult:
     failure: ProviderError | None = None
     requests: int = 0
     tokens: int = 0
+    tokens_known: bool = True
 
     @property
     def agrees(self) -> bool:
@@ -52,52 +68,107 @@ class ProbeResult:
         return all(cosine >= LEAST_COSINE for cosine in self.cosines)
 
 
-def probe(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """All tenants' probes. `stopped` says why the repair must not go on."""
+
+    results: tuple[ProbeResult, ...] = ()
+    stopped: str | None = None
+
+
+def samples(
     connection: Connection,
     reader: RowReader,
-    embedders: Embedders,
     *,
     tenants: Sequence[str | None],
     rows: int,
+    provider: Provider,
+    counter: TokenCounter,
+) -> Iterator[list[Sample]]:
+    """A sample for each tenant that has healthy rows, of up to `rows` of them; none for rows = 0.
+
+    In lists of at most `TENANTS_AT_ONCE`. The dry run counts what the repair sends.
+    """
+    remaining = iter(tenants if rows else ())
+    while some := list(islice(remaining, TENANTS_AT_ONCE)):
+        found: dict[str | None, list[tuple[str, NDArray[np.float32]]]] = {}
+        for healthy in reader.healthy_rows(connection, tenants=some, per_tenant=rows):
+            text = sendable(healthy.text, provider, counter)
+            if text is not None:
+                found.setdefault(healthy.tenant, []).append((text, healthy.vector))
+        yield [
+            Sample(
+                tenant=tenant,
+                texts=tuple(text for text, _ in sample),
+                stored=tuple(vector for _, vector in sample),
+                tokens=sum(counter.count(text) for text, _ in sample),
+            )
+            for tenant, sample in found.items()
+        ]
+
+
+def probe(
+    groups: Iterable[Sequence[Sample]],
+    embedders: Embedders,
+    *,
+    budget: Budget,
     concurrency: int,
-) -> tuple[ProbeResult, ...]:
-    """Re-embed up to `rows` healthy rows of each tenant with its own key, one request a tenant."""
+) -> Probed:
+    """Embed the samples again, each with its tenant's own key, in one request a tenant."""
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
-        for some in batched(tenants, TENANTS_AT_ONCE):
-            samples: dict[str | None, list[Sample]] = {}
-            for tenant, text, vector in reader.healthy_rows(
-                connection, tenants=some, per_tenant=rows
-            ):
-                samples.setdefault(tenant, []).append((text, vector))
-            results += pool.map(lambda entry: _probe_tenant(embedders, *entry), samples.items())
-    return tuple(results)
+        for group in groups:
+            tokens = sum(sample.tokens for sample in group)
+            if not budget.affords(tokens):
+                return Probed(results=tuple(results), stopped=budget.no_money_left)
+            budget.reserve(rows=0, tokens=tokens)
+            answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+            billed = sum(
+                answer.tokens if answer.tokens_known else max(answer.tokens, sample.tokens)
+                for sample, answer in zip(group, answers, strict=True)
+            )
+            budget.settle(reserved=tokens, billed=billed)
+            results += answers
+    return Probed(results=tuple(results), stopped=_disagreement(results))
 
 
-def batched(tenants: Sequence[str | None], size: int) -> Iterator[list[str | None]]:
-    """The tenants in lists of at most `size`."""
-    remaining = iter(tenants)
-    while some := list(islice(remaining, size)):
-        yield some
-
-
-def _probe_tenant(embedders: Embedders, tenant: str | None, sample: list[Sample]) -> ProbeResult:
+def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
     try:
-        with embedders.lend(tenant) as embedder:
-            answer = embed_isolating(embedder, [text for text, _ in sample])
+        with embedders.lend(sample.tenant) as embedder:
+            answer = embed_isolating(embedder, sample.texts)
     except KeyRefused as error:
-        return ProbeResult(tenant=tenant, failure=error)
+        return ProbeResult(tenant=sample.tenant, failure=error)
     cosines = [
         cosine(stored, fresh)
-        for (_, stored), fresh in zip(sample, answer.outcomes, strict=True)
+        for stored, fresh in zip(sample.stored, answer.outcomes, strict=True)
         if fresh is not None and not isinstance(fresh, InputRejected)
     ]
     return ProbeResult(
-        tenant=tenant,
+        tenant=sample.tenant,
         cosines=tuple(cosines),
         failure=answer.failure,
         requests=answer.requests,
         tokens=answer.tokens,
+        tokens_known=answer.tokens_known,
+    )
+
+
+def _disagreement(results: Sequence[ProbeResult]) -> str | None:
+    """Why the probe refuses the repair, with the numbers, or None."""
+    against = [result for result in results if not result.agrees]
+    if not against:
+        return None
+    numbers = "; ".join(
+        f"{tenant_words(result.tenant)}: {', '.join(f'{cosine:.3f}' for cosine in result.cosines)}"
+        for result in against[:TENANTS_SHOWN]
+    )
+    if len(against) > TENANTS_SHOWN:
+        numbers += f"; {len(against) - TENANTS_SHOWN:,} more tenants"
+    return (
+        f"the probe refused: healthy rows, embedded again, have a cosine under {LEAST_COSINE} with"
+        f" what is stored ({numbers}), so the model or the text expression is not the one they were"
+        " embedded with; correct [provider] model or `text` (probe = 0 in [repair] switches the"
+        " probe off)"
     )
 
 

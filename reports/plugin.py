@@ -1,1 +1,78 @@
-"""stub"""
+"""pytest's side of the reports: writes the incident report at the end of a `--remediate` run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.plugin import EVIDENCE, UNEXAMINED
+from remediation.plugin import REPAIR_RUN, report_directory
+from remediation.run import new_run_id
+from reports.assembly import incident_of, unexamined_incident
+from reports.html import Written, write
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from _pytest.terminal import TerminalReporter
+
+    from reports.incident import Incident
+
+STARTED = pytest.StashKey[datetime]()
+WRITTEN = pytest.StashKey["Written | str"]()
+"""The report's files, or why there are none."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STARTED] = datetime.now(UTC)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the report, whatever became of the repair; a dry run writes nothing."""
+    config = session.config
+    if not config.getoption("--remediate") or config.getoption("--dry-run"):
+        return
+    incident = _incident(session)
+    if incident is None:
+        return
+    try:
+        config.stash[WRITTEN] = write(incident, report_directory(config))
+    except OSError as error:
+        config.stash[WRITTEN] = f"the incident report could not be written: {error.strerror}"
+
+
+def _incident(session: pytest.Session) -> Incident | None:
+    """The incident of this run; None where there was none: every check held, nothing was done."""
+    config, status = session.config, int(session.exitstatus)
+    command = ("pytest", *map(str, config.invocation_params.args))
+    unexamined = config.stash.get(UNEXAMINED, None)
+    if unexamined is not None:
+        return unexamined_incident(
+            unexamined,
+            run_id=new_run_id(),
+            started_at=config.stash[STARTED],
+            command=command,
+            status=status,
+        )
+    run = config.stash.get(REPAIR_RUN, None)
+    if run is None:
+        return None
+    evidence = config.stash[EVIDENCE]
+    if not (evidence.before.findings or run.results or run.refused):
+        return None
+    return incident_of(evidence, run, command=command, status=status)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """Where the report is, below everything else."""
+    yield
+    written = config.stash.get(WRITTEN, None)
+    if isinstance(written, Written):
+        terminalreporter.write_line(f"incident report: {written.html}")
+    elif written is not None:
+        terminalreporter.write_line(written, red=True)

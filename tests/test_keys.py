@@ -272,6 +272,7 @@ def test_each_tenant_is_looked_up_once_however_many_threads_ask() -> None:
 
     def lookup(tenant: str) -> str | None:
         asked.append(tenant)
+        threading.Event().wait(0.02)  # long enough for the other threads to ask as well
         return f"sk-{tenant}-key"
 
     keys = ring(env=None, sql_lookup=lookup)

@@ -166,6 +166,20 @@ def test_neither_key_nor_text_is_in_the_traceback_or_the_log(
     assert error.__context__ is None
 
 
+def test_a_message_about_a_key_is_never_kept(server: ProviderServer) -> None:
+    server.always(Reply(status=401, error={"message": "bad key sk-**T2mX**", "code": "bad"}))
+    assert failure(embedder(server)).reason == "provider answered 401 (bad)"
+
+
+@pytest.mark.parametrize("fault", [Reply(status=403), Reply(status=503), Reply(body=b"")])
+def test_a_traceback_ends_before_the_frames_that_hold_the_request(
+    server: ProviderServer, fault: Reply
+) -> None:
+    server.always(fault)
+    frames = traceback.extract_tb(failure(embedder(server)).__traceback__)
+    assert frames[-1].name == "embed"
+
+
 def test_a_lost_connection_leaves_no_request_in_the_traceback(server: ProviderServer) -> None:
     server.always(Reply(cut=-1))
     error = failure(embedder(server))

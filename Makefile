@@ -1,0 +1,62 @@
+# make demo, make test, make lint: each sets up .venv first where it is not there or out of date.
+# ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
+# PYTHON names the interpreter that .venv is made with:  make demo PYTHON=python3.12
+
+SHELL := /bin/sh
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python -m
+CHECKED := checks remediation reports demo tests bench conftest.py
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
+
+# An interpreter that no longer starts (Python was upgraded, the folder was copied) is set up anew.
+ifneq ($(shell $(VENV)/bin/python -c 'print("starts")' 2>/dev/null),starts)
+STALE := stale
+endif
+
+.PHONY: demo test lint stale
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	@$(RUN) demo $(ARGS)
+
+test: $(INSTALLED)
+	@$(RUN) pytest tests $(ARGS)
+
+lint: $(INSTALLED)
+	@$(RUN) ruff check $(CHECKED)
+	@$(RUN) ruff format --check $(CHECKED)
+	@$(RUN) mypy $(CHECKED)
+
+# The stamp comes last, and .venv is made from nothing: an interrupted set-up is begun again, and
+# what an earlier one installed is never left behind.
+$(INSTALLED): pyproject.toml constraints.txt $(STALE)
+	@set -e; \
+	for candidate in $(CANDIDATES); do \
+	    if found=$$("$$candidate" -c "$$SUITABLE" 2>/dev/null); then break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "expected Python 3.11 or newer, found none as: $(CANDIDATES)." >&2; \
+	    echo "Install one, or name it: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "expected $$found to make virtual environments, found no module ensurepip." >&2; \
+	    echo "On Debian and Ubuntu: apt install python3-venv (or the one of its version, such as python3.12-venv)" >&2; \
+	    exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$found: a minute or two, once"; \
+	"$$found" -m venv --clear $(VENV); \
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	touch $@
+
+# Prints the interpreter behind a virtual environment: .venv may be the active one, and is cleared.
+define SUITABLE
+import os, sys
+version = "%d.%d" % sys.version_info[:2]
+path = os.path.join(sys.base_prefix, "bin", "python" + version)
+if sys.version_info < (3, 11):
+    sys.exit(1)
+print(path if os.access(path, os.X_OK) else sys.executable)
+endef
+export SUITABLE

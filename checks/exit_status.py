@@ -1,0 +1,35 @@
+"""The exit statuses of a run and what each means; imports nothing of ours."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """pytest's own statuses and ours; a run ends with the first of 3, 2, 4, 10, 11, 1, 5, 0."""
+
+    HOLDS = 0
+    FAILS = 1
+    INTERRUPTED = 2
+    INTERNAL_ERROR = 3
+    USAGE_ERROR = 4
+    NOTHING_COLLECTED = 5
+    NOTHING_EXAMINED = 10
+    STOPPED_EARLY = 11
+
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitStatus.HOLDS: "all checks hold",
+    ExitStatus.FAILS: "some check does not hold, or a table could not be examined",
+    ExitStatus.INTERRUPTED: "the run was interrupted",
+    ExitStatus.INTERNAL_ERROR: "an internal error",
+    ExitStatus.USAGE_ERROR: "pytest was called wrongly, or the settings are wrong",
+    ExitStatus.NOTHING_COLLECTED: "no check was collected",
+    ExitStatus.NOTHING_EXAMINED: "nothing could be examined",
+    ExitStatus.STOPPED_EARLY: "the repair stopped early",
+}
+"""0 to 5 are pytest's own (`pytest.ExitCode`)."""

@@ -1,0 +1,91 @@
+"""What a repair needs before it begins: the side that it may write, the keys, the endpoint.
+
+Reads the database; asks no provider and writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checks.connection import read_only
+from checks.errors import IntegrityError
+from checks.redaction import redactor
+from remediation.keys import KeyRing
+from remediation.provider import Endpoint
+from remediation.tenants import known_tenants
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from checks.catalog import Server
+    from checks.connection import Connection, ConnectionTarget
+    from checks.examination import Examination
+    from checks.settings import Settings
+
+
+class RepairRefusedError(IntegrityError):
+    """The repair cannot begin at all; says why and what to do."""
+
+
+def endpoint_of(
+    settings: Settings, environment: Mapping[str, str], model: str, dimensions: int
+) -> Endpoint:
+    """Where a table's texts are embedded. Raises `RepairRefusedError` for a malformed base URL."""
+    provider = settings.provider
+    try:
+        return Endpoint(
+            base_url=environment.get("OPENAI_BASE_URL") or provider.base_url,
+            model=model,
+            dimensions=dimensions,
+            send_dimensions=provider.send_dimensions,
+        )
+    except ValueError as error:
+        raise RepairRefusedError(f"OPENAI_BASE_URL: {error}") from None
+
+
+def require_same_database(read: Server, write: Server, variable: str | None) -> None:
+    """Raises `RepairRefusedError` where a repair would write elsewhere, or to a replica."""
+    if not read.same_database_as(write):
+        raise RepairRefusedError(
+            f"the checks read database {read.database!r}, but {variable} leads to another one,"
+            f" {write.database!r} at {write.address or 'the local socket'}; a repair writes only"
+            " where the checks looked"
+        )
+    if write.in_recovery:
+        raise RepairRefusedError(
+            f"database {write.database!r} at {write.address or 'the local socket'} is a replica,"
+            " which cannot be written; set REMEDIATION_DATABASE_URL (or what write_url_env names)"
+            " to the primary"
+        )
+
+
+def key_ring(
+    connection: Connection,
+    place: ConnectionTarget,
+    settings: Settings,
+    environment: Mapping[str, str],
+    examination: Examination,
+) -> KeyRing:
+    """The ring of `[keys]`; its SQL runs on the connection, read-only. May raise what
+    `known_tenants` raises.
+    """
+    keys = settings.keys
+
+    def lookup(tenant: str) -> str | None:
+        timeout = settings.database.statement_timeout
+        with read_only(connection, place, statement_timeout=timeout):
+            row = connection.execute(keys.sql or "", {"tenant": tenant}).fetchone()
+        key = None if row is None else row[0]
+        if key is not None and not isinstance(key, str):
+            raise TypeError  # the ring names the type of error alone
+        redactor.add(key)
+        return key
+
+    return KeyRing(
+        env=keys.env,
+        sql_lookup=lookup if keys.sql is not None else None,
+        command=keys.command,
+        fallback_env=keys.fallback_env,
+        environ=environment,
+        known_tenants=known_tenants(connection, place, settings, examination),
+    )

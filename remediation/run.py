@@ -1,0 +1,52 @@
+"""What one `--remediate` run did so far: the value that the report is made from."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from checks.catalog import Server
+    from checks.findings import Finding
+    from remediation.plan import Plan
+    from remediation.repair import TableRepair
+
+
+@dataclass(kw_only=True, slots=True)
+class RepairRun:
+    """What a `--remediate` run did so far; the report is made from it."""
+
+    run_id: str
+    started_at: datetime
+    dry_run: bool
+    report_directory: Path
+    place: str = ""
+    server: Server | None = None
+    plan: Plan | None = None
+    results: list[TableRepair] = field(default_factory=list)
+    refused: str | None = None
+    """Why there was no repair at all, or why it could not go on."""
+    interrupted: bool = False
+    measured_again: bool = False
+    new_findings: tuple[Finding, ...] = ()
+    """Findings in segments that were not there when the run began."""
+    timeline: list[tuple[datetime, str]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Enter an event in the timeline."""
+        self.timeline.append((datetime.now(UTC), redactor.clean(text)))
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.refused is not None or any(result.stopped for result in self.results)
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and names the run's folder of reports."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

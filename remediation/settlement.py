@@ -1,0 +1,81 @@
+"""Gives every selected row its one outcome, and enters it in the account and the journal.
+
+Decides nothing about outcomes; makes sure that none is missing or counted twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from remediation.outcomes import Account, Outcome, RowOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from remediation.batching import FailingRow
+    from remediation.journal import Journal
+
+
+@dataclass(kw_only=True, slots=True)
+class Settlement:
+    """Of one table; used by one thread."""
+
+    table: str
+    journal: Journal
+    on_outcome: Callable[[Outcome], None]
+    account: Account = field(default_factory=Account)
+    _open: dict[tuple[str, ...], FailingRow] = field(default_factory=dict)
+    _notes: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def select(self, row: FailingRow) -> None:
+        """A row of the selection, which owes an outcome from now on."""
+        self.account.selected += 1
+        self._open[row.key] = replace(row, text="", vector=None)
+
+    def note(self, row: FailingRow, words: str) -> None:
+        """What was done to a row's text; the reason beside its `fixed`."""
+        if words:
+            self._notes[row.key] = words
+        else:
+            self._notes.pop(row.key, None)
+
+    def reopen(self, row: FailingRow, note: str) -> None:
+        """Take back a `fixed`: the row's text was edited after its write."""
+        self.account.reopen(row.tenant, note)
+        self._open[row.key] = row
+
+    def settle(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter final outcomes. Raises OSError where the journal takes none, after all else."""
+        noted = []
+        for outcome in outcomes:
+            if self._open.pop(outcome.row.key, None) is None:
+                continue
+            note = self._notes.pop(outcome.row.key, "")
+            fixed = outcome.outcome is Outcome.FIXED
+            noted.append(replace(outcome, reason=note) if fixed else outcome)
+            self.account.add(outcome.row, outcome.outcome, noted[-1].reason)
+        for outcome in noted:
+            self.on_outcome(outcome.outcome)
+        if noted:
+            self.journal.outcomes(self.table, noted)
+
+    def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
+        """Rows that were not tried. Raises OSError as `settle` does."""
+        self.settle([outcome_of(row, Outcome.SKIPPED, reason) for row in rows])
+
+    def skip_open(self, reason: str) -> None:
+        """Whatever has no outcome yet is skipped. Raises OSError as `settle` does."""
+        self.skip(list(self._open.values()), reason)
+
+    def skip_unread(self, rows: Iterable[FailingRow], reason: str) -> None:
+        """Rows that only counted: in the account, not in the journal, as they may be millions."""
+        for row in rows:
+            self.account.selected += 1
+            self.account.add(row, Outcome.SKIPPED, reason)
+            self.on_outcome(Outcome.SKIPPED)
+
+
+def outcome_of(row: FailingRow, outcome: Outcome, reason: str) -> RowOutcome:
+    """An outcome that no write had a part in."""
+    return RowOutcome(row=row, outcome=outcome, reason=reason)

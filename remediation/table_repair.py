@@ -1,0 +1,178 @@
+"""The repair of one table from its lock to its result: probe, then backfill, then what came of it.
+
+Knows no other table; what a run shares among tables, it is given.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from checks.connection import connect, reason_of
+from checks.errors import CannotExamineError
+from remediation.backfill import INTERRUPTED, Backfill, Spending
+from remediation.embedders import Embedders
+from remediation.lessons import Lessons
+from remediation.lock import RepairLock, TableLockedError
+from remediation.outcomes import Account, Outcome
+from remediation.probe import Probed, ProbeResult, probe, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.connection import Connection, ConnectionTarget
+    from checks.settings import Settings
+    from remediation.budget import Budget
+    from remediation.journal import Journal
+    from remediation.keys import KeyRing
+    from remediation.plan import TablePlan
+    from remediation.provider import Endpoint
+    from remediation.provider_retry import RetryPolicy
+    from remediation.selection import RowReader
+    from remediation.tokens import TokenCounter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableRepair:
+    """What a repair did to one table. `stopped` says why it ended before its last row."""
+
+    table: str
+    account: Account
+    spending: Spending
+    stopped: str | None = None
+    probes: tuple[ProbeResult, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class TableWork:
+    """One table's repair. Create, `run()` once, read `result`, also when that raised."""
+
+    reader: RowReader
+    planned: TablePlan
+    settings: Settings
+    place: ConnectionTarget
+    run_id: str
+    keys: KeyRing
+    endpoint: Endpoint
+    counter: TokenCounter
+    journal: Journal
+    budget: Budget
+    on_outcome: Callable[[Outcome], None]
+    tenants: tuple[str, ...] | None
+    retry: RetryPolicy | None
+
+    _spending: Spending = field(default_factory=Spending)
+    _backfill: Backfill | None = None
+    _left: Account = field(default_factory=Account)
+    """Of a table that was not begun."""
+    _probes: tuple[ProbeResult, ...] = ()
+    _stopped: str | None = None
+    _seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._lessons = Lessons(table=self.planned.table)
+
+    @property
+    def result(self) -> TableRepair:
+        """What came of it so far."""
+        backfill = self._backfill
+        return TableRepair(
+            table=self.planned.table,
+            account=backfill.account if backfill else self._left,
+            spending=self._spending,
+            stopped=(backfill.stopped if backfill else None)
+            or self._stopped
+            or "; ".join(self._lessons.stopped_checks.values())
+            or None,
+            probes=self._probes,
+            seconds=self._seconds,
+        )
+
+    def run(self) -> None:
+        """Repair the table. What the database or another repair refuses is in the result.
+
+        Raises what is not foreseen, KeyboardInterrupt and OSError of the journal included.
+        """
+        begun = time.monotonic()
+        try:
+            self._locked()
+        except (TableLockedError, CannotExamineError) as error:
+            self._stopped = str(error)
+        except psycopg.Error as error:
+            self._stopped = f"the database refused: {reason_of(error)}"
+        except BaseException:
+            self._stopped = INTERRUPTED
+            raise
+        finally:
+            self._seconds = time.monotonic() - begun
+        if self._backfill is None:
+            self._leave()
+
+    def _locked(self) -> None:
+        stop = threading.Event()
+        with ExitStack() as stack:
+            connection = stack.enter_context(connect(self.place))
+            lock = stack.enter_context(
+                RepairLock(self.place, self.reader.target, run_id=self.run_id)
+            )
+            embedders = Embedders(self.endpoint, self.keys, stop=stop, retry=self.retry)
+            stack.callback(embedders.close)
+            probed = self._probe(connection, embedders)
+            self._learn(probed)
+            if probed.stopped is not None:
+                return
+            self._backfill = Backfill(
+                target=self.reader.target,
+                reader=self.reader,
+                settings=self.settings,
+                write_place=self.place,
+                connection=connection,
+                embedders=embedders,
+                counter=self.counter,
+                journal=self.journal,
+                lock=lock,
+                budget=self.budget,
+                stop=stop,
+                on_outcome=self.on_outcome,
+                tenants=self.tenants,
+                lessons=self._lessons,
+                spending=self._spending,
+            )
+            self._backfill.run()
+
+    def _probe(self, connection: Connection, embedders: Embedders) -> Probed:
+        if self.budget.rows_left() == 0:
+            return Probed(stopped=self.budget.no_rows_left)
+        provider = self.settings.provider
+        groups = samples(
+            connection,
+            self.reader,
+            tenants=[line.tenant for line in self.planned.tenants if line.missing_key is None],
+            rows=self.settings.repair.probe,
+            provider=provider,
+            counter=self.counter,
+        )
+        return probe(groups, embedders, budget=self.budget, concurrency=provider.concurrency)
+
+    def _learn(self, probed: Probed) -> None:
+        self._probes, self._stopped = probed.results, probed.stopped
+        for result in probed.results:
+            self._lessons.answered(result.tenant, result.failure)
+            self._spending.requests += result.requests
+            self._spending.tokens += result.tokens
+            self._spending.tokens_known &= result.tokens_known
+
+    def _leave(self) -> None:
+        """Account for the rows of a table that was not begun, where they can still be read."""
+        with suppress(psycopg.Error, CannotExamineError), connect(self.place) as connection:
+            rows = self.reader.failing_rows(connection, tenants=self.tenants, bare=True)
+            for row in rows:
+                self._left.selected += 1
+                self._left.add(row, Outcome.SKIPPED, self._stopped or "")
+                self.on_outcome(Outcome.SKIPPED)

@@ -1,0 +1,94 @@
+"""What became of a written row, judged by what was read before, what was written and what is there.
+
+Decides on values alone; asks neither database nor provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from remediation.outcomes import Outcome, RowOutcome
+
+if TYPE_CHECKING:
+    from remediation.batching import FailingRow
+    from remediation.selection import CurrentRow
+
+
+@dataclass(kw_only=True, slots=True)
+class Attempt:
+    """What our writes of some rows did, over all tries."""
+
+    locked: set[tuple[str, ...]] = field(default_factory=set)
+    """Keys of rows that no other session held: the UPDATE could reach them."""
+    stored: dict[tuple[str, ...], str | None] = field(default_factory=dict)
+    """Keys of rows that were written, with the md5 of what was stored (a trigger may change it)."""
+    uncertain: bool = False
+    """A COMMIT may have gone unanswered."""
+
+
+def still_locked(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> bool:
+    """Whether another session holds the row, which shows no change that would settle it."""
+    return (
+        row.key not in attempt.locked
+        and row.key not in attempt.stored
+        and now is not None
+        and now.tenant == row.tenant
+        and now.text_hash == row.text_hash
+        and now.vector_hash == row.vector_hash
+    )
+
+
+def judge_write(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> RowOutcome:
+    """The outcome of a row that our write reached, or that changed before it could."""
+    wrote = row.key in attempt.stored
+    stored = attempt.stored.get(row.key)
+    if now is None:
+        reason = "deleted, or out of the declared scope, meanwhile"
+        return RowOutcome(row=row, outcome=Outcome.SUPERSEDED, reason=reason)
+    still = tuple(name for name in row.checks if name in now.failing)
+    changed = _change(row, now)
+    if changed is not None:
+        stale = stored is not None and now.vector_hash == stored
+        return RowOutcome(
+            row=row,
+            outcome=Outcome.SUPERSEDED,
+            reason=changed,
+            written_hash=stored,
+            try_again=bool(now.failing) or stale,
+        )
+    if now.vector_hash != (stored if wrote else row.vector_hash):
+        # Where it fails again what it was written for, a trigger may undo every write of ours.
+        return RowOutcome(
+            row=row,
+            outcome=Outcome.SUPERSEDED,
+            reason="repaired or changed by someone else meanwhile",
+            written_hash=stored,
+            try_again=bool(now.failing),
+            unhealed=still if wrote else (),
+        )
+    if not wrote:
+        return RowOutcome(
+            row=row,
+            outcome=Outcome.FAILED,
+            reason="not written, though nothing changed: a trigger, rule or policy is in the way",
+            unhealed=row.checks,
+        )
+    if still:
+        return RowOutcome(
+            row=row,
+            outcome=Outcome.FAILED,
+            reason=f"still fails {', '.join(still)} after it was written",
+            written_hash=stored,
+            unhealed=still,
+        )
+    return RowOutcome(row=row, outcome=Outcome.FIXED, written_hash=stored)
+
+
+def _change(row: FailingRow, now: CurrentRow) -> str | None:
+    """How the row differs in what its embedding stands for, or None."""
+    if now.tenant != row.tenant:
+        return "moved to another tenant meanwhile"
+    if now.text_hash != row.text_hash:
+        return "its text was edited meanwhile"
+    return None

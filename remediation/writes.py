@@ -1,0 +1,156 @@
+"""The statements of a write: lock the rows, update under guard, and what a vector is stored as.
+
+Builds SQL and its parameters; runs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from checks.expressions import beside_parameters, embed_sql
+from checks.rows import tenant_of, text_of
+from remediation.reads import type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from checks.targets import Target
+    from remediation.batching import FailingRow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NewVector:
+    """A row and the vector its text was given: float32, shape (dimensions,)."""
+
+    row: FailingRow
+    vector: NDArray[np.float32]
+
+
+def new_values(target: Target, vectors: Sequence[NewVector]) -> list[Any]:
+    """The parameter `new`: vectors in pgvector's binary form, or the literals of arrays."""
+    if target.embedding_type.from_extension:
+        return [new.vector for new in vectors]
+    return ["{" + ",".join(map(str, new.vector.tolist())) + "}" for new in vectors]
+
+
+def compile_lock(target: Target) -> sql.Composed:
+    """Lock those of the keyed rows that no other session holds, as the UPDATE itself would.
+
+    Parameters: keys_1 … keys_n. Returns positions of the locked rows among the keys.
+    """
+    return sql.SQL(
+        """
+SELECT integrity_position
+FROM {table}
+JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+  ON {same_key}
+FOR NO KEY UPDATE OF {own} SKIP LOCKED
+"""
+    ).format(
+        table=beside_parameters(target.identifier),
+        own=beside_parameters(sql.Identifier(target.facts.name)),
+        keys=_key_parameters(target),
+        key_names=_key_names(target),
+        same_key=_same_key(target),
+    )
+
+
+def compile_update(target: Target) -> sql.Composed:
+    """UPDATE by key, guarded by scope, tenant, text and stored vector as they were read.
+
+    Parameters: keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector) and
+    new. Returns position and md5 of the stored vector for each row written.
+    """
+    own = sql.Identifier(target.facts.name)
+    column = sql.Identifier(target.embedding.name)
+    where = target.declared.where
+    stored = target.embedding_type.bytes(
+        sql.SQL("{}.{}").format(own, column), target.server.vector_schema
+    )
+    return sql.SQL(
+        """
+UPDATE {table}
+SET {column} = {new}
+FROM unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[], {values})
+     WITH ORDINALITY AS integrity_row
+     ({key_names}, integrity_tenant, integrity_text, integrity_vector, integrity_new,
+      integrity_position)
+WHERE {same_key}
+  AND ({where}) IS TRUE
+  AND {tenant} IS NOT DISTINCT FROM integrity_tenant
+  AND md5(coalesce({text}, '')) = integrity_text
+  AND md5({stored}) IS NOT DISTINCT FROM integrity_vector
+RETURNING integrity_position, md5({stored})
+"""
+    ).format(
+        table=beside_parameters(target.identifier),
+        column=beside_parameters(column),
+        new=_cast_new(target),
+        keys=_key_parameters(target),
+        values=_new_parameter(target),
+        key_names=_key_names(target),
+        same_key=_same_key(target),
+        where=sql.SQL("true") if where is None else beside_parameters(embed_sql(where)),
+        tenant=beside_parameters(tenant_of(target)),
+        text=beside_parameters(text_of(target)),
+        stored=beside_parameters(stored),
+    )
+
+
+def compile_stored(target: Target) -> sql.Composed:
+    """What vectors would be stored as. Parameter: new. Returns position and md5 of each."""
+    return sql.SQL(
+        "SELECT integrity_position, md5({stored})"
+        " FROM unnest({values}) WITH ORDINALITY AS integrity_row"
+        " (integrity_new, integrity_position)"
+    ).format(
+        stored=target.embedding_type.bytes(_cast_new(target), target.server.vector_schema),
+        values=_new_parameter(target),
+    )
+
+
+def _cast_new(target: Target) -> sql.Composable:
+    return target.embedding_type.cast_from_vector(
+        sql.SQL("integrity_new"), target.server.vector_schema
+    )
+
+
+def _new_parameter(target: Target) -> sql.Composable:
+    if not target.embedding_type.from_extension:
+        return sql.SQL("%(new)s::text[]")
+    schema = target.server.vector_schema
+    vector = sql.Identifier(schema, "vector") if schema else sql.Identifier("vector")
+    return sql.SQL("%(new)b::{}[]").format(vector)
+
+
+def _key_parameters(target: Target) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(sql.Placeholder(f"keys_{i}")) for i in _positions(target)
+    )
+
+
+def _key_names(target: Target) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(f"integrity_key_{i}") for i in _positions(target))
+
+
+def _same_key(target: Target) -> sql.Composable:
+    own = beside_parameters(sql.Identifier(target.facts.name))
+    return sql.SQL(" AND ").join(
+        sql.SQL("{}.{} = {}::{}").format(
+            own,
+            beside_parameters(sql.Identifier(key.name)),
+            sql.Identifier(f"integrity_key_{i}"),
+            type_of(key.full_type),
+        )
+        for i, key in enumerate(target.key, start=1)
+    )
+
+
+def _positions(target: Target) -> range:
+    return range(1, len(target.key) + 1)

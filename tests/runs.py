@@ -1,0 +1,183 @@
+"""Whole runs of pytest over a small broken database, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psycopg
+import pytest
+from pgvector.psycopg import register_vector
+
+from demo.embedding import MODEL, embed
+from demo.endpoint import Running, endpoint
+from demo.incident import new_keys
+from remediation.keys import variable_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TENANTS = ("acme", "globex", "initech")
+ROWS = 12
+"""Rows of each tenant; every third one lacks its embedding."""
+MISSING = ROWS // 3
+
+SETTINGS = """
+[provider]
+model = "text-embedding-3-small"
+dimensions = 1536
+batch_size = 3
+concurrency = 2
+
+[[tables]]
+name = "public.insights"
+tenant = '"tenantId"'
+text = "body"
+created_at = '"createdAt"'
+"""
+
+SCHEMA = """
+CREATE TABLE public.insights (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    "tenantId"  text,
+    body        text,
+    "createdAt" timestamptz NOT NULL DEFAULT '2026-03-03 02:00+00',
+    embedding   vector(1536)
+)
+"""
+
+
+def fill(url: str, tenants: Mapping[str | None, int], *, missing: int = MISSING) -> None:
+    """Create `insights` with rows of each tenant; the first `missing` of each have no embedding."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        register_vector(connection)
+        with connection.cursor() as cursor:
+            for tenant, rows in tenants.items():
+                for number in range(rows):
+                    text = f"text {number} of {tenant}"
+                    vector = None if number < missing else embed(text, model=MODEL)
+                    cursor.execute(
+                        'INSERT INTO public.insights ("tenantId", body, embedding)'
+                        " VALUES (%s, %s, %s)",
+                        (tenant, text, vector),
+                    )
+
+
+def missing(url: str) -> dict[str | None, int]:
+    """Rows without an embedding, by tenant."""
+    with psycopg.connect(url) as connection:
+        return dict(
+            connection.execute(
+                'SELECT "tenantId", count(*) FROM public.insights WHERE embedding IS NULL'
+                " GROUP BY 1"
+            ).fetchall()
+        )
+
+
+def stale(url: str) -> list[int]:
+    """Ids of rows whose vector is not the one of their text."""
+    with psycopg.connect(url) as connection:
+        register_vector(connection)
+        rows = connection.execute(
+            "SELECT id, body, embedding FROM public.insights WHERE embedding IS NOT NULL"
+        ).fetchall()
+    return [key for key, body, vector in rows if not np.array_equal(np.asarray(vector.to_numpy()), embed(body))]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A run that ended: its exit status and everything it printed."""
+
+    status: int
+    output: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Site:
+    """A folder with settings from which pytest is run, an environment, and a provider."""
+
+    pytester: pytest.Pytester
+    monkeypatch: pytest.MonkeyPatch
+    database: str
+    keys: dict[str, str]
+    provider: Running | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def repository(self) -> Path:
+        return REPOSITORY
+
+    @property
+    def folder(self) -> Path:
+        return self.pytester.path
+
+    def settings(self, text: str) -> None:
+        """Write integrity.toml."""
+        (self.folder / "integrity.toml").write_text(text, encoding="utf-8")
+
+    def use_keys(self, keys: Mapping[str, str]) -> None:
+        """Put each tenant's key where the settings look for it."""
+        for tenant, key in keys.items():
+            name = variable_name("OPENAI_API_KEY__{tenant}", tenant)
+            assert name is not None
+            self.monkeypatch.setenv(name, key)
+
+    def run(self, *arguments: str) -> Outcome:
+        """Run pytest over the checks from this folder."""
+        result = self.pytester.run(
+            sys.executable,
+            "-m",
+            "pytest",
+            str(REPOSITORY / "checks"),
+            "-p",
+            "no:xdist",
+            *arguments,
+            timeout=120,
+        )
+        return Outcome(status=int(result.ret), output=result.stdout.str() + result.stderr.str())
+
+    def report(self) -> Path:
+        """The one incident report that was written."""
+        (found,) = self.folder.glob("incidents/*/incident.html")
+        return found
+
+    def everything_written(self) -> Iterator[tuple[Path, str]]:
+        """Every file below the folder, but for the settings that the test itself wrote."""
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.name not in {".env", "integrity.toml"}:
+                yield path, path.read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture
+def site(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: str
+) -> Site:
+    """A site over an empty database, without a provider."""
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "INTEGRITY_", "DATABASE_URL", "REMEDIATION_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    created = Site(
+        pytester=pytester, monkeypatch=monkeypatch, database=database, keys=dict(new_keys())
+    )
+    created.settings(SETTINGS)
+    return created
+
+
+@pytest.fixture
+def provided_site(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """A site with a provider that knows the keys of `TENANTS`, and those keys in place."""
+    keys = {tenant: site.keys[tenant] for tenant in TENANTS}
+    with endpoint(keys, record=tmp_path / "sent.jsonl") as running:
+        site.provider = running
+        site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+        site.use_keys(keys)
+        yield site

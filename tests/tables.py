@@ -1,0 +1,175 @@
+"""Builds tables and settings for the tests that examine them; asserts nothing about a rule."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+
+from checks.catalog import read_server
+from checks.connection import connect, parse_url, read_only
+from checks.examination import Selection, examine, examine_target
+from checks.settings import load_settings
+from checks.targets import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from checks.connection import Connection, ConnectionTarget
+    from checks.examination import Examination, TableExamination
+    from checks.settings import Settings
+    from checks.targets import Target
+
+HOSTILE_TENANTS = (
+    "'; DROP TABLE docs; --",
+    "<script>alert(1)</script>",
+    "two\nlines\r\n",
+    "100%",
+    "%s %(tenant)s {} :tenant $1",
+    "Ж" * 300,
+    "",
+    " ",
+    "back\\slash 'quote' \"double\"",
+    "null",
+)
+"""Names that break whatever builds SQL, ids or markup by hand; NULL is another matter."""
+
+DOCS = """
+CREATE TABLE docs (
+    id         bigint PRIMARY KEY,
+    tenant     text,
+    body       text,
+    embedding  vector,
+    created_at timestamptz,
+    archived   boolean NOT NULL DEFAULT false
+)
+"""
+"""The table of most tests: a column that admits any dimension."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looker:
+    """A connection with what it takes to examine one target by hand."""
+
+    connection: Connection
+    place: ConnectionTarget
+    settings: Settings
+
+    def targets(self) -> tuple[Target, ...]:
+        """Every target, resolved in a transaction of its own."""
+        timeout = self.settings.database.statement_timeout
+        with read_only(self.connection, self.place, statement_timeout=timeout):
+            return resolve(self.connection, self.settings, read_server(self.connection))
+
+    def examine(
+        self, target: Target, *, tenants: tuple[str, ...] | None = None
+    ) -> TableExamination:
+        """The examination of one target, scanned over this connection."""
+        timeout = self.settings.database.statement_timeout
+        return examine_target(self.connection, self.place, target, timeout=timeout, tenants=tenants)
+
+
+def run(url: str, *statements: str) -> None:
+    """Run statements, each on its own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What a statement returns."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def table(name: str = "docs", /, **keys: object) -> str:
+    """A [[tables]] entry: `body` is the text; a dictionary or a list of them becomes a section."""
+    keys = {"text": "body", "dimensions": 3, **keys}
+    plain = {key: value for key, value in keys.items() if not _sections(value)}
+    lines = ["[[tables]]", f"name = {json.dumps(name)}"]
+    lines += [f"{key} = {_toml(value)}" for key, value in plain.items()]
+    for key, value in keys.items():
+        for section in _sections(value):
+            lines.append(f"[[tables.{key}]]" if isinstance(value, list) else f"[tables.{key}]")
+            lines += [f"{name} = {_toml(entry)}" for name, entry in section.items()]
+    return "\n".join(lines) + "\n"
+
+
+def settings(*tables: str, statement_timeout: str = "1min") -> Settings:
+    """The settings that hold these entries."""
+    head = f'[database]\nstatement_timeout = "{statement_timeout}"\n'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "integrity.toml")
+        path.write_text("\n".join((head, *tables)), encoding="utf-8")
+        return load_settings(path)
+
+
+def examined(
+    url: str,
+    *tables: str,
+    only: Sequence[str] | None = None,
+    tenants: tuple[str, ...] | None = None,
+    statement_timeout: str = "1min",
+) -> Examination:
+    """The examination of a database by settings with these entries."""
+    return examine(
+        parse_url(url, variable="DATABASE_URL"),
+        settings(*tables, statement_timeout=statement_timeout),
+        Selection(tables=only, tenants=tenants),
+    )
+
+
+@contextmanager
+def looking(url: str, *tables: str, statement_timeout: str = "1min") -> Iterator[Looker]:
+    """A connection to look at targets one by one, with a change of the database in between."""
+    place = parse_url(url, variable="DATABASE_URL")
+    with connect(place) as connection:
+        yield Looker(
+            connection=connection,
+            place=place,
+            settings=settings(*tables, statement_timeout=statement_timeout),
+        )
+
+
+@contextmanager
+def role(url: str, name: str) -> Iterator[str]:
+    """A role without any right but to connect; yields its URL. What it owns must be gone after."""
+    password = "a-password-of-a-test"
+    run(url, f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'")
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    try:
+        yield urlunsplit(parts._replace(netloc=f"{quote(name)}:{password}@{place}"))
+    finally:
+        run(url, f'DROP OWNED BY "{name}"', f'DROP ROLE "{name}"')
+
+
+def says(examination: Examination, check: str) -> list[str]:
+    """What the findings of a check say."""
+    return [finding.says for finding in examination.findings if finding.check == check]
+
+
+def failing(examination: Examination, check: str) -> dict[str | None, int]:
+    """The tenants whose rows fail a check, with how many."""
+    return {f.tenant: f.failing for f in examination.findings if f.check == check}
+
+
+def _sections(value: object) -> list[dict[str, object]]:
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return value
+    return []
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items())
+        return f"{{ {pairs} }}"
+    return json.dumps(value, ensure_ascii=True)

@@ -1,0 +1,139 @@
+"""What a repair says on the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from _pytest._io import TerminalWriter
+
+from remediation.announcement import Progress, dollars, duration, plan_lines, result_lines
+from remediation.backfill import Spending
+from remediation.batching import FailingRow
+from remediation.outcomes import Account, Outcome
+from remediation.plan import Plan, TablePlan, TenantPlan
+from remediation.repair import TableRepair
+
+
+def _plan(*tables: TablePlan, max_rows: int = 100) -> Plan:
+    return Plan(tables=tables, price_per_million_tokens=0.02, max_rows=max_rows, max_cost=25.0)
+
+
+def _tenant(name: str | None, rows: int, missing_key: str | None = None) -> TenantPlan:
+    return TenantPlan(tenant=name, rows=rows, requests=1, tokens=10 * rows, missing_key=missing_key)
+
+
+def _table(*tenants: TenantPlan) -> TablePlan:
+    return TablePlan(
+        table="public.docs",
+        model="m",
+        tenants=tenants,
+        probe_requests=2,
+        probe_tokens=30,
+        without_text=4,
+        counted="estimated",
+    )
+
+
+def _lines(plan: Plan, *, dry_run: bool = True) -> list[str]:
+    return list(plan_lines(plan, place="database 'x'", dry_run=dry_run))
+
+
+def test_a_plan_says_where_what_and_how_much() -> None:
+    lines = _lines(_plan(_table(_tenant("acme", 12), _tenant("globex", 3, "no key for globex"))))
+    assert lines == [
+        "writes to database 'x'",
+        "public.docs: 12 rows in 1 requests and 2 to probe, about 150 tokens (estimated),"
+        " $0.0000030, model m".replace("$0.0000030", "$0.00000"),
+        "  tenant 'acme': 12 rows, 1 requests, 120 tokens",
+        "  tenant 'globex': 3 rows cannot be repaired: no key for globex",
+        "  4 rows have no text to embed and would be quarantined",
+        "in all 12 rows, 3 requests, 150 tokens, $0.00000, about 1 s",
+        "dry run: nothing was written and no provider was called",
+    ]
+
+
+def test_a_plan_of_nothing_says_so_and_a_cap_is_named() -> None:
+    assert _lines(_plan(), dry_run=False)[-1].startswith("nothing to repair")
+    lines = _lines(_plan(_table(_tenant("acme", 12)), max_rows=5), dry_run=False)
+    assert lines[-1] == "the cap of 5 rows would stop the repair early (--max-rows)"
+
+
+def test_of_many_tenants_the_largest_are_listed_and_the_rest_counted() -> None:
+    lines = _lines(_plan(_table(*[_tenant(f"t{n}", 1) for n in range(25)])))
+    assert sum(line.startswith("  tenant") for line in lines) == 20
+    assert "  … and 5 more tenants" in lines
+
+
+def _result(stopped: str | None = None, **rows: int) -> TableRepair:
+    account = Account()
+    for name, count in rows.items():
+        for number in range(count):
+            account.selected += 1
+            row = FailingRow(
+                key=(str(number),),
+                tenant=f"t{number % 30}",
+                text="",
+                text_hash="",
+                vector_hash=None,
+                checks=(),
+            )
+            account.add(row, Outcome(name), "" if name == "fixed" else f"why {name}")
+    return TableRepair(table="public.docs", account=account, spending=Spending(), stopped=stopped)
+
+
+def test_the_last_line_says_how_many_of_how_many() -> None:
+    assert list(result_lines([_result(fixed=382)])) == [
+        "public.docs: 382/382 rows re-embedded, 0 errors"
+    ]
+    lines = list(result_lines([_result("a cap", fixed=5, failed=1, quarantined=1, skipped=2)]))
+    assert lines[-2:] == [
+        "public.docs: the repair stopped early: a cap",
+        "public.docs: 5/9 rows re-embedded, 2 errors, 2 skipped",
+    ]
+    assert "public.docs: 1 rows of tenant 't0' failed: why failed" in lines
+
+
+def test_reasons_of_many_tenants_are_summed_up() -> None:
+    lines = list(result_lines([_result(failed=60)]))
+    assert len(lines) == 22
+    assert lines[-2] == "public.docs: … and 20 more rows, of other tenants or for other reasons"
+
+
+def test_without_a_terminal_progress_is_a_line_at_every_tenth() -> None:
+    written = io.StringIO()
+    progress = Progress(40, TerminalWriter(written))
+    for number in range(45):  # five more than planned
+        progress.settled(Outcome.FAILED if number % 2 else Outcome.FIXED)
+    progress.close()
+    lines = written.getvalue().splitlines()
+    assert len(lines) == 11
+    assert lines[0] == "settled 4 of 40 rows (10 %)"
+    assert lines[9] == "settled 40 of 40 rows (100 %)"
+
+
+def test_on_a_terminal_progress_is_a_bar() -> None:
+    written = io.StringIO()
+    writer = TerminalWriter(written)
+    writer.hasmarkup = True
+    progress = Progress(2, writer)
+    progress.settled(Outcome.FIXED)
+    progress.settled(Outcome.FIXED)
+    progress.close()
+    assert "2/2" in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(0, "$0.00"), (0.00063, "$0.00063"), (0.01, "$0.01"), (1234.5, "$1,234.50")],
+)
+def test_small_amounts_keep_the_digits_that_show_them(amount: float, words: str) -> None:
+    assert dollars(amount) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "about 1 s"), (89, "about 89 s"), (600, "about 10 min"), (7200, "about 2.0 h")],
+)
+def test_a_time_is_said_roughly(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

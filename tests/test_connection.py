@@ -1,0 +1,210 @@
+"""Connection URLs in the forms people have them, and what a scan's transaction promises."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checks.connection import ConnectionTarget, connect, parse_url, read_only
+from checks.errors import CannotExamineError, ConnectionUrlError
+from tests.tables import role
+
+MINUTE = timedelta(minutes=1)
+
+
+def parsed(url: str) -> dict[str, str]:
+    return dict(parse_url(url, variable="DATABASE_URL").parameters)
+
+
+COMPLETE = {"user": "app", "password": "s3cret!", "host": "db", "port": "6432", "dbname": "main"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:s3cret!@db:6432/main",
+        "postgres://app:s3cret!@db:6432/main",
+        "POSTGRESQL://app:s3cret!@db:6432/main",
+        "  postgresql://app:s3cret!@db:6432/main\n",
+        "postgresql://app:s3cret%21@db:6432/main",
+        "postgresql+psycopg2://app:s3cret!@db:6432/main",
+        "postgresql+asyncpg://app:s3cret!@db:6432/main",
+        "postgresql://app:s3cret!@db:6432/main?pgbouncer=true&connection_limit=1&pool_timeout=0",
+        "host=db port=6432 dbname=main user=app password='s3cret!'",
+        "postgresql://db:6432/main?user=app&password=s3cret!",
+    ],
+)
+def test_libpq_s_and_prisma_s_and_sqlalchemy_s_forms_mean_the_same(url: str) -> None:
+    assert parsed(url) == COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("postgresql:///main?host=/run/postgresql", "/run/postgresql"),
+        ("postgresql://%2Frun%2Fpostgresql/main", "/run/postgresql"),
+        ("postgresql+psycopg2:///main?host=/run/postgresql", "/run/postgresql"),
+        ("host=/run/postgresql dbname=main", "/run/postgresql"),
+    ],
+)
+def test_a_unix_socket_is_a_host(url: str, host: str) -> None:
+    assert parsed(url) == {"host": host, "dbname": "main"}
+
+
+def test_prisma_s_schema_becomes_the_search_path() -> None:
+    url = "postgresql://app@db/main?schema=Tenant%20A&sslmode=require"
+    target = parse_url(url, variable="DATABASE_URL")
+    assert target.search_path == "Tenant A"
+    assert target.parameters["sslmode"] == "require"
+    assert parse_url("postgresql://db/main?schema=", variable="X").search_path is None
+
+
+def test_libpq_s_own_parameters_pass_as_they_were_written() -> None:
+    url = "postgresql://db/main?options=-c%20geqo%3Doff&application_name=a+b"
+    assert parsed(url)["options"] == "-c geqo=off"
+    assert parsed(url)["application_name"] == "a+b"
+
+
+def test_asyncpg_s_ssl_is_libpq_s_sslmode() -> None:
+    assert parsed("postgresql+asyncpg://db/main?ssl=require")["sslmode"] == "require"
+
+
+def test_a_password_with_a_scheme_in_it_is_still_a_password() -> None:
+    assert parsed("host=db password=a://b")["password"] == "a://b"
+
+
+PASSWORD = "kT9/wq#Zr@7m?Lx"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://app:{PASSWORD}@db:5432/main",
+        "postgresql://app:5432/wq-Zr7mLx@db/main",
+        "postgresql://app:5432?schema=wqZr7mLx@db/main",
+        "postgresql://app:5432#wqZr7mLx@db/main",
+        "postgresql://app:kT9wq@Zr7mLx@db/main",
+        "postgresql://app:kT9%wqZr7mLx@db/main",
+        "postgresql://app:kT9[wqZr7mLx@db/main",
+        "postgresql://app:kT9wqZr7mLx",
+        "postgresql://app@db:kT9wqZr7mLx/main",
+        "postgresql://app@db:99999/main",
+        "postgresql://app:kT9wqZr7mLx@db/main?nonsense=1",
+        "postgresql://app:kT9wqZr7mLx@db/main\0",
+        "mysql://app:kT9wqZr7mLx@db/main",
+        "jdbc:postgresql://db/main?user=app&password=kT9wqZr7mLx",
+        "prisma://accelerate.example/?api_key=kT9wqZr7mLx",
+        "kT9wqZr7mLx",
+        "host=db password='kT9wqZr7mLx",
+        "host=db password=kT9 wqZr7mLx",
+        "host=db passwort=kT9wqZr7mLx",
+    ],
+)
+def test_a_malformed_url_is_refused_without_a_piece_of_it(url: str) -> None:
+    with pytest.raises(ConnectionUrlError) as caught:
+        parse_url(url, variable="REPLICA_URL")
+    message = str(caught.value)
+    assert "REPLICA_URL" in message
+    # Neither in the message nor in what a traceback would show of its cause.
+    for piece in ("kT9", "wq", "Zr", "7mLx", "99999"):
+        assert piece not in message
+    assert caught.value.__context__ is None
+
+
+SECRET_WORDS = st.text(st.sampled_from("kqxzKQXZ79/#@?:%&= '\\[]"), min_size=4, max_size=24)
+
+
+@settings(derandomize=True)
+@given(SECRET_WORDS, st.sampled_from(["postgresql://app:{}@db/main", "app:{}@db", "password={}"]))
+def test_no_password_shows_whatever_it_does_to_its_url(password: str, form: str) -> None:
+    shown = ""
+    try:
+        target = parse_url(form.format(password), variable="DATABASE_URL")
+    except ConnectionUrlError as error:
+        shown = str(error)
+    else:
+        shown = f"{target.place} {target!r}"
+    pieces = {password[i : i + 4] for i in range(len(password) - 3)}
+    assert not {piece for piece in pieces if piece in shown}
+
+
+@settings(derandomize=True)
+@given(st.text())
+def test_any_text_is_understood_or_refused_in_our_words(text: str) -> None:
+    try:
+        target = parse_url(text, variable="DATABASE_URL")
+    except ConnectionUrlError:
+        return
+    assert target.place.startswith("database ")
+
+
+def test_the_place_names_everything_but_the_password() -> None:
+    target = parse_url("postgresql://app:s3cret!@db:6432/main", variable="DATABASE_URL")
+    assert target.place == "database 'main' at db:6432 as role 'app'"
+    assert "s3cret" not in repr(target)
+
+
+def test_an_unreachable_server_is_an_error_that_says_where(server_url: str) -> None:
+    right = parse_url(server_url, variable="DATABASE_URL")
+    wrong = ConnectionTarget(parameters={**right.parameters, "port": "1"})
+    with pytest.raises(CannotExamineError, match=r"cannot connect to database .* at 127.0.0.1:1 "):
+        connect(wrong)
+
+
+def test_a_wrong_password_is_an_error_that_does_not_show_it(database: str) -> None:
+    with role(database, "wrong_password") as url:
+        wrong = url.replace("a-password-of-a-test", "not-that-password")
+        with pytest.raises(CannotExamineError, match="password authentication failed") as caught:
+            connect(parse_url(wrong, variable="DATABASE_URL"))
+    assert "not-that-password" not in str(caught.value)
+
+
+def test_a_scan_s_transaction_reads_one_moment_and_cannot_write(database: str) -> None:
+    place = parse_url(database, variable="DATABASE_URL")
+    with connect(place) as connection:
+        with read_only(connection, place, statement_timeout=MINUTE):
+            shown = {
+                name: connection.execute(f"SHOW {name}").fetchone()
+                for name in (
+                    "transaction_isolation",
+                    "transaction_read_only",
+                    "row_security",
+                    "statement_timeout",
+                    "TimeZone",
+                )
+            }
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), connection.transaction():
+                connection.execute("CREATE TABLE x ()")
+        after = connection.execute("SHOW statement_timeout").fetchone()
+    assert shown == {
+        "transaction_isolation": ("repeatable read",),
+        "transaction_read_only": ("on",),
+        "row_security": ("off",),
+        "statement_timeout": ("1min",),
+        "TimeZone": ("UTC",),
+    }
+    assert after == ("0",)
+
+
+def test_no_statement_is_prepared_on_the_server_however_often_it_runs(database: str) -> None:
+    place = parse_url(database, variable="DATABASE_URL")
+    with connect(place) as connection:
+        for _ in range(20):
+            connection.execute("SELECT %s::int", (1,))
+        prepared = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+    assert prepared == (0,)
+
+
+def test_prisma_s_schema_is_searched_first(database: str) -> None:
+    place = parse_url(f"{database}?schema=Tenant%20A", variable="DATABASE_URL")
+    with connect(place) as connection:
+        connection.execute('CREATE SCHEMA "Tenant A"; CREATE TABLE "Tenant A".docs ()')
+        with read_only(connection, place, statement_timeout=MINUTE):
+            found = connection.execute("SELECT 'docs'::regclass::text").fetchone()
+            shown = connection.execute("SHOW search_path").fetchone()
+    assert found == ("docs",)
+    assert shown == ('"Tenant A", public',)

@@ -1,0 +1,183 @@
+"""How a run ends when something stands in its way: each with its own words and exit status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from demo.postgres import create_database, drop_database
+from tests.runs import ROWS, SETTINGS, Site, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest_plugins = ("pytester",)
+
+
+@pytest.fixture
+def bare_database(server_url: str) -> Iterator[str]:
+    """A database without the extension and without tables."""
+    url = create_database(server_url, "bare")
+    yield url
+    drop_database(server_url, "bare")
+
+
+def test_a_url_that_is_not_set_is_a_usage_error(site: Site) -> None:
+    site.monkeypatch.delenv("DATABASE_URL")
+    run = site.run()
+    assert run.status == 4
+    assert "the environment variable DATABASE_URL is not set" in run.output
+
+
+def test_a_url_in_a_dotenv_file_is_found_and_the_environment_wins_over_it(site: Site) -> None:
+    fill(site.database, {"acme": 3}, missing=0)
+    site.monkeypatch.delenv("DATABASE_URL")
+    (site.folder / ".env").write_text(f'DATABASE_URL="{site.database}"\n', encoding="utf-8")
+    assert site.run().status == 0
+    site.monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert site.run().status == 10
+
+
+def test_a_server_out_of_reach_is_told_by_place_and_reported_by_a_repair(site: Site) -> None:
+    site.monkeypatch.setenv("DATABASE_URL", "postgresql://checker:s3cr3t-pw@127.0.0.1:1/app")
+    run = site.run("--remediate")
+    assert run.status == 10
+    assert "cannot connect to database 'app' at 127.0.0.1:1 as role 'checker'" in run.output
+    assert "s3cr3t-pw" not in run.output
+    assert "Nothing could be examined" in site.report().read_text(encoding="utf-8")
+
+
+def test_a_database_without_any_table_is_told_from_missing_tables(
+    site: Site, bare_database: str
+) -> None:
+    site.monkeypatch.setenv("DATABASE_URL", bare_database)
+    run = site.run()
+    assert run.status == 10
+    assert "holds no tables at all" in run.output
+
+
+def test_a_missing_table_and_a_missing_extension_are_named(site: Site, bare_database: str) -> None:
+    with psycopg.connect(bare_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE public.insight (id int PRIMARY KEY)")
+    site.monkeypatch.setenv("DATABASE_URL", bare_database)
+    run = site.run()
+    assert run.status == 1
+    assert "table public.insights does not exist" in run.output
+    assert "did you mean public.insight?" in run.output
+    assert "extension vector is not installed in database 'bare'" in run.output
+
+
+def test_a_missing_column_is_named_with_its_place_in_the_settings(site: Site) -> None:
+    fill(site.database, {"acme": ROWS})
+    site.settings(SETTINGS.replace('text = "body"', 'text = "boddy"'))
+    run = site.run("--remediate", "--dry-run")
+    assert run.status == 1
+    assert 'text: column "boddy" does not exist' in run.output
+
+
+def test_missing_settings_say_which_file_to_copy(site: Site) -> None:
+    (site.folder / "integrity.toml").unlink()
+    run = site.run(f"--config={site.folder}/none.toml")
+    assert run.status == 4
+    assert "cp integrity.example.toml integrity.toml" in run.output
+
+
+def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
+    site.settings(SETTINGS.replace("batch_size = 3", "batch_sise = 3") + 'tenent = "x"\n')
+    run = site.run()
+    assert run.status == 4
+    assert 'did you mean "batch_size"?' in run.output
+    assert 'did you mean "tenant"?' in run.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dry-run"], "--dry-run needs --remediate"),
+        (["--remediate", "-x"], "-x and --maxfail are refused with --remediate"),
+        (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
+        (["--table=nosuch"], "--table=nosuch is not declared; declared are: public.insights"),
+        (["--tenant=acmee"], "--tenant=acmee has no rows in any selected table"),
+        (["--max-rows=0", "--remediate"], "--max-rows"),
+    ],
+)
+def test_a_call_that_cannot_be_meant_is_a_usage_error(
+    site: Site, arguments: list[str], words: str
+) -> None:
+    fill(site.database, {"acme": 3}, missing=0)
+    run = site.run(*arguments)
+    assert run.status == 4
+    assert words in run.output
+
+
+def test_workers_are_refused(site: Site) -> None:
+    result = site.pytester.runpytest_subprocess(
+        f"{site.repository}/checks", "-n", "2", timeout=60
+    )
+    assert result.ret == 4
+    assert "-n is refused" in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "postgresql+psycopg2://{rest}",
+        "postgresql+asyncpg://{rest}?prepared_statement_cache_size=0",
+        "postgres://{rest}?schema=public&pgbouncer=true&connection_limit=1",
+    ],
+)
+def test_urls_of_prisma_and_sqlalchemy_are_understood(site: Site, form: str) -> None:
+    fill(site.database, {"acme": 3}, missing=0)
+    rest = site.database.partition("://")[2].partition("?")[0]
+    site.monkeypatch.setenv("DATABASE_URL", form.format(rest=rest))
+    assert site.run().status == 0
+
+
+def test_a_malformed_url_is_refused_without_showing_any_of_it(site: Site) -> None:
+    site.monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter2/hunter3@127.0.0.1:abc/app")
+    run = site.run()
+    assert run.status == 4
+    assert "the value of DATABASE_URL is not a PostgreSQL connection URL" in run.output
+    assert "hunter" not in run.output
+
+
+def test_a_repair_through_another_database_is_refused(site: Site, bare_database: str) -> None:
+    fill(site.database, {"acme": ROWS})
+    site.monkeypatch.setenv("REMEDIATION_DATABASE_URL", bare_database)
+    run = site.run("--remediate")
+    assert run.status == 11
+    assert "REMEDIATION_DATABASE_URL leads to another one" in run.output
+    assert "No repair" in site.report().read_text(encoding="utf-8")
+
+
+def test_a_table_under_repair_elsewhere_names_the_holder(provided_site: Site) -> None:
+    site = provided_site
+    fill(site.database, {"acme": ROWS})
+    with psycopg.connect(site.database) as holder:
+        holder.execute("SET application_name = 'the other repair'")
+        holder.execute(
+            "SELECT pg_advisory_xact_lock(1701667428, 'public.insights'::regclass::oid::int)"
+        )
+        run = site.run("--remediate")
+    assert run.status == 11
+    assert "is being repaired by 'the other repair'" in run.output
+
+
+def test_an_absent_table_that_need_not_exist_is_skipped_in_words(site: Site) -> None:
+    fill(site.database, {"acme": 3}, missing=0)
+    site.settings(
+        SETTINGS + '\n[[tables]]\nname = "public.axiom_chunks"\ntext = "body"\nrequired = false\n'
+    )
+    run = site.run("-rs")
+    assert run.status == 0
+    assert "public.axiom_chunks is not there yet (required = false)" in run.output
+
+
+def test_the_projects_own_tests_leave_the_plugins_dormant(site: Site) -> None:
+    site.monkeypatch.delenv("DATABASE_URL")
+    result = site.pytester.runpytest_subprocess(
+        f"{site.repository}/tests/test_names.py", timeout=60
+    )
+    assert result.ret == 0

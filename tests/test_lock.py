@@ -1,0 +1,97 @@
+"""One repair per table at a time, wherever it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from checks.connection import parse_url
+from remediation.lock import LockLostError, RepairLock, TableLockedError
+from tests.repairs import docs, examined, settings
+
+if TYPE_CHECKING:
+    from checks.connection import ConnectionTarget
+    from checks.targets import Target
+
+HELD = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+
+
+def _place(url: str) -> ConnectionTarget:
+    return parse_url(url, variable="DATABASE_URL")
+
+
+def _target(url: str, table: str = "docs") -> Target:
+    entry = {"name": table, "tenant": "tenant", "text": "body"}
+    return examined(url, settings("http://127.0.0.1:9", tables=[entry]), table).target
+
+
+def test_a_second_repair_of_a_table_is_refused_with_the_name_of_the_first(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}):
+        target, place = _target(database), _place(database)
+        second = RepairLock(place, target, run_id="run-2")
+        with (
+            RepairLock(place, target, run_id="run-1"),
+            pytest.raises(TableLockedError) as caught,
+        ):
+            second.__enter__()
+        said = str(caught.value)
+        assert f"embedding-integrity run-1 {socket.gethostname()}"[:63] in said
+        assert said.startswith("public.docs is being repaired by ")
+        assert "pg_terminate_backend" in said
+
+
+def test_another_table_is_free(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}) as table:
+        table.execute("CREATE TABLE more (LIKE docs INCLUDING ALL)")
+        place = _place(database)
+        with (
+            RepairLock(place, _target(database), run_id="1"),
+            RepairLock(place, _target(database, "more"), run_id="2") as lock,
+        ):
+            lock.check()
+            assert len(table.execute(HELD)) == 2
+
+
+def test_the_lock_ends_with_its_block_and_with_an_error_in_it(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}) as table:
+        target, place = _target(database), _place(database)
+        with contextlib.suppress(KeyError), RepairLock(place, target, run_id="1"):
+            assert len(table.execute(HELD)) == 1
+            raise KeyError
+        assert table.execute(HELD) == []
+        with RepairLock(place, target, run_id="2") as lock:
+            lock.check()
+        with pytest.raises(LockLostError):
+            lock.check()
+
+
+def test_a_lock_whose_connection_was_ended_is_lost_and_free_for_others(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}) as table:
+        target, place = _target(database), _place(database)
+        with RepairLock(place, target, run_id="1") as lock:
+            lock.check()
+            ((holder,),) = table.execute(HELD)
+            assert table.execute("SELECT pg_terminate_backend(%s, 5000)", (holder,)) == [(True,)]
+            with pytest.raises(LockLostError, match=r"held the lock of public\.docs was lost"):
+                lock.check()
+            with RepairLock(place, target, run_id="2") as other:
+                other.check()
+
+
+def test_the_lock_holds_no_snapshot_and_outlives_the_servers_timeouts(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}) as table:
+        name = database.rpartition("/")[2].partition("?")[0]
+        for limit in ("idle_in_transaction_session_timeout", "transaction_timeout"):
+            table.execute(f"ALTER DATABASE {name} SET {limit} = '100ms'")
+        with RepairLock(_place(database), _target(database), run_id="1") as lock:
+            ((holder,),) = table.execute(HELD)
+            state = "SELECT backend_xmin, backend_xid FROM pg_stat_activity WHERE pid = %s"
+            assert table.execute(state, (holder,)) == [(None, None)]
+            with psycopg.connect(database, autocommit=True) as other:
+                other.execute("SET transaction_timeout = 0")
+                other.execute("SELECT pg_sleep(0.3)")
+            lock.check()

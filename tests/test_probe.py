@@ -1,0 +1,111 @@
+"""The probe: what it sends for whom, what it takes for agreement, and that it spends no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from remediation.probe import cosine
+from tests.provider_server import ProviderServer, Reply
+from tests.repairs import docs, environment, key_of, opened, repaired, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = environment("acme", "globex", "initech") | {"PLATFORM": "sk-platform-0000"}
+
+
+def test_each_tenants_healthy_rows_go_in_one_request_with_its_own_key(
+    database: str, tmp_path: Path
+) -> None:
+    rows: dict[str | None, tuple[int, int]] = {"acme": (9, 1), "globex": (2, 1), "initech": (0, 1)}
+    with docs(database, rows), ProviderServer() as server:
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        probes = {r.key: r.texts for r in server.requests[:2]}
+        assert probes == {
+            key_of("acme"): tuple(f"document {number} of acme" for number in (9, 8, 7)),
+            key_of("globex"): tuple(f"document {number} of globex" for number in (12, 11)),
+        }
+        assert {result.tenant: len(result.cosines) for result in done.docs.probes} == {
+            "acme": 3,
+            "globex": 2,
+        }
+        assert done.counts() == {"selected": 3, "fixed": 3}
+
+
+def test_rows_without_a_tenant_are_probed_with_the_declared_fallback(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {None: (2, 2)}) as table, ProviderServer() as server:
+        chosen = settings(server, keys={"fallback_env": "PLATFORM"})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        assert len(done.docs.probes) == 1
+        assert {r.key for r in server.requests} == {"sk-platform-0000"}
+        assert table.wrong() == []
+
+
+def test_one_disagreeing_row_refuses_with_its_tenant_and_number(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 2), "globex": (3, 2)}) as table, ProviderServer() as server:
+        table.execute("UPDATE docs SET embedding = '[1,0,0,0,0,0,0,0]' WHERE id = 7")
+        versions = table.versions()
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.docs.stopped is not None
+        assert "tenant 'globex': " in done.docs.stopped
+        assert "'acme'" not in done.docs.stopped
+        assert table.versions() == versions
+        assert done.counts() == {"selected": 4, "skipped": 4}
+
+
+def test_a_dead_key_met_by_the_probe_is_not_tried_again(database: str, tmp_path: Path) -> None:
+    with (
+        docs(database, {"acme": (3, 20), "globex": (3, 2)}),
+        ProviderServer(keys={key_of("globex")}) as server,
+    ):
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 22, "fixed": 2, "failed": 20}
+        assert [r.key for r in server.requests].count(key_of("acme")) == 1
+
+
+def test_an_outage_during_the_probe_proves_nothing_and_stops_nothing(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 4)}) as table, ProviderServer() as server:
+        server.next(*[Reply(status=503)] * 3)
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.docs.probes[0].cosines == ()
+        assert done.counts() == {"selected": 4, "fixed": 4}
+        assert table.wrong() == []
+
+
+def test_vectors_of_mixed_dimensions_are_no_reason_to_refuse(database: str, tmp_path: Path) -> None:
+    checks = {"dimensionality": {"enabled": False}}
+    with docs(database, {"acme": (6, 3)}, "vector") as table, ProviderServer() as server:
+        table.execute("UPDATE docs SET embedding = '[1,2]' WHERE id = 6")
+        done = repaired(database, settings(server, table={"checks": checks}), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "fixed": 3}
+        assert done.docs.probes[0].cosines == pytest.approx([1.0, 1.0])
+
+
+def test_the_probe_is_counted_against_the_cap_of_dollars(database: str, tmp_path: Path) -> None:
+    prices = {"price_per_million_tokens": 1_000_000.0}
+    with docs(database, {"acme": (3, 2)}) as table, ProviderServer() as server:
+        chosen = settings(server, provider=prices, repair={"max_cost": 20.0})
+        with opened(database, chosen, keys=KEYS) as repair:
+            plan = repair.plan()
+            assert plan.tables[0].probe_tokens == 3 * 6  # estimated: 18 characters each
+            repair.run(plan, tmp_path, lambda _: None)
+        assert len(server.requests) == 1
+        assert len(table.wrong()) == 2
+
+
+def test_the_cosine_of_unlike_shapes_and_of_no_direction_is_none_at_all() -> None:
+    one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
+    assert cosine(one, one) == pytest.approx(1.0)
+    assert cosine(one, -one) == pytest.approx(-1.0)
+    assert cosine(one, np.ones(2, np.float32)) == 0.0
+    assert cosine(one, zero) == 0.0
