@@ -20,8 +20,9 @@ endif
 demo: $(INSTALLED)
 	@$(RUN) demo $(ARGS)
 
+# Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process.
 test: $(INSTALLED)
-	@$(RUN) pytest tests $(ARGS)
+	@$(RUN) pytest tests -n 2 $(ARGS)
 
 lint: $(INSTALLED)
 	@$(RUN) ruff check $(CHECKED)

@@ -1,4 +1,4 @@
-"""Keeps secrets out of everything a person reads: registered values are replaced before text leaves.
+"""Keeps secrets out of everything a person reads: registered values are replaced in its text.
 
 Holds secrets only; decides nothing about where text goes.
 """
@@ -14,7 +14,7 @@ SHORTEST_SECRET = 4
 
 
 class Redactor:
-    """Replaces registered secrets, raw or percent-encoded, by a placeholder. Safe across threads."""
+    """Replaces registered secrets, raw or percent-encoded. Safe across threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

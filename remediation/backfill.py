@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from checks.connection import reason_of
 from checks.errors import IntegrityError
-from remediation.batching import Batch, BatchLimits, batches
+from remediation.admission import Admission
+from remediation.batching import BatchLimits, batches
 from remediation.edits import Edits
 from remediation.flight import Flight
 from remediation.journal import journal_words
-from remediation.keys import MissingKey
 from remediation.lock import LockLostError
 from remediation.outcomes import Account, Outcome
 from remediation.preparation import Prepared, prepare
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from checks.connection import Connection, ConnectionTarget
     from checks.settings import Settings
     from checks.targets import Target
-    from remediation.batching import FailingRow
+    from remediation.batching import Batch, FailingRow
     from remediation.budget import Budget
     from remediation.embedders import Embedders
     from remediation.flight import Landed
@@ -92,6 +92,12 @@ class Backfill:
         self._last_read: tuple[str, ...] | None = None
         self._settlement = Settlement(
             table=self.target.name, journal=self.journal, on_outcome=self.on_outcome
+        )
+        self._admission = Admission(
+            budget=self.budget,
+            lessons=self.lessons,
+            keys=self.embedders.keys,
+            counter=self.counter,
         )
         self._edits = Edits(
             reader=self.reader,
@@ -193,55 +199,20 @@ class Backfill:
 
     def _admit(self, batch: Batch) -> None:
         """Send a batch, or give its rows their outcome where nothing may be sent for them."""
-        while self._must_wait(batch):
+        while self._admission.must_wait(batch, self._flight):
             self._collect()
-        batch = self._worth_asking(batch)
-        sent = self._only(batch, () if self.stopped else batch.rows[: self.budget.rows_left()])
-        cap = self.budget.no_rows_left
-        if sent.rows and not self.budget.affords(sent.tokens):
-            sent, cap = self._only(batch, ()), self.budget.no_money_left
+        batch, settled = self._admission.worth_asking(batch)
+        self._settle(settled)
+        if self.stopped:
+            self._skip(batch.rows)
+            return
+        sent, cap = self._admission.within_caps(batch)
         if sent.rows:
             self.budget.reserve(rows=len(sent.rows), tokens=sent.tokens)
             self._flight.ask(sent)
-        rest = batch.rows[len(sent.rows) :]
-        if rest:
+        if cap is not None:
             self._end(cap)
-            self._settle([outcome_of(row, Outcome.SKIPPED, self.stopped or "") for row in rest])
-
-    def _must_wait(self, batch: Batch) -> bool:
-        """Whether something in flight must come back before the batch is sent."""
-        return (
-            self._flight.full
-            or self.lessons.must_wait(batch, self._flight.batches)
-            # What is in flight is reserved by its estimate, and may come to less.
-            or (bool(self._flight) and not self.budget.affords(batch.tokens))
-        )
-
-    def _worth_asking(self, batch: Batch) -> Batch:
-        """The rows of a tenant with a working key that fail a check whose repair heals."""
-        keep: list[FailingRow] = []
-        hopeless = []
-        for row in batch.rows:
-            reason = self.lessons.hopeless(row)
-            if reason is None:
-                keep.append(row)
-            else:
-                hopeless.append(outcome_of(row, Outcome.SKIPPED, reason))
-        self._settle(hopeless)
-        reason = self.lessons.stopped_tenants.get(batch.tenant)
-        key = self.embedders.keys.find(batch.tenant)
-        if reason is None and isinstance(key, MissingKey):
-            reason = key.reason
-        if reason is not None:
-            self._settle([outcome_of(row, Outcome.FAILED, reason) for row in keep])
-            keep = []
-        return self._only(batch, keep)
-
-    def _only(self, batch: Batch, rows: Sequence[FailingRow]) -> Batch:
-        if len(rows) == len(batch.rows):
-            return batch
-        tokens = sum(self.counter.count(row.text) for row in rows)
-        return replace(batch, rows=tuple(rows), tokens=tokens)
+            self._skip(batch.rows[len(sent.rows) :])
 
     def _drain(self) -> None:
         while self._flight:
@@ -289,11 +260,12 @@ class Backfill:
             elif outcome is not None:
                 vectors.append(NewVector(row=row, vector=outcome))
             elif isinstance(answer.failure, Stopped):
-                self._settle([outcome_of(row, Outcome.SKIPPED, self.stopped or INTERRUPTED)])
+                self._end(INTERRUPTED)
+                self._skip([row])
             elif answer.failure is not None:
                 self._settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
         if vectors:
-            kept = self._only(batch, [new.row for new in vectors])
+            kept = self._admission.part(batch, [new.row for new in vectors])
             self._flight.write(kept, vectors)
 
     def _writer(self) -> Writer:
@@ -320,6 +292,9 @@ class Backfill:
             self._settlement.settle(outcomes)
         except OSError as error:
             self._break_off(journal_words(error))
+
+    def _skip(self, rows: Sequence[FailingRow]) -> None:
+        self._settle([outcome_of(row, Outcome.SKIPPED, self.stopped or "") for row in rows])
 
     def _end(self, reason: str) -> None:
         """Send no more; what is in flight is finished. The first reason counts."""

@@ -9,7 +9,7 @@ import queue
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from remediation.poison import Isolated, embed_isolating
 
@@ -45,7 +45,7 @@ class Flight:
         self._idle: queue.SimpleQueue[Writer] = queue.SimpleQueue()
         for writer in writers:
             self._idle.put(writer)
-        self._works: dict[Future[Isolated] | Future[Written], tuple[Batch, bool]] = {}
+        self._works: dict[Future[Any], tuple[Batch, bool]] = {}
         self._threads = ExitStack()
 
     def __enter__(self) -> Self:

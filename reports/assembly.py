@@ -274,6 +274,8 @@ def _repair(run: RepairRun) -> values.Repair | None:
             )
             for result in run.results
             for probe in result.probes
+            # A probe without an answer proves nothing; its rows are among the problems.
+            if probe.failure is None
         ),
     )
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -53,7 +53,7 @@ CREATE TABLE public.insights (
 """
 
 
-def fill(url: str, tenants: Mapping[str | None, int], *, missing: int = MISSING) -> None:
+def fill(url: str, tenants: Mapping[Any, int], *, missing: int = MISSING) -> None:
     """Create `insights` with rows of each tenant; the first `missing` of each have no embedding."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SCHEMA)
@@ -88,7 +88,11 @@ def stale(url: str) -> list[int]:
         rows = connection.execute(
             "SELECT id, body, embedding FROM public.insights WHERE embedding IS NOT NULL"
         ).fetchall()
-    return [key for key, body, vector in rows if not np.array_equal(np.asarray(vector.to_numpy()), embed(body))]
+    return [
+        key
+        for key, body, vector in rows
+        if not np.array_equal(np.asarray(vector.to_numpy()), embed(body))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +160,7 @@ class Site:
 
 
 @pytest.fixture
-def site(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: str
-) -> Site:
+def site(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: str) -> Site:
     """A site over an empty database, without a provider."""
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "INTEGRITY_", "DATABASE_URL", "REMEDIATION_")):

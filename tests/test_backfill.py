@@ -167,6 +167,19 @@ def test_the_cap_of_dollars_is_never_passed(database: str, tmp_path: Path) -> No
         assert 5 <= counts["fixed"] == 40 - len(table.wrong())
 
 
+def test_what_is_in_flight_may_turn_out_to_cost_less_than_it_was_counted(
+    database: str, tmp_path: Path
+) -> None:
+    # Counted at 7 tokens a text and billed at 4: all 40 rows fit under the cap only as billed.
+    prices = {"price_per_million_tokens": 1_000_000.0}
+    with docs(database, {"acme": (0, 40)}) as table, ProviderServer() as server:
+        server.always(Reply(pause=0.05))
+        chosen = settings(server, provider=prices, repair={"max_cost": 176.0})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 40, "fixed": 40}
+        assert table.wrong() == []
+
+
 def test_a_cap_of_no_dollars_allows_no_probe_either(database: str, tmp_path: Path) -> None:
     with docs(database, {"acme": (3, 4)}), ProviderServer() as server:
         chosen = settings(server, repair={"max_cost": 0.0})

@@ -84,8 +84,7 @@ def test_stored_vectors_are_the_bits_that_the_declared_text_gives(
     connection: psycopg.Connection,
 ) -> None:
     settings = tomllib.loads(Path(incident.__file__).with_name("integrity.toml").read_text())
-    declared = settings["tables"][0]
-    assert declared["name"] == incident.INSIGHTS_TABLE
+    declared = next(t for t in settings["tables"] if t["name"] == incident.INSIGHTS_TABLE)
     assert tuple(declared["tenants"]) == incident.TENANTS
     register_vector(connection)
     query = (

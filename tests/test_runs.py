@@ -12,17 +12,27 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 
 from demo.endpoint import endpoint
-from tests.runs import MISSING, REPOSITORY, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
+from tests.runs import (
+    MISSING,
+    REPOSITORY,
+    ROWS,
+    SCHEMA,
+    SETTINGS,
+    TENANTS,
+    Site,
+    fill,
+    missing,
+    stale,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ("pytester",)
 
-WHOLE = dict.fromkeys(TENANTS, ROWS)
+WHOLE: dict[str | None, int] = dict.fromkeys(TENANTS, ROWS)
 
 
 def test_red_names_check_table_tenant_count_time_and_a_query(site: Site) -> None:
@@ -33,7 +43,8 @@ def test_red_names_check_table_tenant_count_time_and_a_query(site: Site) -> None
         )
     run = site.run("--junitxml=junit.xml")
     assert run.status == 1
-    assert "2 of 12 rows of tenant 'acme' in public.insights have text but no embedding" in run.output
+    words = "2 of 12 rows of tenant 'acme' in public.insights have text but no embedding"
+    assert words in run.output
     assert "created 2026-03-03 02:00 UTC" in run.output
     assert "SELECT" in run.output
     junit = ET.parse(site.folder / "junit.xml").getroot()
@@ -44,7 +55,7 @@ def test_red_names_check_table_tenant_count_time_and_a_query(site: Site) -> None
     assert properties["table"] == "public.insights"
     assert properties["tenant"] == "acme"
     assert (properties["failing"], properties["rows"]) == ("2", "12")
-    assert properties["since"].startswith("2026-03-03")
+    assert (properties["since"] or "").startswith("2026-03-03")
 
 
 def test_a_whole_database_is_green_and_needs_no_provider(site: Site) -> None:
@@ -192,8 +203,9 @@ def test_hostile_names_and_texts_are_repaired_and_inert(site: Site) -> None:
     )
     with psycopg.connect(site.database, autocommit=True) as connection:
         connection.execute("CREATE TABLE public.keys (tenant text PRIMARY KEY, api_key text)")
-        for tenant, key in HOSTILE.items():
-            connection.execute("INSERT INTO public.keys VALUES (%s, %s)", (tenant, key))
+        connection.cursor().executemany(
+            "INSERT INTO public.keys VALUES (%s, %s)", list(HOSTILE.items())
+        )
     with endpoint(keys) as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.monkeypatch.setenv("PLATFORM_KEY", keys["fallback"])
@@ -209,7 +221,7 @@ def test_hostile_names_and_texts_are_repaired_and_inert(site: Site) -> None:
 
 def test_no_key_and_no_password_is_written_anywhere(site: Site) -> None:
     fill(site.database, WHOLE)
-    password = "pw-Zq8xv7Lk2"  # noqa: S105 - planted, to be searched for
+    password = "pw-Zq8xv7Lk2"
     with psycopg.connect(site.database, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS planted")
         connection.execute(f"CREATE ROLE planted SUPERUSER LOGIN PASSWORD '{password}'")
@@ -218,15 +230,14 @@ def test_no_key_and_no_password_is_written_anywhere(site: Site) -> None:
     site.monkeypatch.setenv("DATABASE_URL", url)
     keys = {tenant: f"sk-planted-{tenant}-W5nR9tYu" for tenant in TENANTS}
     accepted = {tenant: key for tenant, key in keys.items() if tenant != "initech"}
-    outputs = []
     with endpoint(accepted) as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
-        for arguments in (
-            ("-vv", "--showlocals", "--full-trace", "--html=a.html", "--junitxml=a.xml"),
-            ("--remediate", "-vv", "--showlocals", "--html=b.html", "--junitxml=b.xml"),
-        ):
-            outputs.append(site.run(*arguments).output)
+        loud = ("-vv", "--showlocals", "--full-trace")
+        outputs = [
+            site.run(*loud, "--html=a.html", "--junitxml=a.xml").output,
+            site.run(*loud, "--remediate", "--html=b.html", "--junitxml=b.xml").output,
+        ]
     site.monkeypatch.setenv("DATABASE_URL", url.replace(password, password + "/wrong"))
     outputs.append(site.run().output)
     site.monkeypatch.setenv("DATABASE_URL", url.replace(password, password + "x"))
@@ -249,8 +260,6 @@ def test_a_warning_is_shown_and_does_not_fail_the_run(site: Site) -> None:
 
 def test_beyond_500_tenants_one_item_lists_the_failing_ones(site: Site) -> None:
     with psycopg.connect(site.database, autocommit=True) as connection:
-        from tests.runs import SCHEMA
-
         connection.execute(SCHEMA.replace("vector(1536)", "vector(3)"))
         connection.execute(
             'INSERT INTO public.insights ("tenantId", body, embedding)'
@@ -281,7 +290,7 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
         command = [sys.executable, "-m", "pytest", str(REPOSITORY / "checks"), "--remediate"]
-        with subprocess.Popen(  # noqa: S603 - our own command
+        with subprocess.Popen(
             command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             _wait_until(lambda: running.stats().requests > 0)
@@ -290,7 +299,7 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
         assert process.returncode == 2, output
         assert "interrupted" in site.report().read_text(encoding="utf-8")
         left = sum(missing(site.database).values())
-        assert 0 < left
+        assert left > 0
         assert site.run("--remediate").status == 0
         repaired = [entry.text for entry in running.sent()]
     assert missing(site.database) == {}
@@ -327,7 +336,7 @@ class _Page(HTMLParser):
         self.attributes |= {name: value or "" for name, value in attrs}
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_script = False
+        self._in_script = self._in_script and tag != "script"
 
     def handle_data(self, data: str) -> None:
         if self._in_script:

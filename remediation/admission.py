@@ -1,0 +1,79 @@
+"""Which rows of a batch may be sent: a working key, a check that heals, and room under the caps.
+
+Counts and values only; sends nothing and enters no outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from remediation.keys import MissingKey
+from remediation.outcomes import Outcome, RowOutcome
+from remediation.settlement import outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remediation.batching import Batch, FailingRow
+    from remediation.budget import Budget
+    from remediation.flight import Flight
+    from remediation.keys import KeyRing
+    from remediation.lessons import Lessons
+    from remediation.tokens import TokenCounter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Of one table's batches; used by one thread."""
+
+    budget: Budget
+    lessons: Lessons
+    keys: KeyRing
+    counter: TokenCounter
+
+    def must_wait(self, batch: Batch, flight: Flight) -> bool:
+        """Whether something in flight must come back before the batch is sent."""
+        return (
+            flight.full
+            or self.lessons.must_wait(batch, flight.batches)
+            # What is in flight is reserved by its estimate, and may come to less.
+            or (bool(flight) and not self.budget.affords(batch.tokens))
+        )
+
+    def worth_asking(self, batch: Batch) -> tuple[Batch, list[RowOutcome]]:
+        """The rows of a tenant with a working key that fail a check whose repair heals.
+
+        And the outcomes of the others.
+        """
+        keep: list[FailingRow] = []
+        settled: list[RowOutcome] = []
+        for row in batch.rows:
+            hopeless = self.lessons.hopeless(row)
+            if hopeless is None:
+                keep.append(row)
+            else:
+                settled.append(outcome_of(row, Outcome.SKIPPED, hopeless))
+        refused = self.lessons.stopped_tenants.get(batch.tenant)
+        if refused is None:
+            key = self.keys.find(batch.tenant)
+            refused = key.reason if isinstance(key, MissingKey) else None
+        if refused is not None:
+            settled += [outcome_of(row, Outcome.FAILED, refused) for row in keep]
+            keep = []
+        return self.part(batch, keep), settled
+
+    def within_caps(self, batch: Batch) -> tuple[Batch, str | None]:
+        """As much of the batch as the caps allow, and the cap that cut it short."""
+        left = self.budget.rows_left()
+        allowed = self.part(batch, batch.rows[:left])
+        if allowed.rows and not self.budget.affords(allowed.tokens):
+            return self.part(batch, ()), self.budget.no_money_left
+        return allowed, self.budget.no_rows_left if left < len(batch.rows) else None
+
+    def part(self, batch: Batch, rows: Sequence[FailingRow]) -> Batch:
+        """The batch with some of its rows alone."""
+        if len(rows) == len(batch.rows):
+            return batch
+        tokens = sum(self.counter.count(row.text) for row in rows)
+        return replace(batch, rows=tuple(rows), tokens=tokens)
