@@ -168,12 +168,14 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     for line in plan_lines(run.plan, place=run.place, dry_run=False):
         reporter.write_line(redactor.clean(line))
     run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
-    total = sum(table.rows + table.rows_without_key for table in run.plan.tables)
+    total = sum(
+        table.rows + table.rows_without_key + table.without_text for table in run.plan.tables
+    )
     progress = Progress(total, config.get_terminal_writer())
     try:
         repair.run(run.plan, run.report_directory, progress.settled)
     except OSError as error:
-        run.refused = f"the journal cannot be written: {error.strerror}; nothing was replaced"
+        run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
     finally:
         progress.close()
         run.results = repair.results
