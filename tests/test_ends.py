@@ -113,9 +113,7 @@ def test_a_call_that_cannot_be_meant_is_a_usage_error(
 
 
 def test_workers_are_refused(site: Site) -> None:
-    result = site.pytester.runpytest_subprocess(
-        f"{site.repository}/checks", "-n", "2", timeout=60
-    )
+    result = site.pytester.runpytest_subprocess(f"{site.repository}/checks", "-n", "2", timeout=60)
     assert result.ret == 4
     assert "-n is refused" in result.stdout.str() + result.stderr.str()
 
