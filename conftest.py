@@ -1,3 +1,9 @@
 """Names the pytest plugins of the packages, and nothing else."""
 
-pytest_plugins = ("checks.plugin", "remediation.plugin", "reports.plugin", "demo.plugin")
+pytest_plugins = (
+    "checks.plugin",
+    "checks.canary_plugin",
+    "remediation.plugin",
+    "reports.plugin",
+    "demo.plugin",
+)

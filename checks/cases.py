@@ -1,4 +1,4 @@
-"""What becomes a pytest item: a check on a segment or a table, and its judgement by the evidence.
+"""What becomes a pytest item: a check on a segment or a table.
 
 Knows neither pytest nor the database; the plugin turns cases into items.
 """
@@ -8,25 +8,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from checks.gaps import declared_gaps
 from checks.rules import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checks.examination import Examination, TableExamination
-    from checks.findings import Finding
+    from checks.examination import Examination
     from checks.settings import Settings, Table
+    from checks.table_examination import TableExamination
 
 SEGMENTS_WITH_ITEMS = 500
 """Beyond so many segments of one declaration, an item per check and table lists its tenants."""
 
-TENANTS_LISTED = 50
-"""Failing tenants that one item spells out; the report holds them all."""
+TABLE_CHECKS = ("schema", "tenants", "index")
 
-TABLE_CHECKS = ("schema", "tenants")
+CANARIES = ("drift", "retrieval")
+"""The sampled checks, which run only with --canary."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,8 @@ class Case:
     table: str
     tenant: str | None = None
     whole_table: bool = True
+    beside: str | None = None
+    """The store or source whose rows it is about, where they are not the table's own."""
 
     @property
     def id(self) -> str:
@@ -47,29 +50,12 @@ class Case:
             tenant = "null" if self.tenant is None else _slug(self.tenant)
             identity = f"{self.table}\0{'null' if self.tenant is None else 'tenant ' + self.tenant}"
             parts += [tenant, _hash(identity)]
+        elif self.beside is not None:
+            beside = self.beside.removeprefix("public.")
+            parts += ["beside", _slug(beside), _hash(f"{self.table}\0{self.beside}")]
         elif _slug(table) != table:
             parts.append(_hash(self.table))
         return "-".join(parts)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
-    """What the evidence says of a case: findings, or why there is no verdict."""
-
-    case: Case
-    findings: tuple[Finding, ...] = ()
-    not_examined: str | None = None
-    not_there: str | None = None
-    """Why there was nothing to look at, where that is allowed."""
-
-    @property
-    def message(self) -> str:
-        """The findings in words, capped."""
-        lines = [finding.message for finding in self.findings[:TENANTS_LISTED]]
-        left_out = len(self.findings) - len(lines)
-        if left_out:
-            lines.append(f"… and {left_out:,} more tenants, all of them in the incident report")
-        return "\n".join(lines)
 
 
 def cases_of(examination: Examination) -> tuple[Case, ...]:
@@ -81,6 +67,16 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
     for table in examination.tables:
         by_table = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
         cases += _cases(table, by_table=by_table)
+    known = set(cases)
+    for finding in examination.idle:
+        whole = Case(check=finding.check, table=finding.table)
+        if whole in known:
+            continue
+        of_tenant = replace(whole, tenant=finding.tenant, whole_table=False)
+        case = whole if finding.check == "index" else of_tenant
+        if case not in known:
+            known.add(case)
+            cases.append(case)
     return tuple(cases)
 
 
@@ -89,34 +85,17 @@ def cases_declared(settings: Settings) -> tuple[Case, ...]:
     return tuple(
         Case(check=check, table=str(table.name))
         for table in settings.tables
-        for check in ("schema", *_declared_tenants_check(table), *_declared_row_checks(table))
+        for check in (
+            "schema",
+            *_declared_tenants_check(table),
+            *_declared_index_check(table),
+            *_declared_row_checks(table),
+        )
+    ) + tuple(
+        Case(check=check, table=str(table.name), beside=beside)
+        for table in settings.tables
+        for check, beside in declared_gaps(table)
     )
-
-
-def judge(case: Case, examination: Examination) -> Judgement:
-    """The judgement of one case by an examination."""
-    table = examination.table(case.table)
-    if table.target.absent:
-        return Judgement(case=case, not_there=f"{case.table} is not there yet (required = false)")
-    if case.check == "schema":
-        return Judgement(case=case, findings=table.findings_of("schema"))
-    if not table.measured:
-        reason = table.error or f"{case.table} could not be examined: see its schema check"
-        return Judgement(case=case, not_examined=reason)
-    if case.check == "tenants":
-        findings = table.findings_of("tenants")
-        if not case.whole_table:
-            findings = tuple(f for f in findings if f.tenant == case.tenant)
-        return Judgement(case=case, findings=findings)
-    if case.whole_table:
-        if not table.measurements:
-            return Judgement(case=case, not_there=f"{case.table} has no rows to check")
-        return Judgement(case=case, findings=table.findings_of(case.check))
-    verdict = table.verdict(case.check, case.tenant)
-    if verdict is None:
-        return Judgement(case=case, not_examined=f"the tenant's rows are no longer in {case.table}")
-    findings = () if verdict.holds else (table.finding(verdict),)
-    return Judgement(case=case, findings=findings)
 
 
 def _cases(table: TableExamination, *, by_table: bool) -> list[Case]:
@@ -130,6 +109,9 @@ def _cases(table: TableExamination, *, by_table: bool) -> list[Case]:
             cases.append(Case(check=check, table=name))
         else:
             cases += _per_tenant(check, name, tenants)
+    cases += [
+        Case(check=check, table=name) for check in _declared_index_check(table.target.declared)
+    ]
     row_checks = [check.name for check in table.checks] or _declared_row_checks(
         table.target.declared
     )
@@ -138,6 +120,7 @@ def _cases(table: TableExamination, *, by_table: bool) -> list[Case]:
             cases.append(Case(check=check, table=name))
         else:
             cases += _per_tenant(check, name, (m.segment.tenant for m in table.measurements))
+    cases += [Case(check=gap.check, table=name, beside=gap.beside) for gap in table.gaps]
     return cases
 
 
@@ -149,8 +132,14 @@ def _declared_tenants_check(table: Table) -> list[str]:
     return ["tenants"] if table.check_settings("tenants").enabled else []
 
 
+def _declared_index_check(table: Table) -> list[str]:
+    wanted = table.index is not None and table.check_settings("index").enabled
+    return ["index"] if wanted else []
+
+
 def _declared_row_checks(table: Table) -> list[str]:
-    names = [*(check.name for check in BUILT_IN), *(own.name for own in table.custom)]
+    built_in = (check.name for check in BUILT_IN if check.applies(table))
+    names = [*built_in, *(own.name for own in table.custom)]
     return [name for name in names if table.check_settings(name).enabled]
 
 

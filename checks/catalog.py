@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalog says of the server and of tables: columns, keys, policies, extension.
+"""What PostgreSQL's catalog says of relations: columns, keys, indexes, policies, rights.
 
 Reads the catalog only; judges nothing.
 """
@@ -12,32 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from checks.connection import Connection
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Server:
-    """The server and database that a connection leads to."""
-
-    version: str
-    version_number: int
-    system_identifier: int | None
-    database: str
-    database_oid: int
-    role: str
-    address: str | None
-    port: int | None
-    in_recovery: bool
-    vector_version: str | None
-    vector_schema: str | None
-
-    def same_database_as(self, other: Server) -> bool:
-        """Whether both connections lead to one database (a replica counts as its primary)."""
-        if self.system_identifier is not None and other.system_identifier is not None:
-            return (self.system_identifier, self.database_oid) == (
-                other.system_identifier,
-                other.database_oid,
-            )
-        return (self.database, self.database_oid) == (other.database, other.database_oid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +41,10 @@ class Column:
     """STORAGE EXTERNAL: large values are moved out of line and never compressed."""
     readable: bool = True
     """Whether the role may read this column."""
+    has_default: bool = False
+    """Whether a new row may leave it out: a default, an identity, or generated."""
+    generated: bool = False
+    """Whether PostgreSQL makes its value from other columns, so that nobody can set it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,30 +72,6 @@ class Relation:
         """Whether rows of this kind of relation can be updated in place."""
         return self.kind in {"r", "p"}
 
-
-_SERVER = """
-SELECT
-    current_setting('server_version')           AS version,
-    current_setting('server_version_num')::int  AS version_number,
-    d.datname                                   AS database,
-    d.oid::bigint                               AS database_oid,
-    current_user::text                          AS role,
-    host(inet_server_addr())                    AS address,
-    inet_server_port()                          AS port,
-    pg_is_in_recovery()                         AS in_recovery,
-    e.extversion                                AS vector_version,
-    n.nspname                                   AS vector_schema
-FROM pg_catalog.pg_database AS d
-LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'
-LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
-WHERE d.datname = current_database()
-"""
-
-# Two statements: PostgreSQL asks for the right to call a function even where CASE skips the call.
-_MAY_SEE_IDENTIFIER = (
-    "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-)
-_SYSTEM_IDENTIFIER = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 _RELATION_NAMES = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid),
@@ -150,7 +104,8 @@ SELECT a.attrelid::bigint, a.attname,
        pg_catalog.format_type(a.atttypid, NULL),
        pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
        a.atttypmod, a.attnotnull, a.attstorage = 'e',
-       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+       a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -172,12 +127,16 @@ WHERE i.indrelid = ANY(%(oids)s::oid[])
   AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 
+# By dependency: the column under an expression such as embedding::halfvec(3072) counts too.
 _ANN_INDEXED = """
 SELECT i.indrelid::bigint, a.attname::text
 FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
-JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+JOIN pg_catalog.pg_depend AS d
+  ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
+ AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid
 WHERE i.indrelid = ANY(%(oids)s::oid[]) AND m.amname IN ('hnsw', 'ivfflat')
 """
 
@@ -195,28 +154,6 @@ ORDER BY p.polname
 """
 
 
-def read_server(connection: Connection) -> Server:
-    """The facts of the server; the system identifier is None where the role may not see it."""
-    row = connection.execute(_SERVER).fetchone()
-    if row is None:
-        raise LookupError("the catalog does not list the current database")
-    may_see = connection.execute(_MAY_SEE_IDENTIFIER).fetchone() == (True,)
-    identifier = connection.execute(_SYSTEM_IDENTIFIER).fetchone() if may_see else None
-    return Server(
-        version=row[0],
-        version_number=row[1],
-        database=row[2],
-        database_oid=row[3],
-        role=row[4],
-        address=row[5],
-        port=row[6],
-        in_recovery=row[7],
-        vector_version=row[8],
-        vector_schema=row[9],
-        system_identifier=identifier[0] if identifier else None,
-    )
-
-
 def read_relation_names(connection: Connection) -> tuple[RelationName, ...]:
     """Every relation a declaration may name."""
     return tuple(
@@ -230,7 +167,7 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
     wanted = {"oids": list(oids)}
     columns: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
     for row in connection.execute(_COLUMNS, wanted):
-        oid, name, bare, full, type_name, typmod, not_null, external, visible = row
+        oid, name, bare, full, type_name, typmod, not_null, external, visible, default, made = row
         columns[oid][name] = Column(
             name=name,
             type=type_name if type_name in _VECTOR_TYPES else bare,
@@ -239,6 +176,8 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
             not_null=not_null,
             out_of_line=external,
             readable=bool(visible),
+            has_default=default,
+            generated=made,
         )
     primary: dict[int, tuple[str, ...]] = {}
     unique: dict[int, list[tuple[str, ...]]] = {oid: [] for oid in oids}

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.redaction import redactor
@@ -50,6 +50,14 @@ SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "ve
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*")
+
+
+TRANSIENT = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+)
+"""What a scan may meet on a busy server or a replica; tried once more, then an error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,12 +164,25 @@ def connect(target: ConnectionTarget) -> Connection:
 
     Raises `CannotExamineError` with the place and the server's reason.
     """
-    parameters: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **target.parameters}
     try:
-        return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+        return _open(target)
     except psycopg.Error as error:
         reason = redactor.clean(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        reason = None
+    # Raised out here: psycopg's frames hold the password, which --full-trace would print.
+    if reason is None:
+        raise KeyboardInterrupt
     raise CannotExamineError(f"cannot connect to {target.place}: {reason}")
+
+
+def _open(target: ConnectionTarget) -> Connection:
+    # In one expression: a name of its own would stand in a traceback that shows locals.
+    return psycopg.connect(
+        make_conninfo(**{"connect_timeout": str(CONNECT_TIMEOUT_SECONDS), **target.parameters}),
+        autocommit=True,
+        prepare_threshold=None,
+    )
 
 
 @contextmanager
@@ -202,8 +223,9 @@ def set_local(
     }
     if lock_timeout is not None:
         limits["lock_timeout"] = _milliseconds(lock_timeout)
-    for name, value in limits.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
+    # One statement: thousands of tables are each read in a transaction of their own.
+    calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(limits))
+    connection.execute(f"SELECT {calls}", [part for limit in limits.items() for part in limit])
     if target.search_path is not None:
         connection.execute(
             sql.SQL("SET LOCAL search_path TO {}, public").format(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -15,13 +15,14 @@ from psycopg import sql
 from checks.connection import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import LiteralString
 
     from checks.connection import Connection
 
 
-ExpressionType: TypeAlias = Literal["text", "timestamptz", "boolean"]
+ExpressionType: TypeAlias = str
+"""A type as format_type() writes it; what an expression must be castable to."""
 
 _COLUMN = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+"')
 
@@ -64,35 +65,63 @@ def beside_parameters(piece: sql.Composable) -> sql.SQL:
     return sql.SQL(doubled)
 
 
+def plain_statement(relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
+    """A statement in which a condition meets the rows of one relation; it reads none of them."""
+    return sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(relation, condition)
+
+
 def faults_of(
-    connection: Connection, relation: sql.Composable, expressions: Iterable[Expression]
+    connection: Connection,
+    relation: sql.Composable,
+    expressions: Iterable[Expression],
+    *,
+    around: Callable[[sql.Composable, sql.Composable], sql.Composed] = plain_statement,
 ) -> list[str]:
     """The faults of the expressions, each with its key in the settings and the server's reason.
 
     In a WHERE clause, where aggregates, window functions and set-returning functions are refused,
     as none of them is a fact about one row. Runs in savepoints of the caller's transaction, and
-    leaves its settings as they were. Raises psycopg.OperationalError where the connection is lost
-    or the server gives up.
+    leaves its settings as they were. `around` builds the statement of a relation and a condition.
+    Raises psycopg.OperationalError where the connection is lost or the server gives up.
     """
     return [
         f"{expression.key}: {fault}"
         for expression in expressions
-        if (fault := _fault(connection, relation, expression)) is not None
+        if (fault := _fault(connection, relation, expression, around)) is not None
     ]
 
 
-def _fault(connection: Connection, relation: sql.Composable, expression: Expression) -> str | None:
+def plan_fault(connection: Connection, statement: sql.Composed) -> str | None:
+    """Why the server refuses to plan a statement of ours that reads no row, or None.
+
+    Raises psycopg.OperationalError as `faults_of` does.
+    """
+    try:
+        _plan(connection, statement)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        return reason_of(error)
+    return None
+
+
+def _fault(
+    connection: Connection,
+    relation: sql.Composable,
+    expression: Expression,
+    around: Callable[[sql.Composable, sql.Composable], sql.Composed],
+) -> str | None:
     one_operand = embed_sql(expression.source)
     # What parentheses forgive: `a, b` is a row to them, and `a) OR (b` closes and opens them.
     one_branch = _as_operand(expression.source, before="(CASE WHEN true THEN ", after=" END)")
     try:
-        _plan(connection, relation, one_operand, expression.type)
+        _plan(connection, around(relation, _condition(one_operand, expression.type)))
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
         return reason_of(error)
     try:
-        _plan(connection, relation, one_branch, expression.type)
+        _plan(connection, around(relation, _condition(one_branch, expression.type)))
     except psycopg.errors.SyntaxError:
         return SEVERAL
     except psycopg.errors.DatatypeMismatch:
@@ -101,19 +130,16 @@ def _fault(connection: Connection, relation: sql.Composable, expression: Express
     return None
 
 
-def _plan(
-    connection: Connection,
-    relation: sql.Composable,
-    value: sql.Composable,
-    wanted: ExpressionType,
-) -> None:
-    """Have the server plan the expression; LIMIT 0 keeps it from reading a row."""
-    condition = (
-        sql.SQL("{} IS TRUE").format(value)
-        if wanted == "boolean"
-        else sql.SQL("{}::{} IS NULL").format(value, sql.SQL(wanted))
-    )
-    statement = sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(relation, condition)
+def _condition(value: sql.Composable, wanted: ExpressionType) -> sql.Composed:
+    """A condition that the value can be part of if it is of the type wanted."""
+    if wanted == "boolean":
+        return sql.SQL("{} IS TRUE").format(value)
+    kind: LiteralString = wanted
+    return sql.SQL("{}::{} IS NULL").format(value, sql.SQL(kind))
+
+
+def _plan(connection: Connection, statement: sql.Composed) -> None:
+    """Have the server plan the statement, whose LIMIT 0 keeps it from reading a row."""
     with connection.transaction(force_rollback=True):
         # No row is read here, so that policies which hide some are none of its business.
         connection.execute("SET LOCAL row_security = on")

@@ -72,8 +72,25 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """What a canary saw of a segment's sample, in words of its own, or why it saw nothing."""
+
+    says: str = ""
+    """What is wrong, completing "3 of 5 sampled rows …"."""
+    query: str | None = None
+    """A statement that shows the sampled rows that fail."""
+    unseen: str | None = None
+    """Why it could not look, which is neither a pass nor a failure of the rows."""
+    nothing: str | None = None
+    """Why there was nothing to look at, where that is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Whether a row check holds for a segment: `failing` of `rows`, of which `tolerated` may."""
+    """Whether a check holds for a segment: `failing` of `rows`, of which `tolerated` may.
+
+    Of a canary, `rows` are those of its sample, and `sampled` has its words.
+    """
 
     check: str
     segment: Segment
@@ -82,3 +99,4 @@ class Verdict:
     tolerated: int
     holds: bool
     severity: Severity
+    sampled: Sampled | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # PostgreSQL, "Lexical Structure: Identifiers and Key Words". Letters beyond ASCII are allowed, and
 # only A to Z are folded: that is what a server with a multi-byte encoding does.
@@ -84,6 +84,22 @@ class TableName:
             return None
         return Match(schema_part=schema_part, table_part=table_part)
 
+    def filled(self, match: Match) -> TableName:
+        """This name where each `*` stands for what it stood for in another one.
+
+        The same part's first; the other part's where there was no `*` in the same.
+        """
+        schema_part = match.schema_part or match.table_part or "*"
+        table_part = match.table_part or match.schema_part or "*"
+        schema, name = self.schema, self.name
+        if schema is not None and self.schema_is_pattern:
+            schema = schema.replace("*", schema_part)
+        if self.name_is_pattern:
+            name = name.replace("*", table_part)
+        return replace(
+            self, schema=schema, name=name, schema_is_pattern=False, name_is_pattern=False
+        )
+
     def __str__(self) -> str:
         """The name as a person would write it; `parse` reads it back."""
         name = self.name if self.name_is_pattern else display_identifier(self.name)
@@ -117,6 +133,11 @@ def display_identifier(name: str) -> str:
     if _NEEDS_NO_QUOTES.fullmatch(name):
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def display_name(schema: str, name: str) -> str:
+    """A qualified name as a person would write it in SQL: quoted only where it must be."""
+    return f"{display_identifier(schema)}.{display_identifier(name)}"
 
 
 def _parts(text: str) -> list[re.Match[str]]:

@@ -5,22 +5,24 @@ Thin: what to examine and how to judge is decided in `examination` and `cases`.
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from dotenv import dotenv_values
 
-from checks.cases import TABLE_CHECKS, Case, Judgement, cases_declared, cases_of, judge
+from checks.cases import TABLE_CHECKS, Case, cases_declared, cases_of
 from checks.connection import ConnectionTarget, parse_url
+from checks.environment import Environment, EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
-from checks.examination import Examination, Selection, UnknownNameError, examine
+from checks.examination import Examination, examine
 from checks.exit_status import ExitStatus
+from checks.judgements import Judgement, judge
 from checks.redaction import redactor
+from checks.selection import Selection, UnknownNameError
 from checks.settings import Settings, load_settings
+from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -44,10 +46,13 @@ class Evidence:
     examination: Examination
     provisional: frozenset[str] = frozenset()
     """Tables that will be repaired and measured again: what is said of them now is not final."""
+    measured_through: ConnectionTarget | None = None
+    """Where the repaired tables were measured again, and are to be read: a replica may lag."""
 
 
 EVIDENCE = pytest.StashKey[Evidence]()
 CASES = pytest.StashKey[tuple[Case, ...]]()
+SETTINGS = pytest.StashKey[Settings]()
 UNEXAMINED = pytest.StashKey[str]()
 """Why nothing could be examined."""
 
@@ -61,21 +66,26 @@ class CheckedCase:
     provisional: bool = False
 
     def must_hold(self) -> None:
-        """Fail with the findings; warn where all of them are of severity `warning`."""
+        """Fail with the findings; warn where all of them are of severity `warning`.
+
+        What somebody has agreed to live with is an expected failure.
+        """
         findings = self.judgement.findings
         for finding in findings:
             for name in ("check", "table", "tenant", "rows", "failing", "severity"):
                 self.record(name, redactor.clean(str(getattr(finding, name))))
             if finding.since is not None:
                 self.record("since", finding.since.isoformat())
-        if not findings:
-            return
+            if finding.accepted is not None:
+                self.record("accepted", redactor.clean(finding.accepted))
         message = redactor.clean(self.judgement.message)
-        if all(finding.severity == "warning" for finding in findings):
-            if not self.provisional:
-                warnings.warn(IntegrityWarning(message), stacklevel=2)
-            return
-        pytest.fail(message, pytrace=False)
+        unaccepted = self.judgement.open_findings
+        if any(finding.severity == "error" for finding in unaccepted):
+            pytest.fail(message, pytrace=False)
+        if unaccepted and not self.provisional:
+            warnings.warn(IntegrityWarning(message), stacklevel=2)
+        if accepted := self.judgement.accepted:
+            pytest.xfail(redactor.clean(accepted))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -124,11 +134,12 @@ def pytest_collection(session: pytest.Session) -> None:
             "-n is refused: every worker would scan every table; the scan is one query per table"
             " and needs no workers"
         )
-    environment = read_environment(config)
+    environment = environment_of(config)
     settings = _settings(config, environment)
     if settings is None:
         config.stash[CASES] = ()
         return
+    config.stash[SETTINGS] = settings
     for check in {case.check for case in cases_declared(settings)}:
         config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
     if config.option.collectonly:
@@ -144,12 +155,12 @@ def pytest_collection(session: pytest.Session) -> None:
     config.stash[CASES] = cases_of(evidence.examination)
 
 
-def read_environment(config: pytest.Config) -> dict[str, str]:
-    """The environment over what `.env` holds, where there is one; nothing is written to either."""
-    folders = (config.invocation_params.dir, config.rootpath)
-    found = next((path / ".env" for path in folders if (path / ".env").is_file()), None)
-    from_file = dotenv_values(found) if found else {}
-    return {**{name: value or "" for name, value in from_file.items()}, **os.environ}
+def environment_of(config: pytest.Config) -> Environment:
+    """The environment of the run. Raises pytest's usage error for a broken `.env`."""
+    try:
+        return read_environment((config.invocation_params.dir, config.rootpath))
+    except EnvironmentFileError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def stop_unexamined(config: pytest.Config, message: str) -> None:
@@ -209,7 +220,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted: dict[str, Callable[[Case], bool]] = {
         "table_check": lambda case: case.check == "schema",
         "tenant_check": lambda case: case.check == "tenants",
-        "row_check": lambda case: case.check not in TABLE_CHECKS,
+        "index_check": lambda case: case.check == "index",
+        "gap_check": lambda case: case.beside is not None,
+        "row_check": lambda case: case.check not in TABLE_CHECKS and case.beside is None,
     }
     for fixture in set(wanted) & set(metafunc.fixturenames):
         cases = [case for case in metafunc.config.stash.get(CASES, ()) if wanted[fixture](case)]
@@ -239,9 +252,8 @@ def case_of(item: pytest.Item) -> Case | None:
     return next((value for value in parameters.values() if isinstance(value, Case)), None)
 
 
-def _checked(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> CheckedCase:
+def checked(request: pytest.FixtureRequest) -> CheckedCase:
+    """The case that a fixture is parametrised with; an error or a skip without a verdict."""
     case: Case = request.param
     evidence = request.config.stash[EVIDENCE]
     judgement = judge(case, evidence.examination)
@@ -251,14 +263,16 @@ def _checked(
         pytest.skip(judgement.not_there)
     return CheckedCase(
         judgement=judgement,
-        record=record_property,
+        record=lambda name, value: request.node.user_properties.append((name, value)),
         provisional=case.table in evidence.provisional,
     )
 
 
-table_check = pytest.fixture(name="table_check")(_checked)
-tenant_check = pytest.fixture(name="tenant_check")(_checked)
-row_check = pytest.fixture(name="row_check")(_checked)
+table_check = pytest.fixture(name="table_check")(checked)
+tenant_check = pytest.fixture(name="tenant_check")(checked)
+index_check = pytest.fixture(name="index_check")(checked)
+gap_check = pytest.fixture(name="gap_check")(checked)
+row_check = pytest.fixture(name="row_check")(checked)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -272,7 +286,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
         f"examined {evidence.place.place}: PostgreSQL {server.version}, {pgvector}",
-        f"{len(examination.tables)} tables, {segments:,} segments, {rows:,} rows"
+        f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
+        f" {plural(rows, 'row')}"
         f" ({evidence.settings.path.name})",
     ]
 

@@ -6,57 +6,29 @@ To add a row check, add a `RowCheck` to `BUILT_IN`; nothing else needs to know o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks import uniqueness
+from checks.row_check import AppliedCheck, Remedy, RowCheck, Severity
 from checks.rows import columns_of, expressions_of
+from checks.stores import MAY_REPEAT
 from checks.vectors import VARIABLE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checks.rows import RowWords
+    from checks.settings import Table
+    from checks.stores import ProvenanceColumn
     from checks.targets import Target
 
-Remedy: TypeAlias = Literal["re-embed", "report"]
-Severity: TypeAlias = Literal["error", "warning"]
+__all__ = ["BUILT_IN", "AppliedCheck", "Remedy", "RowCheck", "Severity", "applied_checks"]
 
 CHUNK_ID_SINCE = 170000
 """pg_column_toast_chunk_id() came with PostgreSQL 17."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowCheck:
-    """A named rule about single rows, before it meets a table."""
-
-    name: str
-    says: str
-    """What is wrong with failing rows, completing "12 of 90 rows …"."""
-    remedy: Remedy
-    predicate: Callable[[Target, RowWords], sql.Composable]
-    """In the words given; true of a failing row, false or NULL otherwise."""
-    applies: Callable[[Target], bool] = lambda _: True
-    proven: Callable[[Target], str | None] = lambda _: None
-    """How the catalog alone proves that no row can fail, in words; None where it does not."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AppliedCheck:
-    """A row check on one target, with its threshold and severity from the settings."""
-
-    name: str
-    says: str
-    remedy: Remedy
-    severity: Severity
-    min: Decimal
-    predicate: sql.Composable
-    """Over the columns of `checks.rows.rows_of`; counted, selected and counted again."""
-    shown: sql.Composable
-    """The same predicate over the user's own columns, for a person to run."""
-    proof: str | None
 
 
 def _no_embedding(_: Target, row: RowWords) -> sql.Composable:
@@ -103,6 +75,70 @@ def _dimension_is_declared(target: Target) -> str | None:
     return None
 
 
+def _no_meaning(target: Target, row: RowWords) -> sql.Composable:
+    return target.embedding_type.no_meaning(
+        row.embedding, dimensions=target.dimensions, schema=target.server.vector_schema
+    )
+
+
+def _stale(_: Target, row: RowWords) -> sql.Composable:
+    """Whether a row's text changed after it was embedded, by each word that is declared.
+
+    A NULL embedded_at or content_hash says nothing of the text, and so fails, as does a store's
+    NULL text; a NULL updated_at says that it was never edited.
+    """
+    return sql.SQL("{embedding} IS NOT NULL AND {embeddable} AND ({signs})").format(
+        embedding=row.embedding,
+        embeddable=row.embeddable,
+        signs=sql.SQL(" OR ").join(_signs_of_edits(row)),
+    )
+
+
+def _signs_of_edits(row: RowWords) -> list[sql.Composable]:
+    signs: list[sql.Composable] = []
+    if row.embedded_at is not None and row.updated_at is not None:
+        signs.append(
+            sql.SQL("({embedded_at} IS NULL OR {embedded_at} < {updated_at})").format(
+                embedded_at=row.embedded_at, updated_at=row.updated_at
+            )
+        )
+    if row.content_hash is not None:
+        signs.append(
+            sql.SQL("{} IS DISTINCT FROM pg_catalog.md5({})").format(row.content_hash, row.text)
+        )
+    if row.embedded_text is not None:
+        # Byte for byte, as the md5 of it would tell.
+        signs.append(
+            sql.SQL('{} COLLATE "C" IS DISTINCT FROM {} COLLATE "C"').format(
+                row.embedded_text, row.text
+            )
+        )
+    return signs
+
+
+def _tells_edits(declared: Table) -> bool:
+    dated = declared.updated_at is not None and _declares(declared, "embedded_at")
+    kept = declared.store is not None and declared.store.text is not None
+    return dated or kept or _declares(declared, "content_hash")
+
+
+def _declares(declared: Table, column: ProvenanceColumn) -> bool:
+    """Whether a table, or the store of its embeddings, has such a column."""
+    return any(getattr(place, column, None) for place in (declared, declared.store))
+
+
+def _other_model(target: Target, row: RowWords) -> sql.Composable:
+    return sql.SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
+        row.embedding, row.model, sql.Literal(target.model)
+    )
+
+
+def _orphaned(_: Target, row: RowWords) -> sql.Composable:
+    if row.orphaned is None:
+        raise LookupError("orphans applies only where a source is declared")
+    return row.orphaned
+
+
 BUILT_IN: tuple[RowCheck, ...] = (
     RowCheck(
         name="completeness",
@@ -117,6 +153,42 @@ BUILT_IN: tuple[RowCheck, ...] = (
         predicate=_other_dimension,
         proven=_dimension_is_declared,
     ),
+    RowCheck(
+        name="degenerate",
+        says="have a vector without meaning: only zeros, not a number, or padded with zeros",
+        remedy="re-embed",
+        predicate=_no_meaning,
+    ),
+    RowCheck(
+        name="freshness",
+        says="have a vector of an earlier version of their text",
+        remedy="re-embed",
+        predicate=_stale,
+        applies=_tells_edits,
+        meaningful=lambda target: bool(_signs_of_edits(columns_of(target))),
+    ),
+    RowCheck(
+        name="provenance",
+        says="have a vector that is not tagged with the declared model",
+        remedy="re-embed",
+        predicate=_other_model,
+        applies=lambda declared: _declares(declared, "model_column"),
+    ),
+    RowCheck(
+        name=uniqueness.NAME,
+        says="have a vector that stands under a different text as well",
+        remedy="re-embed",
+        predicate=uniqueness.holds_shared_vector,
+        members=uniqueness.shared_vectors,
+        meaningful=lambda target: target.text_is_known,
+    ),
+    RowCheck(
+        name="orphans",
+        says="name a source row that is gone, or none",
+        remedy="report",
+        predicate=_orphaned,
+        applies=lambda declared: declared.source is not None,
+    ),
 )
 
 
@@ -126,7 +198,11 @@ def _custom(name: str) -> Callable[[Target, RowWords], sql.Composable]:
 
 def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
     """The row checks that apply to a target and are enabled, the user's own ones last."""
-    built_in = [_applied(target, check) for check in BUILT_IN if check.applies(target)]
+    built_in = [
+        _applied(target, check)
+        for check in BUILT_IN
+        if check.applies(target.declared) and check.meaningful(target)
+    ]
     custom = [
         _applied(
             target,
@@ -151,11 +227,16 @@ def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
     nothing = sql.SQL("false")
     return AppliedCheck(
         name=check.name,
-        says=check.says,
-        remedy=check.remedy,
+        says=f"{check.says} (only reported: {target.store.name} {MAY_REPEAT})"
+        if target.store is not None and target.repeats and check.remedy == "re-embed"
+        else check.says,
+        remedy="report" if target.repeats else check.remedy,
         severity=configured.severity,
         min=Decimal(1) if configured.min is None else configured.min,
         predicate=nothing if proof else check.predicate(target, columns_of(target)),
         shown=nothing if proof else check.predicate(target, expressions_of(target)),
         proof=proof,
+        members=None
+        if proof or check.members is None
+        else check.members(target, columns_of(target)),
     )

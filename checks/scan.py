@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.expressions import embed_sql
+from checks.gaps import count_gaps
 from checks.measurements import Measurement, Segment
-from checks.rows import rows_of, tenant_of, text_of
+from checks.row_check import with_sets
+from checks.row_expressions import tenant_of, text_of
+from checks.rows import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.connection import Connection
+    from checks.gaps import Gap
     from checks.rules import AppliedCheck
     from checks.targets import Target
 
@@ -32,6 +36,8 @@ class Scan:
 
     measurements: tuple[Measurement, ...]
     segments_seen: int
+    gaps: tuple[Gap, ...] = ()
+    """What stands alone beside the table; not looked at where only some tenants are selected."""
 
 
 def compile_scan(
@@ -58,7 +64,7 @@ def compile_scan(
     ]
     return sql.SQL(
         """
-SELECT count(*) OVER (),
+{sets}SELECT count(*) OVER (),
        tenant,
        count(*),
        count(*) FILTER (WHERE embedding IS NULL AND NOT embeddable),
@@ -70,6 +76,7 @@ GROUP BY tenant
 ORDER BY tenant NULLS LAST
 """
     ).format(
+        sets=with_sets(checks),
         counts=sql.SQL(",\n       ").join(counts or [sql.SQL("NULL")]),
         rows=rows_of(target),
         tenants=among(tenants),
@@ -92,9 +99,11 @@ def scan(
 ) -> Scan:
     """Measure every segment of a target. Raises psycopg's errors."""
     rows = connection.execute(compile_scan(target, checks, tenants=tenants)).fetchall()
+    gaps = count_gaps(connection, target) if tenants is None else ()
     return Scan(
         measurements=tuple(_measurement(target, checks, row[1:]) for row in rows),
         segments_seen=rows[0][0] if rows else 0,
+        gaps=gaps,
     )
 
 
@@ -117,8 +126,11 @@ def _measurement(
 def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
     """A statement a person can run in psql to see a segment's failing rows.
 
-    Flat, over the table's own columns. It states the conditions that the scan counts by.
+    Flat, over the table's own columns; beside a store, over those of `rows_of`. It states the
+    conditions that the scan counts by.
     """
+    if target.store is not None:
+        return _failing_beside_store(target, check, tenant)
     declared = target.declared
     columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
     conditions: list[sql.Composable] = []
@@ -135,6 +147,27 @@ def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) ->
     statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
         columns=sql.SQL(", ").join(columns),
         table=target.identifier,
+        conditions=sql.SQL("\n  AND ").join(conditions),
+    )
+    return statement.as_string(None)
+
+
+def _failing_beside_store(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    columns: list[sql.Composable] = [
+        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
+        for position, column in enumerate(target.key, start=1)
+    ]
+    conditions: list[sql.Composable] = [sql.SQL("({})").format(check.shown)]
+    if target.declared.tenant is not None:
+        columns.append(sql.SQL("tenant"))
+        conditions.insert(0, _is_tenant(sql.SQL("tenant"), tenant))
+    if target.declared.created_at is not None:
+        columns.append(sql.SQL("created_at"))
+    if target.repeats and target.text_is_known:
+        columns.append(sql.SQL("left(text, 80) AS text"))
+    statement = sql.SQL("SELECT {columns}\nFROM {rows} AS r\nWHERE {conditions};").format(
+        columns=sql.SQL(", ").join(columns),
+        rows=rows_of(target),
         conditions=sql.SQL("\n  AND ").join(conditions),
     )
     return statement.as_string(None)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from checks.rules import BUILT_IN
+from checks.settings_checks import without_effect
 from checks.settings_errors import shown, suggestion
 from checks.settings_values import (
     Column,
@@ -27,19 +29,11 @@ from checks.settings_values import (
     value_of,
 )
 
-CHECK_NAMES = (
-    "schema",
-    "tenants",
-    "completeness",
-    "dimensionality",
-    "degenerate",
-    "freshness",
-    "provenance",
-    "uniqueness",
-    "orphans",
-    "index",
-    "drift",
-    "retrieval",
+ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)
+
+# Each once, wherever a check is told from.
+CHECK_NAMES = tuple(
+    dict.fromkeys(("schema", "tenants", *ROW_CHECK_NAMES, "orphans", "index", "drift", "retrieval"))
 )
 """The checks that are built in; a table's own come from its [[tables.custom]] entries."""
 
@@ -198,6 +192,8 @@ class Table(Section):
             if name not in known:
                 near = suggestion(str(name), known)
                 yield ("checks", name), f"unknown check; {near or 'known: ' + ', '.join(known)}"
+        if isinstance(checks, Mapping):
+            yield from without_effect(checks)
 
 
 def _unusable_patterns(given: Mapping[str, Any]) -> Iterator[Conflict]:

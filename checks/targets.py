@@ -1,28 +1,24 @@
-"""Declared tables held against the catalog: which relation each means, and what is not as declared.
+"""A declared table as the catalog shows it: where its text, embedding, key and provenance stand.
 
-A target with a blocking problem cannot be scanned; one with any problem is never repaired.
+Values only. A target with a blocking problem cannot be scanned; one with any is never repaired.
 """
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.catalog import read_relation_names, read_relations
-from checks.names import display_identifier
-from checks.problems import Problem, no_extension, problems_of
+from checks.stores import HeldColumn
 from checks.vectors import EMBEDDING_TYPES, EmbeddingType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from checks.catalog import Column, Relation, RelationName, Server
-    from checks.connection import Connection
-    from checks.names import TableName
-    from checks.settings import Settings, Table
+    from checks.catalog import Column, Relation
+    from checks.relation_problems import Problem
+    from checks.server import Server
+    from checks.settings import Table
+    from checks.stores import ProvenanceColumn, SourceTable, StoreTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +31,17 @@ class Target:
     model: str
     dimensions: int
     relation: Relation | None = None
+    store: StoreTable | None = None
+    """The table of its embeddings, where that is another one."""
+    source: SourceTable | None = None
+    """The table that its rows were cut from."""
+    store_is_shared: bool = False
+    """Whether other declared tables have embeddings in the same store."""
     tenant_part: str | None = None
     """The tenant of all rows where it is the schema's or the table's name."""
     problems: tuple[Problem, ...] = ()
+    index_faults: tuple[str, ...] = ()
+    """What is wrong with its declared index, in words, with the statements that mend it."""
 
     @property
     def absent(self) -> bool:
@@ -67,8 +71,39 @@ class Target:
         return sql.Identifier(self.facts.schema, self.facts.name)
 
     @property
+    def holder(self) -> Relation:
+        """The relation that holds the embeddings: the store's, or its own."""
+        return self.facts if self.store is None else self.store.relation
+
+    @property
     def embedding(self) -> Column:
-        return self.facts.columns[self.declared.embedding]
+        beside = self.declared.store
+        return self.holder.columns[(beside or self.declared).embedding]
+
+    def provenance_column(self, setting: ProvenanceColumn) -> HeldColumn | None:
+        """The column that is declared to tell this of an embedding, the store's before its own."""
+        if self.store is not None:
+            name = getattr(self.store.declared, setting)
+            if name is not None:
+                return HeldColumn(column=self.store.relation.columns[name], in_store=True)
+        name = getattr(self.declared, setting)
+        return None if name is None else HeldColumn(column=self.facts.columns[name], in_store=False)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a row may have several embeddings: then nothing is repaired, only reported."""
+        return self.store is not None and self.store.unique_columns is None
+
+    @property
+    def text_is_known(self) -> bool:
+        """Whether each embedding's text is: a store that repeats keys holds pieces of the text."""
+        return not self.repeats or (self.store is not None and self.store.declared.text is not None)
+
+    @property
+    def row_security(self) -> bool:
+        """Whether row-level security is in force for this role on any table that is read."""
+        beside = [place.relation for place in (self.store, self.source) if place is not None]
+        return any(relation.row_security for relation in (self.facts, *beside))
 
     @property
     def embedding_type(self) -> EmbeddingType:
@@ -87,7 +122,12 @@ class Target:
     def unrepairable(self) -> str | None:
         """Why no repair can write here, or None: a repair needs a table and a sound key."""
         relation = self.facts
-        if not relation.writable_kind:
+        if self.store is not None:
+            if self.store.unrepairable is not None:
+                return self.store.unrepairable
+            if (elsewhere := self._tagged_elsewhere()) is not None:
+                return elsewhere
+        elif not relation.writable_kind:
             return f"{self.name} is a {KINDS[relation.kind]}, which can be checked but not repaired"
         if not self.key_names:
             return f"{self.name} has no primary key; declare a unique key with `key = [...]`"
@@ -101,6 +141,21 @@ class Target:
             )
         return None
 
+    def _tagged_elsewhere(self) -> str | None:
+        """Why a write to the store would leave its provenance untold, or None."""
+        settings: tuple[ProvenanceColumn, ...] = ("model_column", "embedded_at", "content_hash")
+        own = [
+            setting
+            for setting in settings
+            if (held := self.provenance_column(setting)) is not None and not held.in_store
+        ]
+        if not own:
+            return None
+        return (
+            f"{', '.join(own)} of {self.name} would not be written along with an embedding in"
+            " another table; declare such columns of the store in [tables.store]"
+        )
+
 
 KINDS = {
     "r": "table",
@@ -109,145 +164,3 @@ KINDS = {
     "m": "materialised view",
     "f": "foreign table",
 }
-
-
-def resolve(connection: Connection, settings: Settings, server: Server) -> tuple[Target, ...]:
-    """The targets of every declaration, in its order, with the problems the catalog shows."""
-    names = read_relation_names(connection)
-    exact = {
-        found.oid
-        for table in settings.tables
-        if not table.name.is_pattern
-        for found in _matching(table, names)
-    }
-    matched = [
-        (table, [found for found in _matching(table, names) if _wanted(table, found, exact)])
-        for table in settings.tables
-    ]
-    oids = [found.oid for _, relations in matched for found in relations]
-    relations = read_relations(connection, oids)
-    targets: dict[str, Target] = {}
-    for table, found_names in matched:
-        bare = Target(
-            declared=table,
-            name=str(table.name),
-            server=server,
-            model=settings.model_for(table),
-            dimensions=settings.dimensions_for(table),
-        )
-        if not found_names:
-            targets.setdefault(bare.name, _missing(bare, names))
-        for found in found_names:
-            target = replace(
-                bare,
-                name=display_name(found.schema, found.name),
-                relation=relations[found.oid],
-                tenant_part=_tenant_part(table, found),
-            )
-            if (first := targets.get(target.name)) is not None:
-                targets[target.name] = _declared_twice(first, table)
-                continue
-            targets[target.name] = replace(target, problems=problems_of(connection, target))
-        for target in _vanished(bare, found_names):
-            targets.setdefault(target.name, target)
-    return tuple(targets.values())
-
-
-def display_name(schema: str, name: str) -> str:
-    """A qualified name as a person would write it in SQL: quoted only where it must be."""
-    return f"{display_identifier(schema)}.{display_identifier(name)}"
-
-
-def _declared_twice(first: Target, second: Table) -> Target:
-    text = (
-        f"{first.name} is declared by two entries, {first.declared.name} and {second.name};"
-        " the first one is checked: keep one, or narrow a pattern"
-    )
-    return replace(first, problems=(*first.problems, Problem(text=text, blocks=False)))
-
-
-def _vanished(bare: Target, found_names: Sequence[RelationName]) -> list[Target]:
-    """Declared tenants, of those that a name's `*` stands for, whose table is not there."""
-    declared = bare.declared
-    if declared.tenant_from is None or not found_names or not declared.required:
-        return []
-    present = {_tenant_part(declared, found) for found in found_names}
-    return [
-        replace(
-            bare,
-            name=_name_for(declared, tenant),
-            tenant_part=tenant,
-            problems=(
-                Problem(
-                    text=(
-                        f"declared tenant {tenant!r} has no table:"
-                        f" {_name_for(declared, tenant)} does not exist in database"
-                        f" {bare.server.database!r}"
-                    )
-                ),
-            ),
-        )
-        for tenant in declared.tenants
-        if tenant not in present
-    ]
-
-
-def _name_for(table: Table, tenant: str) -> str:
-    """The name that a pattern gives for a tenant."""
-    schema, name = table.name.schema, table.name.name
-    if table.tenant_from == "schema" and schema is not None:
-        schema = schema.replace("*", tenant)
-    elif table.tenant_from == "table":
-        name = name.replace("*", tenant)
-    parts = [part for part in (schema, name) if part is not None]
-    return ".".join(part if "*" in part else display_identifier(part) for part in parts)
-
-
-def _matching(table: Table, names: Sequence[RelationName]) -> list[RelationName]:
-    """The relations a declared name means; an unqualified exact one goes by the search path."""
-    wanted = table.name
-    return [
-        found
-        for found in names
-        if wanted.match(found.schema, found.name) is not None
-        and (wanted.schema is not None or found.visible)
-    ]
-
-
-def _wanted(table: Table, found: RelationName, exact: set[int]) -> bool:
-    """An exact entry wins over a pattern, and a pattern means parents, not their partitions."""
-    return not table.name.is_pattern or (found.oid not in exact and not found.partition)
-
-
-def _tenant_part(table: Table, found: RelationName) -> str | None:
-    match = table.name.match(found.schema, found.name)
-    if match is None or table.tenant_from is None:
-        return None
-    return match.schema_part if table.tenant_from == "schema" else match.table_part
-
-
-def _nearest(wanted: TableName, names: Sequence[RelationName]) -> RelationName | None:
-    """The table of the same name in another schema, else the one that is spelled most alike."""
-    # Held against what was written: without a schema there, without one here.
-    by_name = {
-        display_name(found.schema, found.name) if wanted.schema else found.name: found
-        for found in names
-    }
-    written = str(wanted) if wanted.schema else wanted.name
-    elsewhere = [found for found in names if found.name == wanted.name]
-    near = difflib.get_close_matches(written, list(by_name), n=1)
-    return elsewhere[0] if elsewhere else by_name[near[0]] if near else None
-
-
-def _missing(target: Target, names: Sequence[RelationName]) -> Target:
-    if not target.declared.required:
-        return target
-    if target.declared.name.is_pattern:
-        text = f"no table matches {target.name}"
-    else:
-        near = _nearest(target.declared.name, names)
-        hint = f"; did you mean {display_name(near.schema, near.name)}?" if near else ""
-        text = f"table {target.name} does not exist in database {target.server.database!r}{hint}"
-    if target.server.vector_version is None:
-        text += "; " + no_extension(target.server)
-    return replace(target, problems=(Problem(text=text),))

@@ -13,6 +13,16 @@ def test_schema(table_check: CheckedCase) -> None:
     table_check.must_hold()
 
 
+def test_index(index_check: CheckedCase) -> None:
+    """The declared index is there and valid, fits the metric, and leaves no row out."""
+    index_check.must_hold()
+
+
+def test_gaps(gap_check: CheckedCase) -> None:
+    """Every row of the store has its row in the table, and every row of the source a chunk."""
+    gap_check.must_hold()
+
+
 def test_tenants(tenant_check: CheckedCase) -> None:
     """A declared tenant has rows."""
     tenant_check.must_hold()

@@ -21,6 +21,18 @@ VECTOR_HEADER = 8
 """Bytes before the elements of a `vector` or `halfvec` value, varlena header included."""
 
 
+LEAST_PADDED = 16
+"""Dimensions from which a zero-padded tail is looked for; a shorter one may be zero by chance."""
+
+TAIL_SHARE = 8
+"""The last eighth of the dimensions, all zero, is padding.
+
+Every smaller common size in a larger column leaves at least as much: 384 in 512, 768 in 1024 and
+1536 in 2048 a quarter, 1024 in 1536 a third, 1536 in 2000 a fifth, 1536 in 3072 a half. A model's
+own vector has no such tail: each dimension is a real number.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingType:
     """One type that may hold an embedding.
@@ -51,6 +63,61 @@ class EmbeddingType:
         owner = schema if self.from_extension else "pg_catalog"
         return sql.SQL("{}({})").format(self.function(self.send, owner), value)
 
+    def no_meaning(
+        self, value: sql.Composable, *, dimensions: int, schema: str | None
+    ) -> sql.Composable:
+        """SQL that is true of a value without a direction, or with its tail padded with zeros.
+
+        For an array also: NaN, infinity, NULL elements, or several axes; pgvector's types refuse
+        them. False for any other value, NULL for no value. Reads the value.
+        """
+        tail = dimensions // TAIL_SHARE if dimensions >= LEAST_PADDED else 0
+        if self.name == "sparsevec":
+            # Its text ends in the last element that is not zero and the dimension: {1:2,7:0.5}/9.
+            # A cast to `vector` would be refused beyond 16,000 dimensions.
+            last = sql.SQL("pg_catalog.substring({}::text, '([0-9]+):[^:,]*[}}]')::int").format(
+                value
+            )
+            padded = sql.SQL("{} <= {}").format(last, sql.Literal(dimensions - tail))
+            return _either(
+                sql.SQL("({} IS NULL AND {} IS NOT NULL)").format(last, value),
+                self._of_dimension(padded, value, dimensions, schema) if tail else None,
+            )
+        array = sql.SQL("({}::real[])").format(value) if self.from_extension else value
+        if self.name == "vector":
+            norm = sql.SQL("{}({})").format(self.function("vector_norm", schema), value)
+            zero = sql.SQL("{} = 0").format(norm)
+        else:
+            zero = sql.SQL("0 = ALL ({})").format(array)
+        # An array's subscripts may begin anywhere, those of a cast vector begin at 1.
+        end = (
+            sql.Literal(dimensions)
+            if self.from_extension
+            else sql.SQL("pg_catalog.array_upper({}, 1)").format(array)
+        )
+        padded = sql.SQL("0 = ALL (({})[{} - {}:])").format(array, end, sql.Literal(tail - 1))
+        rule = _either(
+            zero, self._of_dimension(padded, value, dimensions, schema) if tail else None
+        )
+        if self.from_extension:
+            return rule
+        # An empty array has no axis at all; it is `zero`.
+        return sql.SQL(
+            """CASE
+        WHEN pg_catalog.array_ndims({value}) > 1 THEN true
+        WHEN pg_catalog.array_position({value}, NULL) IS NOT NULL THEN true
+        WHEN {value} && '{{NaN,Infinity,-Infinity}}'::{type} THEN true
+        ELSE {rule}
+    END"""
+        ).format(value=value, type=sql.SQL(self.name), rule=rule)
+
+    def _of_dimension(
+        self, rule: sql.Composable, value: sql.Composable, dimensions: int, schema: str | None
+    ) -> sql.Composable:
+        return sql.SQL("CASE WHEN {} = {} THEN {} ELSE false END").format(
+            self.dimension(value, schema), sql.Literal(dimensions), rule
+        )
+
     def cast_from_vector(self, value: sql.Composable, schema: str | None) -> sql.Composable:
         """SQL that turns a `vector` into this type."""
         vector_to_array = sql.SQL("{}::real[]").format(value)
@@ -61,6 +128,10 @@ class EmbeddingType:
         if self.name == "vector":
             return value
         return sql.SQL("{}::{}").format(value, self.function(self.name, schema))
+
+
+def _either(first: sql.Composable, second: sql.Composable | None) -> sql.Composable:
+    return first if second is None else sql.SQL("({} OR {})").format(first, second)
 
 
 EMBEDDING_TYPES = {

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ GRAM_WEIGHT = 0.35
 STOP_WORD_WEIGHT = 0.08
 WHOLE_TEXT_WEIGHT = 0.05
 """Small enough not to matter to a search, so that texts with the same words still differ."""
+
+WHOLE_TEXT_STEPS = 255
+"""Odd: then no dimension is zero, as in a model's own vectors, however few words a text has."""
 
 GRAM_LENGTHS = (4, 5)
 
@@ -64,12 +67,17 @@ def embed(text: str, *, model: str = MODEL, dimensions: int | None = None) -> ND
             place, sign = _hashed(f"{first} {second}", model)
             places.append(place % full)
             weights.append(sign * PAIR_WEIGHT)
-    place, sign = _hashed(f"\0{text}", model)
-    # Within the size asked for: even a cut vector of few features has a norm.
-    places.append(place % size)
-    weights.append(sign * WHOLE_TEXT_WEIGHT)
-    vector = np.bincount(places, weights, minlength=full)[:size]
+    vector = np.bincount(places, weights, minlength=full)[:size] + _of_whole_text(text, model, size)
     return (vector / math.sqrt(float(vector @ vector))).astype(np.float32)
+
+
+def _of_whole_text(text: str, model: str, size: int) -> NDArray[np.float64]:
+    """A direction of the text's own in all dimensions, of length `WHOLE_TEXT_WEIGHT`."""
+    seed = f"{model}\0{text}".encode("utf-8", "surrogatepass")
+    steps = np.frombuffer(shake_128(seed).digest(size), dtype=np.uint8)
+    direction: NDArray[np.float64] = steps.astype(np.float64) - WHOLE_TEXT_STEPS / 2
+    direction *= WHOLE_TEXT_WEIGHT / math.sqrt(float(direction @ direction))
+    return direction
 
 
 @lru_cache(maxsize=65536)

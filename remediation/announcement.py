@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from checks.findings import tenant_words
+from checks.wording import plural
 from remediation.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
     for table in plan.tables:
         yield from _table_lines(table, plan)
     yield (
-        f"in all {plan.rows:,} rows, {plan.requests:,} requests, {plan.tokens:,} tokens,"
+        f"in all {plural(plan.rows, 'row')}, {plural(plan.requests, 'request')},"
+        f" {plural(plan.tokens, 'token')},"
         f" {dollars(plan.dollars)}, {duration(plan.seconds)}"
     )
     if plan.capped:
@@ -46,24 +48,26 @@ def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
 
 def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
     if table.unrepairable is not None:
-        yield f"{table.table}: {table.failing:,} rows are not repaired: {table.unrepairable}"
+        yield f"{table.table}: {plural(table.failing, 'row')} not repaired: {table.unrepairable}"
         return
     yield (
-        f"{table.table}: {table.rows:,} rows in {table.requests:,} requests and"
+        f"{table.table}: {plural(table.rows, 'row')} in {plural(table.requests, 'request')} and"
         f" {table.probe_requests:,} to probe, about {table.tokens + table.probe_tokens:,} tokens"
         f" ({table.counted}), {dollars(plan.dollars_of(table.tokens + table.probe_tokens))},"
         f" model {table.model}"
     )
     for line in table.tenants[:TENANTS_SHOWN]:
-        words = f"  {tenant_words(line.tenant)}: {line.rows:,} rows"
+        words = f"  {tenant_words(line.tenant)}: {plural(line.rows, 'row')}"
         if line.missing_key is None:
-            yield f"{words}, {line.requests:,} requests, {line.tokens:,} tokens"
+            yield f"{words}, {plural(line.requests, 'request')}, {plural(line.tokens, 'token')}"
         else:
             yield f"{words} cannot be repaired: {line.missing_key}"
     if len(table.tenants) > TENANTS_SHOWN:
-        yield f"  … and {len(table.tenants) - TENANTS_SHOWN:,} more tenants"
+        yield f"  … and {plural(len(table.tenants) - TENANTS_SHOWN, 'more tenant')}"
     if table.without_text:
-        yield f"  {table.without_text:,} rows have no text to embed and would be quarantined"
+        yield f"  {plural(table.without_text, 'row')} without text to embed: would be quarantined"
+    for words in table.cut:
+        yield f"  {words}"
 
 
 def result_lines(results: list[TableRepair]) -> Iterator[str]:
@@ -73,7 +77,7 @@ def result_lines(results: list[TableRepair]) -> Iterator[str]:
         left = [group for group in account.groups if group.outcome is not Outcome.FIXED]
         for group in left[:GROUPS_SHOWN]:
             yield (
-                f"{result.table}: {group.rows:,} rows of {tenant_words(group.tenant)}"
+                f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
                 f" {group.outcome}: {group.reason}"
             )
         if len(left) > GROUPS_SHOWN:
@@ -98,7 +102,7 @@ def dollars(amount: float) -> str:
     """An amount with as many decimals as it takes to see it."""
     if amount == 0 or amount >= 0.01:
         return f"${amount:,.2f}"
-    return f"${amount:.5f}"
+    return f"${amount:.5f}" if amount >= 0.00001 else "under $0.00001"
 
 
 def duration(seconds: float) -> str:

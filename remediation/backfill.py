@@ -19,6 +19,7 @@ from remediation.admission import Admission
 from remediation.batching import BatchLimits, batches
 from remediation.edits import Edits
 from remediation.flight import Flight
+from remediation.freezing import Answers, set_checks
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Account, Outcome
@@ -99,6 +100,7 @@ class Backfill:
             keys=self.embedders.keys,
             counter=self.counter,
         )
+        self._answers = Answers(checks=set_checks(self.reader.checks))
         self._edits = Edits(
             reader=self.reader,
             connection=self.connection,
@@ -281,11 +283,12 @@ class Backfill:
     def _written(self, written: Written) -> None:
         if written.stopped is not None:
             self._break_off(written.stopped)
-        self.lessons.written(written.outcomes)
-        for outcome in written.outcomes:
+        outcomes = self._answers.judge(written.outcomes)
+        self.lessons.written(outcomes)
+        for outcome in outcomes:
             if outcome.try_again:
                 self._edits.keep(outcome)
-        self._settle([outcome for outcome in written.outcomes if not outcome.try_again])
+        self._settle([outcome for outcome in outcomes if not outcome.try_again])
 
     def _settle(self, outcomes: Sequence[RowOutcome]) -> None:
         try:

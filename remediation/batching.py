@@ -32,6 +32,8 @@ class FailingRow:
     checks: tuple[str, ...]
     vector: bytes | None = None
     """The stored vector in its binary form, kept in the journal before it is overwritten."""
+    missing: bool = False
+    """Whether its store had no row for it: a write inserts one, and an undo deletes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

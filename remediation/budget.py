@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from checks.settings import Settings
 
 TOKENS_PER_PRICE = 1_000_000
 """Prices are in dollars per this many tokens."""
@@ -57,3 +61,12 @@ class Budget:
         """Replace a reservation by what was billed."""
         self.reserved -= reserved
         self.tokens += billed
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The budget of a run that has spent nothing yet."""
+    return Budget(
+        max_rows=settings.repair.max_rows,
+        max_cost=settings.repair.max_cost,
+        price_per_million_tokens=settings.provider.price_per_million_tokens,
+    )

@@ -49,6 +49,8 @@ class Journal:
                 "vector": None
                 if new.row.vector is None
                 else base64.b64encode(new.row.vector).decode(),
+                # There was no row to replace: an undo deletes the one that was inserted.
+                "inserted": new.row.missing,
             }
             for new in vectors
         )

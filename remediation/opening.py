@@ -17,9 +17,9 @@ from remediation.tenants import known_tenants
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from checks.catalog import Server
     from checks.connection import Connection, ConnectionTarget
     from checks.examination import Examination
+    from checks.server import Server
     from checks.settings import Settings
 
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from checks.connection import Connection
-    from checks.examination import TableExamination
-    from checks.rules import AppliedCheck
     from checks.settings import Settings
+    from checks.table_examination import TableExamination
     from remediation.batching import FailingRow
     from remediation.keys import KeyRing
     from remediation.selection import RowReader
@@ -60,6 +59,8 @@ class TablePlan:
     seconds: float = 0.0
     counted: str = ""
     """How tokens were counted, in words."""
+    cut: tuple[str, ...] = ()
+    """What is left to a later run, in words."""
     unrepairable: str | None = None
     failing: int = 0
     """Failing rows by the scan's count, where the table is unrepairable."""
@@ -92,6 +93,8 @@ class Plan:
     price_per_million_tokens: float
     max_rows: int
     max_cost: float
+    spent: float = 0.0
+    """Dollars that the run has spent already, on its canary."""
 
     def table(self, name: str) -> TablePlan:
         """The plan of one table. Raises KeyError where it has none."""
@@ -127,18 +130,9 @@ class Plan:
         """Which cap the plan would run into, in words."""
         if self.rows > self.max_rows:
             return f"the cap of {self.max_rows:,} rows would stop the repair early (--max-rows)"
-        if self.dollars > self.max_cost:
+        if self.spent + self.dollars > self.max_cost:
             return f"the cap of ${self.max_cost:,.2f} would stop the repair early (--max-cost)"
         return None
-
-
-def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
-    """The checks of a table that a repair can heal and that some row fails."""
-    return tuple(
-        check
-        for check in table.checks
-        if check.remedy == "re-embed" and table.measured and table.failing(check.name) > 0
-    )
 
 
 def refusal(table: TableExamination) -> str | None:
@@ -211,12 +205,13 @@ def plan_table(
         probe_tokens=sum(sample.tokens for sample in probed),
         seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),
         counted=counter.description,
+        cut=reader.cut,
     )
 
 
 def _seconds(table: TableExamination, settings: Settings, requests: int, rows: int) -> float:
     """A rough time: requests on `concurrency` threads, and writes on `write_concurrency`."""
-    indexed = table.target.embedding.name in table.target.facts.ann_indexed
+    indexed = table.target.embedding.name in table.target.holder.ann_indexed
     per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
     asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
     return asking + rows * per_row / settings.repair.write_concurrency

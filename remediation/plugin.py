@@ -5,6 +5,8 @@ Thin: `repair` plans and repairs, `passes` runs the checks twice, `announcement`
 
 from __future__ import annotations
 
+import argparse
+import math
 import signal
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,37 +19,43 @@ import pytest
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
-from checks.plugin import EVIDENCE, Evidence, active, read_environment
+from checks.plugin import EVIDENCE, Evidence, active, case_of, environment_of
 from checks.redaction import redactor
 from remediation.announcement import Progress, plan_lines, result_lines
+from remediation.canary import open_embedder
 from remediation.passes import TwoPasses
 from remediation.repair import Repair, open_repair
 from remediation.run import RepairRun, new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from types import FrameType
 
     from _pytest.terminal import TerminalReporter
 
     from checks.settings import Settings
+    from remediation.canary import CanaryEmbedder
 
 
 REPAIR_RUN = pytest.StashKey[RepairRun]()
+REPAIR = pytest.StashKey[Repair]()
+"""The opened repair of a `--remediate` run."""
 PASSES = pytest.StashKey[TwoPasses]()
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
 
 
 def _amount(text: str) -> float:
-    amount = float(text)
-    if not 0 <= amount < float("inf"):
-        raise ValueError
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise argparse.ArgumentTypeError(f"expected an amount of dollars from 0, found {text!r}")
     return amount
 
 
@@ -91,6 +99,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "-x and --maxfail are refused with --remediate: the repair needs every check's outcome"
         )
+    if config.option.setupplan or config.option.setuponly:
+        raise pytest.UsageError("--setup-plan and --setup-only do not run a check, nor a repair")
+    if not config.pluginmanager.has_plugin("terminal"):
+        raise pytest.UsageError("--remediate needs pytest's terminal reporter: its plan is shown")
     if not active(config):
         raise pytest.UsageError("--remediate needs checks/ among the arguments of pytest")
 
@@ -128,12 +140,14 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
             tenants=evidence.selection.tenants,
         ) as repair:
             run.place, run.server = repair.place.place, repair.server
-            touched = frozenset() if run.dry_run else _touched(repair)
+            config.stash[REPAIR] = repair
+            touched = frozenset() if run.dry_run else _touched(repair, session.items)
             evidence.provisional = touched
             passes = config.stash[PASSES] = TwoPasses(tables=touched)
             try:
                 run.note("first pass of the checks")
                 passes.run_first(session.items)
+                repair.examination = evidence.examination  # with what the canaries saw
                 _repair(config, evidence, run, repair)
             except BaseException:
                 run.interrupted = True
@@ -182,19 +196,47 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         for result in repair.results:
             run.note(next(reversed(list(result_lines([result])))))
     evidence.examination = repair.remeasure()
+    evidence.measured_through = repair.place
     run.measured_again = bool(repair.results)
     known = {m.segment for table in evidence.before.tables for m in table.measurements}
     run.new_findings = tuple(
-        table.finding(verdict)
+        finding
         for table in evidence.examination.tables
         for verdict in table.verdicts
         if not verdict.holds and verdict.severity == "error" and verdict.segment not in known
+        if (finding := table.finding(verdict)).accepted is None
     )
 
 
-def _touched(repair: Repair) -> frozenset[str]:
-    """Tables whose checks run again: those with a failing row that a repair may heal."""
-    return frozenset(table.target.name for table in repair.tables)
+def _touched(repair: Repair, items: Sequence[pytest.Item]) -> frozenset[str]:
+    """Tables whose checks run again: those with a failing row that a repair may heal.
+
+    Which rows drift is known only after the first pass.
+    """
+    cases = filter(None, map(case_of, items))
+    sampled = {case.table for case in cases if case.check == "drift"}
+    return frozenset(table.target.name for table in repair.tables) | sampled
+
+
+@pytest.fixture(scope="session")
+def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
+    """What the canary `drift` embeds its samples with: within the caps of the run, and its keys."""
+    evidence = pytestconfig.stash[EVIDENCE]
+    repair = pytestconfig.stash.get(REPAIR, None)
+    if repair is None:
+        opened = open_embedder(
+            settings=_overridden(pytestconfig, evidence),
+            environment=evidence.environment,
+            examination=evidence.before,
+            place=evidence.place,
+        )
+    else:
+        opened = repair.embedder(dry_run=pytestconfig.getoption("--dry-run"))
+    try:
+        with opened as ready:
+            yield ready
+    except IntegrityError as error:
+        pytest.fail(f"drift: could not look: {redactor.clean(str(error))}", pytrace=False)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -258,7 +300,7 @@ def _reporter(config: pytest.Config) -> TerminalReporter:
 
 def report_directory(config: pytest.Config) -> Path:
     """Where this run's reports and journal go."""
-    named = config.getoption("--report-dir") or read_environment(config).get(
+    named = config.getoption("--report-dir") or environment_of(config).get(
         "INTEGRITY_REPORT_DIR", "incidents"
     )
     return Path(config.invocation_params.dir, named)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from checks.canary import cosine
 from checks.findings import tenant_words
 from remediation.poison import embed_isolating
 from remediation.preparation import sendable
-from remediation.provider_errors import InputRejected, KeyRefused
+from remediation.provider_errors import InputRejected, KeyRefused, ModelUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from checks.connection import Connection
@@ -61,6 +61,14 @@ class ProbeResult:
     requests: int = 0
     tokens: int = 0
     tokens_known: bool = True
+
+    @property
+    def unanswered(self) -> str | None:
+        """Why there is nothing to compare although there are healthy rows; None where there is."""
+        if self.cosines:
+            return None
+        reason = "its samples were refused" if self.failure is None else self.failure.reason
+        return f"the probe got no answer, and nothing unproven is written: {reason}"
 
     @property
     def agrees(self) -> bool:
@@ -157,7 +165,7 @@ def _disagreement(results: Sequence[ProbeResult]) -> str | None:
     """Why the probe refuses the repair, with the numbers, or None."""
     against = [result for result in results if not result.agrees]
     if not against:
-        return None
+        return _silence(results)
     numbers = "; ".join(
         f"{tenant_words(result.tenant)}: {', '.join(f'{cosine:.3f}' for cosine in result.cosines)}"
         for result in against[:TENANTS_SHOWN]
@@ -172,10 +180,12 @@ def _disagreement(results: Sequence[ProbeResult]) -> str | None:
     )
 
 
-def cosine(stored: NDArray[np.float32], fresh: NDArray[np.float32]) -> float:
-    """The cosine of two vectors; 0 where their shapes differ or one has no direction."""
-    if stored.shape != fresh.shape:
-        return 0.0
-    a, b = stored.astype(np.float64), fresh.astype(np.float64)
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norms if norms > 0 else 0.0
+def _silence(results: Sequence[ProbeResult]) -> str | None:
+    """Why nothing is written where not one probe was answered, or None.
+
+    A refused key says nothing of the model; tenants without healthy rows rely on another's probe.
+    """
+    if any(result.cosines for result in results):
+        return None
+    silent = [r for r in results if not isinstance(r.failure, (KeyRefused, ModelUnavailable))]
+    return silent[0].unanswered if silent else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.expressions import beside_parameters
+from checks.row_check import with_sets
 from checks.rows import rows_of
 from checks.scan import among
 from checks.vectors import vector_bytes
@@ -34,7 +35,7 @@ def compile_page(
 
     Parameters, but for the `first` page: after_1 … after_n, the key behind which it begins.
     Returns the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
-    form, and whether the row fails each check.
+    form, whether its store has no row for it, and whether the row fails each check.
     """
     keys = sql.SQL(", ").join(_key_columns(target, "r"))
     after = sql.SQL(", ").join(
@@ -43,13 +44,14 @@ def compile_page(
     )
     return sql.SQL(
         """
-SELECT {columns}
+{sets}SELECT {columns}
 FROM {rows} AS r
 WHERE ({fails}) AND {tenants} AND {beyond}
 ORDER BY {keys}
 LIMIT {limit}
 """
     ).format(
+        sets=beside_parameters(with_sets(checks)),
         columns=beside_parameters(_columns(target, checks, bare=bare)),
         rows=beside_parameters(rows_of(target)),
         fails=beside_parameters(_fails(checks)),
@@ -69,12 +71,13 @@ def compile_rows_by_key(
     """
     return sql.SQL(
         """
-SELECT {columns}
+{sets}SELECT {columns}
 FROM {keys}
 JOIN {rows} AS r ON {same}
 WHERE ({fails} OR md5({bytes}) = integrity_key.written) AND {tenants}
 """
     ).format(
+        sets=beside_parameters(with_sets(checks)),
         columns=beside_parameters(_columns(target, checks, bare=False)),
         keys=_keys(target, with_written=True),
         rows=beside_parameters(rows_of(target)),
@@ -89,15 +92,18 @@ def compile_read_back(target: Target, checks: Sequence[AppliedCheck]) -> sql.Com
     """The keyed rows as they are now.
 
     Parameters: keys_1 … keys_n. Returns position among the keys (from 1), tenant, md5 of the text,
-    md5 of the stored vector, and whether the row fails each check.
+    md5 of the stored vector, whether its store has no row for it, and whether the row fails each
+    check.
     """
     return sql.SQL(
         """
-SELECT integrity_key.position, tenant, md5(coalesce(text, '')), md5({bytes}){checks}
+{sets}SELECT integrity_key.position, tenant, md5(coalesce(text, '')), md5({bytes}),
+       NOT stored{checks}
 FROM {keys}
 JOIN {rows} AS r ON {same}
 """
     ).format(
+        sets=beside_parameters(with_sets(checks)),
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns(checks)),
         keys=_keys(target, with_written=False),
@@ -123,7 +129,7 @@ def compile_healthy(
     keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
     return sql.SQL(
         """
-SELECT r.tenant, r.text, {vector}
+{sets}SELECT r.tenant, r.text, {vector}
 FROM {rows} AS r
 JOIN (
     SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
@@ -134,6 +140,7 @@ WHERE chosen.place <= {limit}
 ORDER BY r.tenant, chosen.place
 """
     ).format(
+        sets=with_sets(checks),
         vector=vector_bytes(embedding, target.server.vector_schema)
         if target.embedding_type.from_extension
         else embedding,
@@ -170,7 +177,7 @@ def _columns(target: Target, checks: Sequence[AppliedCheck], *, bare: bool) -> s
     content = sql.SQL(
         "CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {}"
     ).format(_stored_bytes(target))
-    return sql.SQL("{keys}, tenant, {content}{checks}").format(
+    return sql.SQL("{keys}, tenant, {content}, NOT stored{checks}").format(
         keys=sql.SQL(", ").join(keys),
         content=sql.SQL("'', '', NULL::bytea") if bare else content,
         checks=_check_columns(checks),

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from checks.catalog import read_server
 from checks.connection import connect, parse_url, read_only
-from checks.examination import examine_target
-from remediation.budget import Budget
+from checks.measuring import examine_targets
+from checks.server import read_server
+from remediation.accepted import accepted_checks, open_failing, repairable_checks
+from remediation.budget import Budget, budget_of
+from remediation.canary import CanaryEmbedder
+from remediation.freezing import freeze
 from remediation.journal import Journal
 from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
-from remediation.plan import Plan, TablePlan, plan_table, refusal, repairable_checks
+from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
 from remediation.tokens import token_counter
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from checks.catalog import Server
     from checks.connection import Connection, ConnectionTarget
-    from checks.examination import Examination, TableExamination
+    from checks.examination import Examination
+    from checks.server import Server
     from checks.settings import Settings
+    from checks.table_examination import TableExamination
     from remediation.keys import KeyRing
     from remediation.outcomes import Outcome
     from remediation.provider_retry import RetryPolicy
@@ -49,8 +53,11 @@ class Repair:
     connection: Connection
     keys: KeyRing
     tenants: tuple[str, ...] | None
+    budget: Budget
+    """The caps of the run; what the canary took is in it."""
     retry: RetryPolicy | None = None
     results: list[TableRepair] = field(default_factory=list)
+    _readers: dict[str, RowReader] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[TableExamination, ...]:
@@ -65,6 +72,7 @@ class Repair:
             price_per_million_tokens=self.settings.provider.price_per_million_tokens,
             max_rows=caps.max_rows,
             max_cost=caps.max_cost,
+            spent=self.budget.spent,
         )
 
     def _plan_table(self, table: TableExamination) -> TablePlan:
@@ -74,7 +82,7 @@ class Repair:
                 table=table.target.name,
                 model=table.target.model,
                 unrepairable=refused,
-                failing=max(table.failing(check.name) for check in repairable_checks(table)),
+                failing=max(open_failing(table, check.name) for check in repairable_checks(table)),
             )
         return plan_table(
             self.connection,
@@ -90,12 +98,6 @@ class Repair:
         self, plan: Plan, report_directory: Path, on_outcome: Callable[[Outcome], None]
     ) -> None:
         """Repair table after table; `results` holds what came of it, also when this raises."""
-        caps = self.settings.repair
-        budget = Budget(
-            max_rows=caps.max_rows,
-            max_cost=caps.max_cost,
-            price_per_million_tokens=self.settings.provider.price_per_million_tokens,
-        )
         repairable = {table.table for table in plan.tables if table.unrepairable is None}
         tables = [table for table in self.tables if table.target.name in repairable]
         if not tables:
@@ -115,7 +117,7 @@ class Repair:
                     ),
                     counter=token_counter(table.target.model, self.environment),
                     journal=journal,
-                    budget=budget,
+                    budget=self.budget,
                     on_outcome=on_outcome,
                     tenants=self.tenants,
                     retry=self.retry,
@@ -127,30 +129,52 @@ class Repair:
         finally:
             journal.close()
 
+    @contextmanager
+    def embedder(self, *, dry_run: bool) -> Iterator[CanaryEmbedder]:
+        """What a canary beside this repair is embedded with: the same keys, the same budget."""
+        embedder = CanaryEmbedder(
+            settings=self.settings,
+            environment=self.environment,
+            keys=self.keys,
+            budget=self.budget,
+            dry_run=dry_run,
+            retry=self.retry,
+        )
+        try:
+            yield embedder
+        finally:
+            embedder.close()
+
     def remeasure(self) -> Examination:
         """Measure every touched table again, through the connection that wrote."""
         touched = {result.table for result in self.results}
         with connect(self.place) as connection:
-            again = [
-                examine_target(
-                    connection,
-                    self.place,
-                    table.target,
-                    timeout=self.settings.database.statement_timeout,
-                    tenants=self.tenants,
-                )
-                for table in self.examination.tables
-                if table.target.name in touched
-            ]
+            again = examine_targets(
+                connection,
+                self.place,
+                [table.target for table in self.examination.tables if table.target.name in touched],
+                timeout=self.settings.database.statement_timeout,
+                tenants=self.tenants,
+                today=self.examination.today,
+            )
         return self.examination.updated(again)
 
     def _reader(self, table: TableExamination) -> RowReader:
-        return RowReader(
-            target=table.target,
-            checks=repairable_checks(table),
-            place=self.place,
-            timeout=self.settings.database.statement_timeout,
-        )
+        """One for plan and repair, whose sets are frozen before the first write."""
+        reader = self._readers.get(table.target.name)
+        if reader is None:
+            reader = freeze(
+                self.connection,
+                RowReader(
+                    target=table.target,
+                    checks=repairable_checks(table),
+                    accepted=accepted_checks(table),
+                    place=self.place,
+                    timeout=self.settings.database.statement_timeout,
+                ),
+            )
+            self._readers[table.target.name] = reader
+        return reader
 
 
 @contextmanager
@@ -188,5 +212,6 @@ def open_repair(
             connection=connection,
             keys=key_ring(connection, place, settings, environment, examination),
             tenants=tenants,
+            budget=budget_of(settings),
             retry=retry,
         )

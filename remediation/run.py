@@ -12,8 +12,8 @@ from checks.redaction import redactor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checks.catalog import Server
     from checks.findings import Finding
+    from checks.server import Server
     from remediation.plan import Plan
     from remediation.repair import TableRepair
 

@@ -49,6 +49,8 @@ class CurrentRow:
     text_hash: str
     vector_hash: str | None
     failing: tuple[str, ...]
+    missing: bool = False
+    """Whether its store has no row for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,6 +70,10 @@ class RowReader:
     checks: tuple[AppliedCheck, ...]
     place: ConnectionTarget
     timeout: timedelta
+    accepted: tuple[AppliedCheck, ...] = ()
+    """Checks of which some failures are not repaired, but no healthy rows either."""
+    cut: tuple[str, ...] = ()
+    """What is left to a later run, in words."""
 
     def failing_rows(
         self,
@@ -120,7 +126,7 @@ class RowReader:
         size = 0
         # A cursor of the server: only what is fetched is in memory, and it ends with the page.
         with (
-            self._transaction(connection),
+            self.transaction(connection),
             connection.cursor(name="integrity_page") as cursor,
         ):
             cursor.execute(statement, parameters)
@@ -156,12 +162,13 @@ class RowReader:
         current: list[CurrentRow | None] = [None] * len(keys)
         statement = compile_read_back(self.target, self.checks)
         for row in self._read(connection, statement, key_arrays(keys)):
-            position, tenant, text_hash, vector_hash, *failing = row
+            position, tenant, text_hash, vector_hash, missing, *failing = row
             current[position - 1] = CurrentRow(
                 tenant=tenant,
                 text_hash=text_hash,
                 vector_hash=vector_hash,
                 failing=self._failing(failing),
+                missing=missing,
             )
         return current
 
@@ -172,20 +179,22 @@ class RowReader:
 
         A vector that is not finite or not of the declared dimension shows nothing, and is left out.
         """
+        whole = {check.name: check for check in (*self.checks, *self.accepted)}
         statement = compile_healthy(
-            self.target, self.checks, tenants=tenants, per_tenant=per_tenant
+            self.target, tuple(whole.values()), tenants=tenants, per_tenant=per_tenant
         )
         for tenant, text, stored in self._read(connection, statement, None):
             vector = _vector(stored)
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
                 yield HealthyRow(tenant=tenant, text=text, vector=vector)
 
-    def _transaction(self, connection: Connection) -> AbstractContextManager[Connection]:
+    def transaction(self, connection: Connection) -> AbstractContextManager[Connection]:
+        """A short one, that only reads, in which hidden rows are an error."""
         return read_only(
             connection,
             self.place,
             statement_timeout=self.timeout,
-            row_security=self.target.facts.row_security,
+            row_security=self.target.row_security,
         )
 
     def _read(
@@ -194,12 +203,12 @@ class RowReader:
         statement: sql.Composed,
         parameters: dict[str, Any] | None,
     ) -> list[tuple[Any, ...]]:
-        with self._transaction(connection):
+        with self.transaction(connection):
             return connection.execute(statement, parameters).fetchall()
 
     def _row(self, row: tuple[Any, ...]) -> FailingRow:
         width = len(self.target.key)
-        tenant, text, text_hash, vector, *failing = row[width:]
+        tenant, text, text_hash, vector, missing, *failing = row[width:]
         return FailingRow(
             key=row[:width],
             tenant=tenant,
@@ -208,6 +217,7 @@ class RowReader:
             vector=vector,
             vector_hash=None if vector is None else md5(vector),
             checks=self._failing(failing),
+            missing=missing,
         )
 
     def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:

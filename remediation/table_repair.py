@@ -164,6 +164,8 @@ class TableWork:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
             self._lessons.answered(result.tenant, result.failure)
+            if result.unanswered is not None:
+                self._lessons.stopped_tenants.setdefault(result.tenant, result.unanswered)
             self._spending.requests += result.requests
             self._spending.tokens += result.tokens
             self._spending.tokens_known &= result.tokens_known

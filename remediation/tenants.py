@@ -12,8 +12,8 @@ from psycopg import sql
 
 from checks.connection import read_only, reason_of
 from checks.errors import CannotExamineError
+from checks.resolution import resolve
 from checks.rows import rows_of
-from checks.targets import resolve
 
 if TYPE_CHECKING:
     from checks.connection import Connection, ConnectionTarget
@@ -49,7 +49,7 @@ def known_tenants(
                 connection,
                 place,
                 statement_timeout=timeout,
-                row_security=target.facts.row_security,
+                row_security=target.row_security,
             ):
                 statement = sql.SQL("SELECT DISTINCT tenant FROM {} AS r").format(rows_of(target))
                 tenants.update(row[0] for row in connection.execute(statement))

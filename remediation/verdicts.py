@@ -36,11 +36,21 @@ def still_locked(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> b
         and now.tenant == row.tenant
         and now.text_hash == row.text_hash
         and now.vector_hash == row.vector_hash
+        and now.missing == row.missing
     )
 
 
-def judge_write(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> RowOutcome:
-    """The outcome of a row that our write reached, or that changed before it could."""
+def judge_write(
+    row: FailingRow,
+    now: CurrentRow | None,
+    attempt: Attempt,
+    *,
+    about_sets: frozenset[str] = frozenset(),
+) -> RowOutcome:
+    """The outcome of a row that our write reached, or that changed before it could.
+
+    Checks `about_sets` say nothing of a vector that we wrote: it may rightly be the one it was.
+    """
     wrote = row.key in attempt.stored
     stored = attempt.stored.get(row.key)
     if now is None:
@@ -57,7 +67,8 @@ def judge_write(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> Ro
             written_hash=stored,
             try_again=bool(now.failing) or stale,
         )
-    if now.vector_hash != (stored if wrote else row.vector_hash):
+    expected = (stored, False) if wrote else (row.vector_hash, row.missing)
+    if (now.vector_hash, now.missing) != expected:
         # Where it fails again what it was written for, a trigger may undo every write of ours.
         return RowOutcome(
             row=row,
@@ -74,6 +85,7 @@ def judge_write(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> Ro
             reason="not written, though nothing changed: a trigger, rule or policy is in the way",
             unhealed=row.checks,
         )
+    still = tuple(name for name in still if name not in about_sets)
     if still:
         return RowOutcome(
             row=row,

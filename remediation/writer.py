@@ -1,10 +1,11 @@
-"""Guarded writes: an UPDATE that repeats what was read, then a read-back that says what came of it.
+"""Guarded writes: repeat what was read, write, then read back and say what came of it.
 
 The only module that changes a user's table; overwrites nothing that changed since it was read.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,12 +17,13 @@ from psycopg.types import TypeInfo
 
 from checks.connection import connect, reason_of, set_local
 from checks.errors import CannotExamineError
+from remediation.freezing import set_checks
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome, RowOutcome
-from remediation.reads import key_arrays
+from remediation.statements import write_rows
 from remediation.verdicts import Attempt, judge_write, still_locked
-from remediation.writes import compile_lock, compile_stored, compile_update, new_values
+from remediation.writes import compile_stored, new_values
 
 if TYPE_CHECKING:
     import threading
@@ -144,6 +146,9 @@ class Writer:
                 psycopg.errors.SerializationFailure,
             ) as error:
                 self._pace.slower()
+                if len(left) > 1 and any(new.row.missing for new in left):
+                    # An INSERT waits for another one of its key, which cannot be skipped.
+                    return tries.settled | self._halves(left, tries.attempt)
                 tries.outcome = Outcome.SKIPPED
                 tries.trouble = f"locked by another session: {reason_of(error)}"
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
@@ -156,14 +161,22 @@ class Writer:
                 # One refused row must not hold up its neighbours.
                 if len(left) > 1:
                     return tries.settled | self._halves(left, tries.attempt)
-                refused = _outcome(left[0], Outcome.FAILED, _refusal(error), healed=False)
-                return tries.settled | {left[0].row.key: refused}
+                return tries.settled | {left[0].row.key: self._refused(left[0], error)}
             left = [new for new in left if new.row.key not in tries.settled]
             if not left:
                 break
         return tries.settled | {
             new.row.key: _outcome(new, tries.outcome, tries.trouble) for new in left
         }
+
+    def _refused(self, new: NewVector, error: psycopg.Error) -> RowOutcome:
+        """What a refusal comes to; a foreign key refuses rightly where the row itself is gone."""
+        if isinstance(error, psycopg.errors.ForeignKeyViolation):
+            with suppress(psycopg.Error, CannotExamineError):
+                (now,) = self.reader.read_back(self._open(), [new.row.key])
+                if now is None:
+                    return judge_write(new.row, now, Attempt())
+        return _outcome(new, Outcome.FAILED, _refusal(error), healed=False)
 
     def _halves(self, chunk: Sequence[NewVector], known: Attempt) -> dict[Key, RowOutcome]:
         middle = len(chunk) // 2
@@ -183,34 +196,24 @@ class Writer:
                 tries.outcome = Outcome.SKIPPED
                 tries.trouble = "locked by another session for as long as we tried"
             else:
-                tries.settled[new.row.key] = judge_write(new.row, now, attempt)
+                tries.settled[new.row.key] = judge_write(
+                    new.row, now, attempt, about_sets=set_checks(self.reader.checks)
+                )
 
     def _update(self, chunk: Sequence[NewVector], attempt: Attempt) -> None:
         connection = self._open()
-        keys = key_arrays([new.row.key for new in chunk])
         with connection.transaction():
             set_local(
                 connection,
                 self.place,
                 statement_timeout=STATEMENT_TIMEOUT,
                 lock_timeout=LOCK_TIMEOUT,
-                row_security=self.target.facts.row_security,
+                row_security=self.target.row_security,
             )
-            found = connection.execute(compile_lock(self.target), keys).fetchall()
-            ours = [chunk[position - 1] for (position,) in found]
-            rows = connection.execute(
-                compile_update(self.target),
-                {
-                    **key_arrays([new.row.key for new in ours], len(self.target.key)),
-                    "tenants": [new.row.tenant for new in ours],
-                    "texts": [new.row.text_hash for new in ours],
-                    "vectors": [new.row.vector_hash for new in ours],
-                    "new": new_values(self.target, ours),
-                },
-            ).fetchall()
+            ours, stored = write_rows(connection, self.target, chunk)
         # After the COMMIT: what was rolled back was not written.
         attempt.locked.update(new.row.key for new in ours)
-        attempt.stored |= {ours[position - 1].row.key: stored for position, stored in rows}
+        attempt.stored |= stored
 
     def _recognised(self, chunk: Sequence[NewVector], attempt: Attempt) -> dict[Key, str | None]:
         """Writes whose COMMIT went unanswered, known by what their vectors would be stored as."""

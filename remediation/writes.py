@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.expressions import beside_parameters, embed_sql
-from checks.rows import tenant_of, text_of
+from checks.provenance import hash_type_of, time_as_stored
+from checks.row_expressions import tenant_of, text_of, updated_at_of
 from remediation.reads import type_of
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ FOR NO KEY UPDATE OF {own} SKIP LOCKED
     ).format(
         table=beside_parameters(target.identifier),
         own=beside_parameters(sql.Identifier(target.facts.name)),
-        keys=_key_parameters(target),
-        key_names=_key_names(target),
+        keys=key_parameters(target),
+        key_names=key_names(target),
         same_key=_same_key(target),
     )
 
@@ -64,8 +65,9 @@ FOR NO KEY UPDATE OF {own} SKIP LOCKED
 def compile_update(target: Target) -> sql.Composed:
     """UPDATE by key, guarded by scope, tenant, text and stored vector as they were read.
 
-    Parameters: keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector) and
-    new. Returns position and md5 of the stored vector for each row written.
+    Model, time and hash are written with the vector, where they are declared. Parameters:
+    keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector) and new. Returns
+    position and md5 of the stored vector for each row written.
     """
     own = sql.Identifier(target.facts.name)
     column = sql.Identifier(target.embedding.name)
@@ -76,7 +78,7 @@ def compile_update(target: Target) -> sql.Composed:
     return sql.SQL(
         """
 UPDATE {table}
-SET {column} = {new}
+SET {assignments}
 FROM unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[], {values})
      WITH ORDINALITY AS integrity_row
      ({key_names}, integrity_tenant, integrity_text, integrity_vector, integrity_new,
@@ -90,17 +92,51 @@ RETURNING integrity_position, md5({stored})
 """
     ).format(
         table=beside_parameters(target.identifier),
-        column=beside_parameters(column),
-        new=_cast_new(target),
-        keys=_key_parameters(target),
-        values=_new_parameter(target),
-        key_names=_key_names(target),
+        assignments=sql.SQL(",\n    ").join(
+            sql.SQL("{} = {}").format(beside_parameters(sql.Identifier(name)), value)
+            for name, value in {
+                target.embedding.name: cast_new(target),
+                **_provenance_of_update(target),
+            }.items()
+        ),
+        keys=key_parameters(target),
+        values=new_parameter(target),
+        key_names=key_names(target),
         same_key=_same_key(target),
         where=sql.SQL("true") if where is None else beside_parameters(embed_sql(where)),
         tenant=beside_parameters(tenant_of(target)),
         text=beside_parameters(text_of(target)),
         stored=beside_parameters(stored),
     )
+
+
+def provenance_values(
+    target: Target, *, text_md5: sql.Composable, updated_at: sql.Composable | None
+) -> dict[str, sql.Composable]:
+    """What a write of a vector says of it, by column; of the declared ones, those that can be set.
+
+    `text_md5` is that of the text as it was read to be embedded. The time is not before
+    `updated_at`, whatever the clocks and the column's precision: such a row would be stale again.
+    """
+    values: dict[str, sql.Composable] = {}
+    if (held := target.provenance_column("model_column")) is not None:
+        values[held.column.name] = sql.Literal(target.model)
+    if (held := target.provenance_column("embedded_at")) is not None:
+        now = sql.SQL("pg_catalog.now()")
+        at = now if updated_at is None else sql.SQL("greatest({}, {})").format(now, updated_at)
+        values[held.column.name] = time_as_stored(held.column, at)
+    # A generated hash follows the text by itself, and cannot be set.
+    held = target.provenance_column("content_hash")
+    if held is not None and not held.column.generated:
+        values[held.column.name] = hash_type_of(held.column).from_md5(text_md5)
+    return values
+
+
+def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
+    values = provenance_values(
+        target, text_md5=sql.SQL("integrity_text"), updated_at=updated_at_of(target)
+    )
+    return {name: beside_parameters(value) for name, value in values.items()}
 
 
 def compile_stored(target: Target) -> sql.Composed:
@@ -110,18 +146,20 @@ def compile_stored(target: Target) -> sql.Composed:
         " FROM unnest({values}) WITH ORDINALITY AS integrity_row"
         " (integrity_new, integrity_position)"
     ).format(
-        stored=target.embedding_type.bytes(_cast_new(target), target.server.vector_schema),
-        values=_new_parameter(target),
+        stored=target.embedding_type.bytes(cast_new(target), target.server.vector_schema),
+        values=new_parameter(target),
     )
 
 
-def _cast_new(target: Target) -> sql.Composable:
+def cast_new(target: Target) -> sql.Composable:
+    """SQL that turns `integrity_new` into the type of the embedding column."""
     return target.embedding_type.cast_from_vector(
         sql.SQL("integrity_new"), target.server.vector_schema
     )
 
 
-def _new_parameter(target: Target) -> sql.Composable:
+def new_parameter(target: Target) -> sql.Composable:
+    """The parameter `new` with its type."""
     if not target.embedding_type.from_extension:
         return sql.SQL("%(new)s::text[]")
     schema = target.server.vector_schema
@@ -129,13 +167,15 @@ def _new_parameter(target: Target) -> sql.Composable:
     return sql.SQL("%(new)b::{}[]").format(vector)
 
 
-def _key_parameters(target: Target) -> sql.Composable:
+def key_parameters(target: Target) -> sql.Composable:
+    """The parameters keys_1 … keys_n with their type."""
     return sql.SQL(", ").join(
         sql.SQL("{}::text[]").format(sql.Placeholder(f"keys_{i}")) for i in _positions(target)
     )
 
 
-def _key_names(target: Target) -> sql.Composable:
+def key_names(target: Target) -> sql.Composable:
+    """What the key columns of `integrity_row` are called."""
     return sql.SQL(", ").join(sql.Identifier(f"integrity_key_{i}") for i in _positions(target))
 
 

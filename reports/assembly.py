@@ -9,8 +9,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from checks.exit_status import ExitStatus
+from remediation.accepted import repairable_checks
 from remediation.outcomes import Outcome
-from remediation.plan import refusal, repairable_checks
+from remediation.plan import refusal
 from remediation.probe import LEAST_COSINE
 from reports import incident as values
 from reports.incident import Incident, Result
@@ -19,9 +20,10 @@ from reports.tables import SegmentCounts, TableReport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.examination import Examination, TableExamination
+    from checks.examination import Examination
     from checks.findings import Finding
     from checks.plugin import Evidence
+    from checks.table_examination import TableExamination
     from remediation.outcomes import OutcomeGroup
     from remediation.repair import TableRepair
     from remediation.run import RepairRun
@@ -127,7 +129,7 @@ def _result(evidence: Evidence, run: RepairRun, status: int) -> Result:
     fixed = sum(result.account.count(Outcome.FIXED) for result in run.results)
     if run.stopped_early and fixed:
         return Result.STOPPED
-    if not any(finding.severity == "error" for finding in evidence.examination.findings):
+    if not any(finding.severity == "error" for finding in evidence.examination.open_findings):
         return Result.STOPPED if run.stopped_early else Result.WHOLE
     return Result.PARTLY if fixed else Result.NOTHING_REPAIRED
 
@@ -163,7 +165,9 @@ def _table(before: TableExamination, after: TableExamination | None, run: Repair
         rows=before.rows,
         segments_total=len(before.measurements),
         text=declared.text,
-        embedding=declared.embedding,
+        embedding=declared.embedding
+        if declared.store is None
+        else f"{declared.store.name}.{declared.store.embedding}",
         tenant=tenant,
         segments=tuple(_segments(before, again)),
     )
@@ -204,9 +208,7 @@ def _findings(examination: Examination) -> tuple[values.Finding, ...]:
             whole_table=finding.whole_table,
             check=finding.check,
             severity=finding.severity,
-            message=finding.says
-            if finding.whole_table
-            else f"{finding.failing:,} of {finding.rows:,} rows {finding.says}",
+            message=_message(finding),
             failing=None if finding.whole_table else finding.failing,
             rows=None if finding.whole_table else finding.rows,
             since=finding.since,
@@ -215,6 +217,11 @@ def _findings(examination: Examination) -> tuple[values.Finding, ...]:
         )
         for finding in examination.findings
     )
+
+
+def _message(finding: Finding) -> str:
+    says = finding.says if finding.whole_table else f"{finding.counted} {finding.says}"
+    return "; ".join(filter(None, (says, finding.accepted, finding.outgrown)))
 
 
 def _plan(run: RepairRun) -> values.Plan | None:
@@ -302,45 +309,63 @@ def _problem(table: str, group: OutcomeGroup) -> values.Problem:
     )
 
 
+TO_REPORT = (
+    "its remedy is to report: no machine should decide",
+    "look at the rows with the SQL below and decide",
+)
+"""Why a finding that no repair heals is left, and what to do next."""
+
+
 def _left(examination: Examination, run: RepairRun) -> Iterator[values.Left]:
     results = {result.table: result for result in run.results}
-    for table in examination.tables:
-        for finding in table.findings:
-            why, next_step = _why(finding, table, results.get(finding.table), run)
-            yield values.Left(
-                table=finding.table,
-                tenant=finding.tenant,
-                whole_table=finding.whole_table,
-                check=finding.check,
-                rows=None if finding.whole_table else finding.failing,
-                why=why,
-                next_step=next_step,
-            )
+    reasons = {name: _reasons(result) for name, result in results.items()}
+    for finding in examination.open_findings:
+        table = examination.table(finding.table)
+        reason = reasons.get(finding.table, {}).get(finding.tenant)
+        why, next_step = _why(finding, table, results.get(finding.table), reason, run)
+        yield values.Left(
+            table=finding.table,
+            tenant=finding.tenant,
+            whole_table=finding.whole_table,
+            check=finding.check,
+            rows=None if finding.whole_table else finding.failing,
+            why=why,
+            next_step=next_step,
+        )
+
+
+def _reasons(result: TableRepair) -> dict[str | None, str]:
+    """By tenant, why most of its rows that were not fixed were not."""
+    reasons: dict[str | None, str] = {}
+    for group in result.account.groups:
+        if group.outcome is not Outcome.FIXED and group.reason:
+            reasons.setdefault(group.tenant, group.reason)
+    return reasons
 
 
 def _why(
-    finding: Finding, table: TableExamination, result: TableRepair | None, run: RepairRun
+    finding: Finding,
+    table: TableExamination,
+    result: TableRepair | None,
+    reason: str | None,
+    run: RepairRun,
 ) -> tuple[str, str]:
-    """Why a finding is still there, and what to do next."""
+    """Why a finding is still there, and what to do next; `reason` is that of its tenant's rows."""
+    if finding.beside is not None:
+        return TO_REPORT
     if finding.whole_table:
         return finding.says, "correct the table or the settings, then run pytest again"
+    if finding.sampled and result is None:
+        return finding.says, "find out which of these it is, then run pytest --canary again"
     if finding.check not in {check.name for check in repairable_checks(table)}:
-        return (
-            "its remedy is to report: no machine should decide",
-            "look at the rows with the SQL below and decide",
-        )
+        return TO_REPORT
     refused = refusal(table)
     if refused is not None:
         return refused, "correct it, then run pytest --remediate again"
     if result is None:
         why = run.refused or ("the run was interrupted" if run.interrupted else "nothing was tried")
         return why, "see the reason, then run pytest --remediate again"
-    reasons = [
-        group.reason
-        for group in result.account.groups
-        if group.outcome is not Outcome.FIXED and group.tenant == finding.tenant and group.reason
-    ]
-    cause = reasons[0] if reasons else result.stopped
+    cause = reason or result.stopped
     if cause is None:
         return (
             "these rows began to fail while the repair ran",

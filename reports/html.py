@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from checks.redaction import redactor
+from checks.wording import number, plural
 from reports import sections, summary, wording
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def _environment() -> Environment:
         finalize=_finalize,
     )
     for function in (
-        wording.number,
+        number,
         wording.count,
-        wording.plural,
+        plural,
         wording.share,
         wording.dollars,
         wording.duration,

@@ -60,7 +60,7 @@ def _incident(session: pytest.Session) -> Incident | None:
     if run is None:
         return None
     evidence = config.stash[EVIDENCE]
-    if not (evidence.before.findings or run.results or run.refused):
+    if not (evidence.before.open_findings or run.results or run.refused):
         return None
     return incident_of(evidence, run, command=command, status=status)
 

@@ -108,7 +108,8 @@ def groups(findings: Iterable[Finding]) -> Shown[FindingGroup]:
     """Findings by table and check: errors before warnings, many failing rows before few."""
     gathered: dict[Hashable, list[Finding]] = {}
     for finding in findings:
-        key = (finding.table, finding.check, finding.severity)
+        # What is told of the whole table has no rows to add to those of its tenants.
+        key = (finding.table, finding.check, finding.severity, finding.whole_table)
         gathered.setdefault(key, []).append(finding)
     made = []
     for alike in gathered.values():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from checks.wording import number, plural
 from reports import wording
 from reports.incident import Incident, Result
 
@@ -34,6 +35,7 @@ MEANINGS = {
     "freshness": "had an embedding made from an earlier version of their text",
     "provenance": "had an embedding that was made with another model than declared",
     "uniqueness": "had the same embedding as a row with a different text",
+    "drift": "had an embedding, of those sampled, that the model does not give for their text",
     "orphans": "belonged to a source row that is gone",
 }
 OUTCOMES = {
@@ -69,7 +71,7 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
     if not incident.failing_before.rows:
         if incident.findings_before:
             yield Markup("No row failed a check, but {} about a whole table did not hold.").format(
-                wording.plural(len(incident.findings_before), "check")
+                plural(len(incident.findings_before), "check")
             )
         else:
             yield Markup("Every examined row passed every check.")
@@ -78,11 +80,11 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
         wording.count(incident.failing_before),
         _all_rows(incident),
         wording.share(incident.failing_before.rows, incident.rows),
-        wording.number(len(incident.affected_tables)),
-        wording.plural(len(incident.tables), "table"),
+        number(len(incident.affected_tables)),
+        plural(len(incident.tables), "table"),
     )
     for check, failing in sorted(incident.by_check.items(), key=lambda item: -item[1]):
-        rows = wording.plural(failing, "row")
+        rows = plural(failing, "row")
         if meaning := MEANINGS.get(check):
             yield Markup("{} {}.").format(rows, meaning)
         else:
@@ -91,7 +93,7 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
 
 def _all_rows(incident: Incident) -> str:
     about = "about " if any(table.rows_estimated for table in incident.tables) else ""
-    return about + wording.plural(incident.rows, "row")
+    return about + plural(incident.rows, "row")
 
 
 def _since_when(incident: Incident) -> Iterator[Markup]:
@@ -122,19 +124,19 @@ def _who_was_hit(incident: Incident) -> Iterator[Markup]:
     if not affected:
         return
     yield Markup("{} of {} had affected rows: {}.").format(
-        wording.number(len(affected)),
-        wording.plural(incident.tenants, "tenant"),
+        number(len(affected)),
+        plural(incident.tenants, "tenant"),
         Markup(", ").join(_named(affected)),
     )
     if healthy := incident.tenants - len(affected):
-        yield Markup("{} had none.").format(wording.plural(healthy, "other tenant"))
+        yield Markup("{} had none.").format(plural(healthy, "other tenant"))
 
 
 def _named(affected: Mapping[str | None, Count]) -> Iterator[Markup]:
     for tenant, rows in islice(affected.items(), NAMED_TENANTS):
         yield Markup("{} ({})").format(wording.tenant(tenant, SHORT_NAME), wording.count(rows))
     if (further := len(affected) - NAMED_TENANTS) > 0:
-        yield Markup("and {} more").format(wording.number(further))
+        yield Markup("and {} more").format(number(further))
 
 
 def _what_was_done(incident: Incident) -> Iterator[Markup]:
@@ -149,15 +151,15 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         return
     totals = repair.totals
     yield Markup("{} embedded again with {} to the provider ({}, {}) in {}.").format(
-        wording.plural(totals.fixed, "row was", "rows were"),
-        wording.plural(repair.requests, "request"),
-        wording.plural(repair.tokens, "token"),
+        plural(totals.fixed, "row was", "rows were"),
+        plural(repair.requests, "request"),
+        plural(repair.tokens, "token"),
         wording.dollars(repair.dollars),
         wording.duration(repair.seconds),
     )
     for outcome, ending in OUTCOMES.items():
         if rows := getattr(totals, outcome):
-            yield Markup("{} {}.").format(wording.plural(rows, "row was", "rows were"), ending)
+            yield Markup("{} {}.").format(plural(rows, "row was", "rows were"), ending)
     if any(probe.refused for probe in repair.probes):
         yield Markup(
             "The probe refused at least one table: healthy rows, embedded again, did not match "
@@ -182,13 +184,13 @@ def _what_is_left(incident: Incident) -> Iterator[Markup]:
         )
     elif incident.left:
         yield Markup("{} left, with the next step for each.").format(
-            wording.plural(len(incident.left), "point is", "points are")
+            plural(len(incident.left), "point is", "points are")
         )
     elif incident.result is Result.WHOLE:
         yield Markup("Nothing: every check holds.")
     if incident.unexamined:
         yield Markup("{} not be examined; nothing is known about {}.").format(
-            wording.plural(len(incident.unexamined), "table could", "tables could"),
+            plural(len(incident.unexamined), "table could", "tables could"),
             "it" if len(incident.unexamined) == 1 else "them",
         )
 

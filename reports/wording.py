@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from checks.wording import number
+
 if TYPE_CHECKING:
     from reports.tables import Count
 
@@ -20,18 +22,8 @@ TEXT_LENGTH = 4000
 """Characters of a message or a statement that are shown."""
 
 
-def number(value: int) -> str:
-    """With thousands separators: 1,234,567."""
-    return f"{value:,}"
-
-
 def count(value: Count) -> str:
     return number(value.rows) if value.exact else f"at least {number(value.rows)}"
-
-
-def plural(value: int, one: str, many: str | None = None) -> str:
-    """The number with its noun: 1 row, 2 rows."""
-    return f"{number(value)} {one if value == 1 else many or one + 's'}"
 
 
 def share(part: int, whole: int) -> str:

@@ -2,12 +2,46 @@
 
 import signal
 
-from tests.databases import database, server_url
+import pytest
+
+from tests.databases import (
+    OLD,
+    SERVERS,
+    bare_database,
+    database,
+    each_database,
+    old_database,
+    old_server_url,
+    server_url,
+)
 from tests.runs import provided_site, site
 
-__all__ = ["database", "provided_site", "server_url", "site"]
+__all__ = [
+    "bare_database",
+    "database",
+    "each_database",
+    "old_database",
+    "old_server_url",
+    "provided_site",
+    "server_url",
+    "site",
+]
+
+
+def pytest_report_header() -> str:
+    """Where the old server has no wheel, a person shall see that it was not tried."""
+    return f"servers: {'; '.join(SERVERS)}"
 
 
 def pytest_configure() -> None:
     """A shell that starts the tests in the background has them ignore SIGINT; some test it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of the old server are left out, and counted as such, where it cannot be installed."""
+    if OLD in SERVERS:
+        return
+    left_out = [item for item in items if "old_server_url" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]

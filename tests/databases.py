@@ -1,8 +1,13 @@
-"""A real PostgreSQL with pgvector for the whole session, and a fresh database for each test."""
+"""Real PostgreSQL servers with pgvector for the whole session, a fresh database for each test."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,6 +17,11 @@ from demo.postgres import create_database, drop_database, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+OLD = "PostgreSQL 16.2, pgvector 0.6.2"
+NEW = "PostgreSQL 18, pgvector 0.8"
+SERVERS = (NEW, OLD) if importlib.util.find_spec("pgserver") else (NEW,)
+"""The servers that the package index offers for this Python: the old one has no wheel for some."""
 
 _numbers = itertools.count(1)
 
@@ -23,12 +33,70 @@ def server_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def old_server_url() -> Iterator[str]:
+    """The URL of one without halfvec, sparsevec and subvector(), which does not tell where a
+    value is stored.
+    """
+    with old_server() as url:
+        yield url
+
+
 @pytest.fixture
 def database(server_url: str) -> Iterator[str]:
     """The URL of an empty database of its own with the extension vector, dropped afterwards."""
+    with _database(server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def old_database(old_server_url: str) -> Iterator[str]:
+    """The same on the old server."""
+    with _database(old_server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def bare_database(server_url: str) -> Iterator[str]:
+    """The URL of an empty database without any extension."""
+    with _database(server_url, extension=False) as url:
+        yield url
+
+
+@pytest.fixture(params=SERVERS)
+def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with the extension vector on each server in turn."""
+    server = request.getfixturevalue("old_server_url" if request.param == OLD else "server_url")
+    with _database(server) as url:
+        yield url
+
+
+@contextmanager
+def old_server() -> Iterator[str]:
+    """Run PostgreSQL 16.2 on a Unix socket that only this user reaches; yield its URL."""
+    with warnings.catch_warnings():
+        # The package asks for a runtime directory at import, which containers lack; it warns.
+        warnings.simplefilter("ignore")
+        from pgserver.postgres_server import get_server
+    # A name of few characters: a socket's path may have about 100.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as parent:
+        cluster = get_server(Path(parent, "d"), cleanup_mode="stop")
+        try:
+            with psycopg.connect(cluster.get_uri(), autocommit=True) as connection:
+                for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
+            yield cluster.get_uri()
+        finally:
+            cluster.cleanup()
+
+
+@contextmanager
+def _database(server_url: str, *, extension: bool = True) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     url = create_database(server_url, name)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
+    if extension:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector")
     yield url
     drop_database(server_url, name)

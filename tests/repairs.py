@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from checks.connection import parse_url
-from checks.examination import Selection, examine
+from checks.examination import examine
+from checks.selection import Selection
 from checks.settings import Settings
 from remediation.outcomes import Outcome
 from remediation.provider_retry import RetryPolicy
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from checks.examination import Examination, TableExamination
+    from checks.examination import Examination
+    from checks.table_examination import TableExamination
     from remediation.plan import Plan
     from remediation.repair import Repair, TableRepair
     from tests.provider_server import ProviderServer
@@ -69,7 +71,7 @@ class Docs:
     def __post_init__(self) -> None:
         self._connection = psycopg.connect(self.url, autocommit=True)
 
-    def create(self, rows: Mapping[str | None, tuple[int, int]]) -> Docs:
+    def create(self, rows: Mapping[Any, tuple[int, int]]) -> Docs:
         """For each tenant that many healthy rows, then that many without an embedding."""
         self.execute(
             f"CREATE TABLE {self.table} (id integer PRIMARY KEY, tenant text, body text,"
@@ -129,7 +131,7 @@ def _same(stored: str, body: str) -> bool:
 
 @contextmanager
 def docs(
-    url: str, rows: Mapping[str | None, tuple[int, int]], column_type: str = "vector(8)"
+    url: str, rows: Mapping[Any, tuple[int, int]], column_type: str = "vector(8)"
 ) -> Iterator[Docs]:
     """The table with those rows; see `Docs.create`."""
     table = Docs(url=url, type=column_type)

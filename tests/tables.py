@@ -6,24 +6,28 @@ import json
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 
-from checks.catalog import read_server
 from checks.connection import connect, parse_url, read_only
-from checks.examination import Selection, examine, examine_target
+from checks.examination import examine
+from checks.measuring import examine_target
+from checks.resolution import resolve
+from checks.selection import Selection
+from checks.server import read_server
 from checks.settings import load_settings
-from checks.targets import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from checks.connection import Connection, ConnectionTarget
-    from checks.examination import Examination, TableExamination
+    from checks.examination import Examination
     from checks.settings import Settings
+    from checks.table_examination import TableExamination
     from checks.targets import Target
 
 HOSTILE_TENANTS = (
@@ -116,12 +120,14 @@ def examined(
     only: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
     statement_timeout: str = "1min",
+    today: date | None = None,
 ) -> Examination:
     """The examination of a database by settings with these entries."""
     return examine(
         parse_url(url, variable="DATABASE_URL"),
         settings(*tables, statement_timeout=statement_timeout),
         Selection(tables=only, tenants=tenants),
+        today=today,
     )
 
 
@@ -172,4 +178,8 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         pairs = ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items())
         return f"{{ {pairs} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, date):
+        return value.isoformat()
     return json.dumps(value, ensure_ascii=True)

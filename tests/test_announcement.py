@@ -43,12 +43,12 @@ def test_a_plan_says_where_what_and_how_much() -> None:
     lines = _lines(_plan(_table(_tenant("acme", 12), _tenant("globex", 3, "no key for globex"))))
     assert lines == [
         "writes to database 'x'",
-        "public.docs: 12 rows in 1 requests and 2 to probe, about 150 tokens (estimated),"
-        " $0.0000030, model m".replace("$0.0000030", "$0.00000"),
-        "  tenant 'acme': 12 rows, 1 requests, 120 tokens",
+        "public.docs: 12 rows in 1 request and 2 to probe, about 150 tokens (estimated),"
+        " under $0.0000130, model m".replace("under $0.0000130", "under $0.00001"),
+        "  tenant 'acme': 12 rows, 1 request, 120 tokens",
         "  tenant 'globex': 3 rows cannot be repaired: no key for globex",
-        "  4 rows have no text to embed and would be quarantined",
-        "in all 12 rows, 3 requests, 150 tokens, $0.00000, about 1 s",
+        "  4 rows without text to embed: would be quarantined",
+        "in all 12 rows, 3 requests, 150 tokens, under $0.00001, about 1 s",
         "dry run: nothing was written and no provider was called",
     ]
 
@@ -91,7 +91,7 @@ def test_the_last_line_says_how_many_of_how_many() -> None:
         "public.docs: the repair stopped early: a cap",
         "public.docs: 5/9 rows re-embedded, 2 errors, 2 skipped",
     ]
-    assert "public.docs: 1 rows of tenant 't0' failed: why failed" in lines
+    assert "public.docs: 1 row of tenant 't0' failed: why failed" in lines
 
 
 def test_reasons_of_many_tenants_are_summed_up() -> None:

@@ -8,15 +8,12 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from checks.cases import (
-    SEGMENTS_WITH_ITEMS,
-    TENANTS_LISTED,
-    Case,
-    cases_declared,
-    cases_of,
-    judge,
-)
+from checks.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
+from checks.judgements import TENANTS_LISTED, judge
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
+
+ROW_CHECKS = ("completeness", "dimensionality", "degenerate", "uniqueness")
+"""Those that apply to any table."""
 
 SAFE = re.compile(r"[a-z0-9_.-]+")
 
@@ -40,7 +37,7 @@ def test_ids_are_safe_and_unique_for_hostile_names() -> None:
     tables = ("public.docs", 'public."Docs"', 'public."docs "', 'public."docs\n"', "app.docs")
     cases = [
         Case(check=check, table=name, tenant=tenant, whole_table=whole)
-        for check in ("completeness", "dimensionality")
+        for check in ROW_CHECKS
         for name in (*tables, "public." + "d" * 40, "public." + "d" * 41)
         for tenant, whole in ((None, True), *((tenant, False) for tenant in tenants))
     ]
@@ -66,7 +63,7 @@ def test_every_check_of_every_segment_is_a_case(database: str) -> None:
     cases = cases_of(examined(database, declared))
     expected = {("schema", None, True), ("tenants", "acme", False)} | {
         (check, tenant, False)
-        for check in ("completeness", "dimensionality", "odd")
+        for check in (*ROW_CHECKS, "odd")
         for tenant in (None, *HOSTILE_TENANTS)
     }
     assert {(case.check, case.tenant, case.whole_table) for case in cases} == expected
@@ -136,7 +133,7 @@ def test_a_table_that_could_not_be_scanned_has_cases_that_say_so(database: str) 
     }
     assert set(judgements) == {
         (check, name)
-        for check in ("schema", "tenants", "completeness", "dimensionality")
+        for check in ("schema", "tenants", *ROW_CHECKS)
         for name in ("public.docs", "gone")
     }
     for (check, name), judgement in judgements.items():
@@ -160,8 +157,7 @@ def test_a_wiped_table_fails_its_tenants_case_and_no_other(database: str) -> Non
     assert {case.id: len(judgement.findings) for case, judgement in judgements.items()} == {
         "schema-docs": 0,
         "tenants-docs": 1,
-        "completeness-docs": 0,
-        "dimensionality-docs": 0,
+        **{f"{check}-docs": 0 for check in ROW_CHECKS},
     }
     assert [j.not_there for case, j in judgements.items() if case.check == "completeness"] == [
         "public.docs has no rows to check"
@@ -201,7 +197,7 @@ def test_an_error_of_the_scan_is_no_verdict_of_any_case(database: str) -> None:
     again = examination.updated([broken])
     judged = {case.check: judge(case, again) for case in cases_of(examination)}
     assert judged["schema"].findings[0].says == "public.docs could not be measured"
-    for check in ("tenants", "completeness", "dimensionality"):
+    for check in ("tenants", *ROW_CHECKS):
         assert judged[check].not_examined == "public.docs could not be measured"
 
 
@@ -213,9 +209,8 @@ def test_cases_told_by_the_settings_name_each_check_and_table() -> None:
     assert [case.id for case in cases_declared(declared)] == [
         "schema-docs",
         "tenants-docs",
-        "completeness-docs",
-        "dimensionality-docs",
+        *(f"{check}-docs" for check in ROW_CHECKS),
         "odd-docs",
         "schema-other",
-        "dimensionality-other",
+        *(f"{check}-other" for check in ROW_CHECKS if check != "completeness"),
     ]

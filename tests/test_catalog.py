@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.catalog import read_relation_names, read_relations, read_server
+from checks.catalog import read_relation_names, read_relations
 from checks.connection import connect, parse_url
+from checks.server import read_server
 from demo.postgres import create_database, drop_database
 from tests.tables import role, run
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -38,6 +42,35 @@ def test_a_url_in_a_dotenv_file_is_found_and_the_environment_wins_over_it(site: 
     assert site.run().status == 0
     site.monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert site.run().status == 10
+
+
+def test_a_dotenv_file_that_is_not_utf_8_is_a_usage_error_that_shows_nothing_of_it(
+    site: Site,
+) -> None:
+    (site.folder / ".env").write_bytes(b"OTHER=pw-Zq8xv7Lk2\n# caf\xe9\n")
+    run = site.run("-l", "--full-trace")
+    assert run.status == 4
+    assert "is not UTF-8" in run.output
+    assert "Zq8xv7Lk2" not in run.output
+
+
+def test_an_interrupt_while_connecting_shows_no_secret_in_a_full_trace(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = f"postgresql://checker:pw-Zq8xv7Lk2@127.0.0.1:{port}/app"
+        site.monkeypatch.setenv("DATABASE_URL", url)
+        site.monkeypatch.setenv("OPENAI_API_KEY__ACME", "sk-W5nR9tYu-acme")
+        command = [sys.executable, "-m", "pytest", f"{site.repository}/checks", "--full-trace"]
+        with subprocess.Popen(
+            command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
+    assert "Zq8xv7Lk2" not in output
+    assert "W5nR9tYu" not in output
 
 
 def test_a_server_out_of_reach_is_told_by_place_and_reported_by_a_repair(site: Site) -> None:
@@ -100,7 +133,10 @@ def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
         (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
         (["--table=nosuch"], "--table=nosuch is not declared; declared are: public.insights"),
         (["--tenant=acmee"], "--tenant=acmee has no rows in any selected table"),
-        (["--max-rows=0", "--remediate"], "--max-rows"),
+        (["--max-rows=0", "--remediate"], "expected a whole number from 1, found '0'"),
+        (["--max-cost=nan", "--remediate"], "expected an amount of dollars from 0, found 'nan'"),
+        (["--remediate", "--setup-plan"], "--setup-plan and --setup-only do not run a check"),
+        (["--remediate", "-p", "no:terminal"], "--remediate needs pytest's terminal reporter"),
     ],
 )
 def test_a_call_that_cannot_be_meant_is_a_usage_error(

@@ -11,15 +11,16 @@ import pytest
 
 from checks.connection import ConnectionTarget, parse_url
 from checks.errors import CannotExamineError
-from checks.examination import Selection, UnknownNameError, examine
+from checks.examination import examine
+from checks.selection import Selection, UnknownNameError
 from demo.postgres import database_url
 from tests.tables import DOCS, examined, failing, looking, role, rows, run, says, settings, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.examination import TableExamination
     from checks.findings import Finding
+    from checks.table_examination import TableExamination
 
 WAITING = """SELECT pid, xact_start FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.probe import cosine
+from checks.canary import cosine
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, opened, repaired, settings
 
@@ -71,15 +71,32 @@ def test_a_dead_key_met_by_the_probe_is_not_tried_again(database: str, tmp_path:
         assert [r.key for r in server.requests].count(key_of("acme")) == 1
 
 
-def test_an_outage_during_the_probe_proves_nothing_and_stops_nothing(
+def test_an_outage_during_the_probe_proves_nothing_so_nothing_is_written(
     database: str, tmp_path: Path
 ) -> None:
     with docs(database, {"acme": (3, 4)}) as table, ProviderServer() as server:
+        versions = table.versions()
         server.next(*[Reply(status=503)] * 3)
         done = repaired(database, settings(server), tmp_path, keys=KEYS)
         assert done.docs.probes[0].cosines == ()
-        assert done.counts() == {"selected": 4, "fixed": 4}
-        assert table.wrong() == []
+        assert "the probe got no answer" in (done.docs.stopped or "")
+        assert done.counts() == {"selected": 4, "skipped": 4}
+        assert table.versions() == versions
+
+
+def test_a_tenant_whose_probe_got_no_answer_waits_while_others_are_repaired(
+    database: str, tmp_path: Path
+) -> None:
+    with (
+        docs(database, {"acme": (3, 4), "globex": (3, 2)}) as table,
+        ProviderServer() as server,
+    ):
+        dead = key_of("acme")
+        server.always(lambda request: Reply(status=503) if request.key == dead else None)
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 6, "fixed": 2, "failed": 4}
+        assert done.docs.stopped is None
+        assert table.wrong() != []
 
 
 def test_vectors_of_mixed_dimensions_are_no_reason_to_refuse(database: str, tmp_path: Path) -> None:

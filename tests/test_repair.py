@@ -192,7 +192,7 @@ def test_another_model_of_the_same_dimension_refuses_before_the_first_write(
 
 def test_probe_zero_switches_the_probe_off(database: str, tmp_path: Path) -> None:
     with docs(database, {"acme": (5, 5)}) as table, ProviderServer() as server:
-        table.execute("UPDATE docs SET embedding = '[1,0,0,0,0,0,0,0]' WHERE id <= 5")
+        table.execute("UPDATE docs SET embedding = ARRAY[id,1,0,0,0,0,0,0]::vector WHERE id <= 5")
         chosen = settings(server, repair={"probe": 0})
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.counts() == {"selected": 5, "fixed": 5}

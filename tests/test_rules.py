@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from checks import rules, settings_tables
 from checks.rules import BUILT_IN, applied_checks
 from checks.settings import CHECK_NAMES
+from tests.provider_server import ProviderServer
+from tests.repairs import docs, environment, repaired, settings
+from tests.repairs import examined as examined_with
 from tests.tables import DOCS, examined, failing, looking, rows, run, table
 
 if TYPE_CHECKING:
@@ -85,7 +91,8 @@ def test_an_out_of_line_vector_is_measured_without_being_read(database: str) -> 
         total: int = rows(database, read)[0][0]
         return total
 
-    with looking(database, table(dimensions=1536)) as looker:
+    others = {"degenerate": {"enabled": False}, "uniqueness": {"enabled": False}}
+    with looking(database, table(dimensions=1536, checks=others)) as looker:
         (target,) = looker.targets()
         before = toast_reads()
         assert counted(looker, target) == 0
@@ -202,7 +209,7 @@ def test_settings_reach_the_check(database: str) -> None:
     run(database, DOCS)
     declared = table(
         checks={
-            "completeness": {"enabled": False},
+            **{key: {"enabled": False} for key in ("completeness", "degenerate", "uniqueness")},
             "dimensionality": {"min": 0.9, "severity": "warning"},
             "odd": {"min": 0.5},
         },
@@ -218,3 +225,29 @@ def test_settings_reach_the_check(database: str) -> None:
 
 def test_every_built_in_rule_has_a_name_that_settings_know() -> None:
     assert {check.name for check in BUILT_IN} <= set(CHECK_NAMES)
+
+
+ROW_CHECKS = (Path(__file__).parents[1] / "docs" / "row-checks.md").read_text(encoding="utf-8")
+
+
+def test_every_built_in_rule_has_its_line_in_the_documentation() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", ROW_CHECKS, re.MULTILINE)
+    assert documented == [check.name for check in BUILT_IN]
+
+
+def test_the_rule_that_the_documentation_adds_is_counted_selected_and_healed(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", ROW_CHECKS, re.MULTILINE | re.DOTALL)
+    module = dict(vars(rules))
+    exec("from __future__ import annotations\n" + code, module)
+    monkeypatch.setattr(rules, "BUILT_IN", (*BUILT_IN, module["UNIT_LENGTH"]))
+    # Read from BUILT_IN when the module is imported.
+    monkeypatch.setattr(settings_tables, "CHECK_NAMES", (*CHECK_NAMES, "unit_length"))
+    with docs(database, {"acme": (6, 0)}) as table, ProviderServer() as server:
+        table.execute("UPDATE docs SET embedding = embedding + embedding WHERE id IN (2, 5)")
+        of = settings(server)
+        assert examined_with(database, of).failing("unit_length") == 2
+        done = repaired(database, of, tmp_path, keys=environment("acme"))
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        assert examined_with(database, of).failing("unit_length") == 0

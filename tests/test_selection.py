@@ -12,8 +12,8 @@ from psycopg import sql
 
 from checks.connection import connect, parse_url
 from remediation import selection
+from remediation.accepted import repairable_checks
 from remediation.outcomes import Outcome
-from remediation.plan import repairable_checks
 from remediation.selection import RowReader
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, examined, repaired, settings

@@ -87,18 +87,45 @@ FAULTS = {
         "tables[public.docs].checks.index: expected settings of a check such as "
         "{ enabled = false }, found false"
     ),
-    TABLE + "[tables.checks]\nindex = { min = 1.01 }": (
-        "tables[public.docs].checks.index.min: expected at most 1, found 1.01"
+    TABLE + "[tables.checks]\ncompleteness = { min = 1.01 }": (
+        "tables[public.docs].checks.completeness.min: expected at most 1, found 1.01"
     ),
-    TABLE + "[tables.checks]\nindex = { min = nan }": (
-        "tables[public.docs].checks.index.min: expected a finite number, found NaN"
+    TABLE + "[tables.checks]\ncompleteness = { min = nan }": (
+        "tables[public.docs].checks.completeness.min: expected a finite number, found NaN"
     ),
-    TABLE + '[tables.checks]\nindex = { min = "1" }': (
-        "tables[public.docs].checks.index.min: expected a number, found '1'"
+    TABLE + '[tables.checks]\ncompleteness = { min = "1" }': (
+        "tables[public.docs].checks.completeness.min: expected a number, found '1'"
     ),
     TABLE + "[tables.checks]\nindex.accept = [{ rows = 1, until = '2026-01-01', reason = 'x' }]": (
         "tables[public.docs].checks.index.accept[#1].until: "
         "expected a date such as 2026-12-31, without quotes, found '2026-01-01'"
+    ),
+    TABLE + "[tables.checks]\nschema = { enabled = false }": (
+        "tables[public.docs].checks.schema.enabled: schema always runs, as an error: where it "
+        "fails, no other check means anything; remove this setting"
+    ),
+    TABLE + "[tables.checks]\nindex = { min = 0.5 }": (
+        "tables[public.docs].checks.index.min: index is about the table as a whole, of which no "
+        "share can hold; remove it"
+    ),
+    TABLE
+    + "[tables.checks.freshness]\nenabled = false\n"
+    + "accept = [{ rows = 1, until = 2026-01-01, reason = 'x' }]": (
+        "tables[public.docs].checks.freshness.accept: freshness is switched off, so nothing of it "
+        "can be accepted; remove one of the two"
+    ),
+    TABLE
+    + "[tables.checks]\nindex.accept = "
+    + "[{ tenant = 'a', rows = 1, until = 2026-01-01, reason = 'x' }]": (
+        "tables[public.docs].checks.index.accept[#1].tenant: index is about the table as a whole; "
+        "leave the tenant out"
+    ),
+    TABLE
+    + "[tables.checks]\nfreshness.accept = ["
+    + ", ".join(["{ tenant = 'a', rows = 1, until = 2026-01-01, reason = 'x' }"] * 2)
+    + "]": (
+        "tables[public.docs].checks.freshness.accept[#2]: expected one entry for tenant "
+        "'a', found a second; keep one of the two"
     ),
     TABLE + '[[tables.custom]]\nname = "Bad-Name"\nfailing_when = "x"': (
         "tables[public.docs].custom[Bad-Name].name: "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from checks.catalog import read_server
 from checks.connection import read_only
-from checks.examination import UnknownNameError
-from checks.targets import resolve
+from checks.resolution import resolve
+from checks.selection import UnknownNameError
+from checks.server import read_server
 from tests.tables import DOCS, examined, failing, looking, run, says, table
 
 WHOLE = "INSERT INTO docs VALUES (1, 'acme', 'x', '[1,2,3]')"
@@ -39,6 +39,21 @@ def test_a_view_can_be_checked_and_never_repaired(docs: str, statement: str, kin
     unrepairable = examination.tables[0].target.unrepairable
     assert unrepairable is not None
     assert f"public.other is a {kind}" in unrepairable
+
+
+def test_a_foreign_table_that_answers_nothing_is_an_error_and_never_repaired(docs: str) -> None:
+    run(
+        docs,
+        "CREATE FOREIGN DATA WRAPPER without_handler",
+        "CREATE SERVER elsewhere FOREIGN DATA WRAPPER without_handler",
+        "CREATE FOREIGN TABLE other (id int, body text, embedding vector) SERVER elsewhere",
+    )
+    examination = examined(docs, table("other", key=["id"]), table())
+    (finding,) = (f for f in examination.findings if f.check == "schema")
+    assert (finding.table, "has no handler" in finding.says) == ("public.other", True)
+    unrepairable = examination.table("public.other").target.unrepairable
+    assert "public.other is a foreign table" in (unrepairable or "")
+    assert examination.table("public.docs").measured
 
 
 def test_a_partitioned_table_is_one_target_with_the_rows_of_all_partitions(database: str) -> None:

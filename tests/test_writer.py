@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from checks.connection import connect, parse_url
+from remediation.accepted import repairable_checks
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome
-from remediation.plan import repairable_checks
 from remediation.selection import RowReader
 from remediation.writer import Writer
 from remediation.writes import NewVector

@@ -1,0 +1,112 @@
+"""How long an examination of thousands of small tables takes, and where the time goes.
+
+Run: python -m bench.many_tables [tables]. Builds a database of its own and removes it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import psycopg
+
+from checks import suites
+from checks.cases import cases_of
+from checks.connection import connect, parse_url, read_only
+from checks.examination import Examination
+from checks.judgements import judge
+from checks.measurements import Threshold
+from checks.measuring import examine_targets
+from checks.resolution import resolve
+from checks.server import read_server
+from checks.settings import Settings, load_settings
+from demo.postgres import create_database, server
+
+TABLES = 3_000
+ROWS = 20
+SETTINGS = """
+[[tables]]
+name = "tenant_*.documents"
+tenant_from = "schema"
+text = "body"
+dimensions = 8
+"""
+
+BUILD = """
+DO $$ BEGIN
+    FOR i IN {first}..{last} LOOP
+        EXECUTE format('CREATE SCHEMA %1$I;
+            CREATE TABLE %1$I.documents (id int PRIMARY KEY, body text, embedding vector(8));
+            INSERT INTO %1$I.documents SELECT i, ''text '' || i,
+                ARRAY[i, 1, 2, 3, 4, 5, 6, 7]::vector
+                FROM generate_series(1, {rows}) AS i', 'tenant_' || i);
+    END LOOP;
+END $$
+"""
+
+
+def build(url: str, tables: int) -> None:
+    """A schema with a table of `ROWS` rows for each tenant."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        for first in range(0, tables, 200):
+            last = min(first + 200, tables) - 1
+            connection.execute(BUILD.format(first=first, last=last, rows=ROWS))
+        connection.execute("UPDATE tenant_7.documents SET embedding = NULL WHERE id <= 3")
+        connection.execute("ANALYZE")
+
+
+def settings() -> Settings:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "integrity.toml")
+        path.write_text(SETTINGS, encoding="utf-8")
+        return load_settings(path)
+
+
+def suite_per_table(examination: Examination, tables: int) -> float:
+    """Seconds that a validation for each table would take, by the first `tables` of them."""
+    started = perf_counter()
+    for table in examination.tables[:tables]:
+        thresholds = [
+            Threshold(check=check.name, min=check.min, severity=check.severity)
+            for check in table.checks
+        ]
+        suites.validate(table.target.name, table.measurements, thresholds, segments_seen=1)
+    return (perf_counter() - started) * len(examination.tables) / tables
+
+
+def main() -> None:
+    """Print the seconds of each step."""
+    tables = int(sys.argv[1]) if len(sys.argv) > 1 else TABLES
+    chosen = settings()
+    timeout = chosen.database.statement_timeout
+    with server() as server_url:
+        url = create_database(server_url, "bench_many_tables")
+        build(url, tables)
+        place = parse_url(url, variable="DATABASE_URL")
+        suites.expectation_suite("warm", [])  # the import of Great Expectations is paid once
+        with connect(place) as connection:
+            started = perf_counter()
+            with read_only(connection, place, statement_timeout=timeout):
+                facts = read_server(connection)
+                targets = resolve(connection, chosen, facts)
+            resolved = perf_counter()
+            seen = examine_targets(connection, place, targets, timeout=timeout, tenants=None)
+            measured = perf_counter()
+        examination = Examination(server=facts, tables=seen)
+        cases = cases_of(examination)
+        found = [f for case in cases for f in judge(case, examination).findings]
+        judged = perf_counter()
+        assert [finding.failing for finding in found] == [3]
+        each = suite_per_table(examination, 20)
+    print(f"{tables:,} tables, {sum(table.rows for table in seen):,} rows, {len(cases):,} items")
+    print(f"catalog and expressions  {resolved - started:8.2f} s")
+    print(f"scans and one suite      {measured - resolved:8.2f} s")
+    print(f"items judged             {judged - measured:8.2f} s")
+    print(f"a suite per table alone  {each:8.2f} s (from 20 tables)")
+
+
+if __name__ == "__main__":
+    main()

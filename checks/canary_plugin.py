@@ -1,0 +1,181 @@
+"""pytest's side of the canaries: `--canary`, an item per segment, and one look for all of them.
+
+Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.canary_run import SEED_VARIABLE, CanaryRun
+from checks.cases import CANARIES, SEGMENTS_WITH_ITEMS, Case
+from checks.plugin import (
+    EVIDENCE,
+    SETTINGS,
+    CheckedCase,
+    active,
+    case_of,
+    checked,
+    environment_of,
+)
+from checks.redaction import redactor
+from checks.retrieval import searchable
+
+if TYPE_CHECKING:
+    from checks.canary import Embedder
+    from checks.drift import Wanted
+    from checks.examination import Examination
+    from checks.table_examination import TableExamination
+
+CANARY = pytest.StashKey[CanaryRun]()
+"""Outlives the fixtures, which end with each pass."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("embedding integrity")
+    group.addoption(
+        "--canary",
+        action="store_true",
+        help="also embed a sample again (drift) and search through the indexes (retrieval)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in CANARIES:
+        config.addinivalue_line("markers", f"{name}: the {name} check of each segment's sample")
+    if config.getoption("--canary") and active(config):
+        written = environment_of(config).get(SEED_VARIABLE)
+        if written is not None and not re.fullmatch(r"[0-9]{1,18}", written):
+            raise pytest.UsageError(
+                f"{SEED_VARIABLE} is {written!r}; expected a whole number, such as the one that an"
+                " earlier run printed"
+            )
+        config.stash[CANARY] = CanaryRun(
+            seed=int(written) if written is not None else int(f"{datetime.now(UTC):%Y%m%d}"),
+            say=lambda line: _say(config, line),
+        )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """An item per canary and segment; none without --canary."""
+    for check in CANARIES:
+        fixture = f"{check}_check"
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(
+                fixture,
+                [
+                    pytest.param(case, id=case.id, marks=getattr(pytest.mark, check))
+                    for case in _cases(metafunc.config, check)
+                ],
+                indirect=True,
+            )
+
+
+def _cases(config: pytest.Config, check: str) -> list[Case]:
+    if CANARY not in config.stash:
+        return []
+    evidence = config.stash.get(EVIDENCE, None)
+    if evidence is None:
+        settings = config.stash.get(SETTINGS, None)
+        return [
+            Case(check=check, table=str(table.name))
+            for table in (settings.tables if settings else ())
+            if table.check_settings(check).enabled and (check == "drift" or table.index)
+        ]
+    tables = [table for table in evidence.examination.tables if _applies(table, check)]
+    segments = Counter[str]()
+    for table in tables:
+        segments[str(table.target.declared.name)] += len(table.measurements)
+    cases: list[Case] = []
+    for table in tables:
+        by_table = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
+        if by_table or not table.measurements:
+            cases.append(Case(check=check, table=table.target.name))
+        else:
+            cases += [
+                Case(
+                    check=check,
+                    table=table.target.name,
+                    tenant=measurement.segment.tenant,
+                    whole_table=False,
+                )
+                for measurement in table.measurements
+            ]
+    return cases
+
+
+def _applies(table: TableExamination, check: str) -> bool:
+    if table.target.absent or not table.target.declared.check_settings(check).enabled:
+        return False
+    return check == "drift" or searchable(table.target)
+
+
+@pytest.fixture(scope="session")
+def drift_looked(request: pytest.FixtureRequest, embedder: Embedder) -> None:
+    """Look at every segment that has an item: once, and again where a repair has been since."""
+    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
+    if canary.drift is None:
+        wanted = _wanted(request.session, evidence.examination, "drift")
+        canary.look_for_drift(evidence, embedder, wanted)
+    else:
+        canary.look_again(evidence, embedder)
+
+
+@pytest.fixture(scope="session")
+def retrieval_looked(request: pytest.FixtureRequest) -> None:
+    """Search once with every segment's sample; a repair does not change what an index finds."""
+    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
+    canary.search(evidence, _wanted(request.session, evidence.examination, "retrieval"))
+
+
+@pytest.fixture
+def drift_check(
+    request: pytest.FixtureRequest,
+    drift_looked: None,  # noqa: ARG001 - it has looked
+) -> CheckedCase:
+    """The drift of a segment, or of a table."""
+    return checked(request)
+
+
+@pytest.fixture
+def retrieval_check(
+    request: pytest.FixtureRequest,
+    retrieval_looked: None,  # noqa: ARG001 - it has looked
+) -> CheckedCase:
+    """The retrieval of a segment, or of a table."""
+    return checked(request)
+
+
+def _wanted(session: pytest.Session, examination: Examination, check: str) -> list[Wanted]:
+    """The segments of the items that are to run: what -k and -m leave out costs nothing."""
+    tenants: dict[str, list[str | None]] = {}
+    for item in session.items:
+        case = case_of(item)
+        if case is None or case.check != check:
+            continue
+        table = examination.table(case.table)
+        if not table.measured:
+            continue
+        own = tenants.setdefault(case.table, [])
+        if case.whole_table:
+            own += [measurement.segment.tenant for measurement in table.measurements]
+        else:
+            own.append(case.tenant)
+    return [(examination.table(name), own) for name, own in tenants.items() if own]
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """Write a line while a fixture is set up, when pytest keeps what is printed to itself."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None:
+        return
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        reporter.ensure_newline()
+        reporter.write_line(redactor.clean(line))

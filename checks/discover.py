@@ -1,0 +1,60 @@
+"""`python -m checks.discover`: prints a commented integrity.toml for the database of DATABASE_URL.
+
+Thin: what is found and guessed is decided in `checks.discovery`. Reads only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from checks.connection import parse_url
+from checks.discovery.survey import survey
+from checks.environment import EnvironmentFileError, read_environment
+from checks.errors import CannotExamineError, ConnectionUrlError
+from checks.exit_status import ExitStatus
+from checks.redaction import redactor
+
+VARIABLE = "DATABASE_URL"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the file on standard output, or why there is none on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m checks.discover",
+        description=f"Print an integrity.toml for the database of {VARIABLE}. Reads only.",
+    )
+    parser.parse_args(arguments)
+    try:
+        place = parse_url(_url(), variable=VARIABLE)
+        text = survey(place)
+    except (ConnectionUrlError, EnvironmentFileError) as error:
+        return _failed(error, ExitStatus.USAGE_ERROR)
+    except CannotExamineError as error:
+        return _failed(error, ExitStatus.NOTHING_EXAMINED)
+    # The file is UTF-8 whatever the terminal's language is.
+    sys.stdout.buffer.write(redactor.clean(text).encode())
+    sys.stdout.buffer.flush()
+    return ExitStatus.HOLDS
+
+
+def _url() -> str:
+    """The URL from the environment, else from `.env` here or in the checkout, as pytest has it."""
+    environment = read_environment((Path.cwd(), Path(__file__).resolve().parents[1]))
+    url = environment.get(VARIABLE)
+    if not url:
+        raise ConnectionUrlError(
+            f"the environment variable {VARIABLE} is not set; expected the URL of the database to"
+            f" look at: {VARIABLE}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
+    return url
+
+
+def _failed(error: Exception, status: ExitStatus) -> int:
+    print(redactor.clean(str(error)), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

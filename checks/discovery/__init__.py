@@ -1,0 +1,1 @@
+"""Guesses a settings file from a live database. Reads the catalog and bounded samples only."""

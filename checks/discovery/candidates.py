@@ -1,0 +1,176 @@
+"""The tables of a database that hold embeddings, with all the catalog says of them.
+
+Reads the catalog only, in a few statements however many tables there are; guesses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.ann_indexes import read_indexed_relations
+from checks.catalog import read_relation_names, read_relations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from checks.ann_indexes import AnnIndex
+    from checks.catalog import Column, Relation, RelationName
+    from checks.connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignKey:
+    """What a table's columns refer to. The columns are matched in order."""
+
+    columns: tuple[str, ...]
+    parent: Relation
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A relation with at least one embedding column."""
+
+    relation: Relation
+    embeddings: tuple[Column, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    indexes: tuple[AnnIndex, ...]
+    """On the relation or its partitions."""
+    estimated_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The candidates, every relation's name, and how the server quotes each name."""
+
+    candidates: tuple[Candidate, ...]
+    names: tuple[RelationName, ...]
+    neighbours: Mapping[tuple[str, str], Relation]
+    """Relations that a candidate's name points to, by schema and name."""
+    quoted: Mapping[str, str]
+
+
+_EMBEDDING_COLUMNS = """
+SELECT a.attrelid::bigint, a.attname
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+  AND (t.typname IN ('vector', 'halfvec', 'sparsevec')
+       OR (t.typname IN ('_float4', '_float8') AND a.attname ~* 'embed|vector'))
+ORDER BY a.attrelid, a.attnum
+"""
+
+_FOREIGN_KEYS = """
+SELECT c.conrelid::bigint, c.confrelid::bigint,
+       ARRAY(
+           SELECT a.attname::text
+           FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, position)
+           JOIN pg_catalog.pg_attribute AS a
+             ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+           ORDER BY k.position
+       ),
+       ARRAY(
+           SELECT a.attname::text
+           FROM unnest(c.confkey) WITH ORDINALITY AS k (attnum, position)
+           JOIN pg_catalog.pg_attribute AS a
+             ON a.attrelid = c.confrelid AND a.attnum = k.attnum
+           ORDER BY k.position
+       )
+FROM pg_catalog.pg_constraint AS c
+WHERE c.contype = 'f' AND c.conrelid = ANY(%(oids)s::oid[]) AND c.confrelid <> c.conrelid
+ORDER BY c.conrelid, c.conname
+"""
+
+_BEHIND_VIEWS = """
+WITH RECURSIVE behind (view, relation) AS (
+    SELECT v.oid, v.oid FROM unnest(%(oids)s::oid[]) AS v (oid)
+    UNION
+    SELECT behind.view, d.refobjid
+    FROM behind
+    JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = behind.relation
+    JOIN pg_catalog.pg_depend AS d
+      ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+     AND d.refclassid = 'pg_catalog.pg_class'::regclass
+)
+SELECT view::bigint, relation::bigint FROM behind WHERE view <> relation
+"""
+
+_QUOTED = """
+SELECT n.name, pg_catalog.quote_ident(n.name)
+FROM unnest(%(names)s::text[]) AS n (name)
+"""
+
+STORE_SUFFIX = "_embedding_store"
+"""pgai names the table of a vectorizer after its source."""
+
+
+def find_candidates(connection: Connection) -> Found:
+    """Every table with an embedding column; a view only where no table behind it is one."""
+    names = [name for name in read_relation_names(connection) if not name.partition]
+    oids = [name.oid for name in names]
+    columns: dict[int, list[str]] = defaultdict(list)
+    for oid, column in connection.execute(_EMBEDDING_COLUMNS, {"oids": oids}):
+        columns[oid].append(column)
+    keys = connection.execute(_FOREIGN_KEYS, {"oids": list(columns)}).fetchall()
+    neighbours = _neighbours(names, set(columns))
+    relations = read_relations(
+        connection, sorted({*columns, *(parent for _, parent, *_ in keys), *neighbours})
+    )
+    listed = _without_derived(connection, relations, list(columns))
+    foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
+    for oid, parent, own, referred in keys:
+        if parent in relations:
+            foreign_keys[oid].append(
+                ForeignKey(
+                    columns=tuple(own), parent=relations[parent], parent_columns=tuple(referred)
+                )
+            )
+    indexed = read_indexed_relations(connection, listed)
+    candidates = [
+        Candidate(
+            relation=relations[oid],
+            embeddings=tuple(relations[oid].columns[name] for name in columns[oid]),
+            foreign_keys=tuple(foreign_keys[oid]),
+            indexes=tuple(index for holder in indexed[oid] for index in holder.indexes),
+            estimated_rows=sum(holder.estimated_rows for holder in indexed[oid]),
+        )
+        for oid in listed
+    ]
+    words = {name for relation in relations.values() for name in relation.columns}
+    words |= {word for relation in relations.values() for word in (relation.schema, relation.name)}
+    return Found(
+        candidates=tuple(sorted(candidates, key=lambda c: (c.relation.schema, c.relation.name))),
+        names=tuple(names),
+        neighbours={
+            (relations[oid].schema, relations[oid].name): relations[oid]
+            for oid in neighbours
+            if oid in relations
+        },
+        quoted=dict(connection.execute(_QUOTED, {"names": sorted(words)}).fetchall()),
+    )
+
+
+def _neighbours(names: Sequence[RelationName], oids: set[int]) -> list[int]:
+    """The relations after which a store of pgai is named."""
+    wanted = {
+        (name.schema, name.name.removesuffix(STORE_SUFFIX))
+        for name in names
+        if name.oid in oids and name.name.endswith(STORE_SUFFIX)
+    }
+    return [name.oid for name in names if (name.schema, name.name) in wanted]
+
+
+def _without_derived(
+    connection: Connection, relations: Mapping[int, Relation], oids: Sequence[int]
+) -> list[int]:
+    """The relations without those views whose rows come from another one of them."""
+    views = [oid for oid in oids if oid in relations and relations[oid].kind in ("v", "m")]
+    tables = {oid for oid in oids if oid in relations} - set(views)
+    derived = {
+        view
+        for view, behind in connection.execute(_BEHIND_VIEWS, {"oids": views})
+        if behind in tables
+    }
+    return [oid for oid in oids if oid in relations and oid not in derived]

@@ -1,0 +1,269 @@
+"""One [[tables]] entry from one group of tables: each guess is validated by the server first.
+
+A guess that no sampled row bears out is dropped; what could not be guessed is left to a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from checks.discovery.entries import Entry, Line, printable
+from checks.discovery.known import KnownLayout, known_layout
+from checks.discovery.likely import Guess, Likely
+from checks.discovery.names import (
+    CREATED,
+    DELETED,
+    EMBEDDED,
+    HASH_COLUMN_TYPES,
+    HASHES,
+    MODELS,
+    TEXT_TYPES,
+    UPDATED,
+    named,
+)
+from checks.names import display_identifier, display_name
+from checks.provenance import TIME_TYPES
+from checks.wording import plural
+
+if TYPE_CHECKING:
+    from checks.catalog import Column, Relation
+    from checks.discovery.candidates import Found
+    from checks.discovery.folding import Group
+    from checks.discovery.samples import Sampler
+
+MOST_DIMENSIONS = 16_000
+"""What the settings and pgvector's vector type allow."""
+
+METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_product"))
+
+
+@dataclass(kw_only=True, slots=True)
+class Guesser:
+    """Guesses the entry of one group of tables, by its largest member."""
+
+    group: Group
+    found: Found
+    sampler: Sampler
+    layout: KnownLayout | None = field(init=False)
+    relation: Relation = field(init=False)
+    embedding: Column = field(init=False)
+    likely: Likely = field(init=False)
+    entry: Entry = field(init=False, default_factory=Entry)
+
+    def __post_init__(self) -> None:
+        self.relation = self.group.example.relation
+        self.layout = known_layout(self.relation)
+        self.embedding = self._embedding()
+        self.likely = Likely(
+            group=self.group,
+            found=self.found,
+            sampler=self.sampler,
+            layout=self.layout,
+            embedding=self.embedding,
+        )
+
+    def guess(self) -> Entry:
+        """The whole entry."""
+        self._remarks()
+        if not self.relation.readable:
+            self.entry.missing = "the role may not read it: grant it the right and run this again"
+        self._name()
+        self._key()
+        text = self.likely.text()
+        self.add_tenant(self.likely.tenant())
+        self._text(text)
+        self.entry.add("embedding", display_identifier(self.embedding.name), self._type_words())
+        self.add_dimensions()
+        self.add_where()
+        times = self.add_times()
+        self._provenance(text, times)
+        self.add_index()
+        if self.layout is not None and self.layout.title == "pgai vectorizer":
+            self._source()
+        return self.entry
+
+    # What the table is.
+
+    def _embedding(self) -> Column:
+        wanted = self.layout.embedding if self.layout else "embedding"
+        columns = self.group.example.embeddings
+        return next((column for column in columns if column.name == wanted), columns[0])
+
+    def _remarks(self) -> None:
+        members, remarks = self.group.members, self.entry.remarks
+        if self.layout is not None:
+            words = f": {self.layout.remark}" if self.layout.remark else ""
+            remarks.append(f"{self.layout.title}, known by its columns{words}")
+        if len(members) > 1:
+            example = display_name(self.relation.schema, self.relation.name)
+            remarks.append(f"{plural(len(members), 'table')} of one layout; guessed by {example}")
+        remarks.extend(self.other_columns())
+        if not self.relation.writable_kind:
+            remarks.append("not a table: it can be checked, but not repaired")
+
+    def other_columns(self) -> list[str]:
+        """That the table has further embedding columns, which no entry checks."""
+        others = [c.name for c in self.group.example.embeddings if c.name != self.embedding.name]
+        if not others:
+            return []
+        columns = ", ".join(map(display_identifier, others))
+        return [f"an entry checks one embedding column; not checked here: {columns}"]
+
+    def _name(self) -> None:
+        kinds = {"p": "partitioned table", "v": "view", "m": "materialised view"}
+        kind = kinds.get(self.relation.kind, "foreign table" if self.relation.kind == "f" else "")
+        reason = kind or "table"
+        estimated = sum(member.estimated_rows for member in self.group.members)
+        rows = f", about {plural(estimated, 'row')}" if estimated else ""
+        self.entry.add("name", str(self.group.name), reason + rows)
+
+    def _key(self) -> None:
+        relation = self.relation
+        sound = [
+            unique
+            for unique in relation.unique_keys
+            if unique and all(relation.columns[name].not_null for name in unique)
+        ]
+        key, reason = relation.primary_key, "the primary key"
+        if not key and sound:
+            key, reason = min(sound, key=len), "a unique index on NOT NULL columns"
+        if key:
+            self.entry.add("key", tuple(map(display_identifier, key)), reason)
+        else:
+            reason = "no unique NOT NULL key was found; without one nothing can be repaired"
+            self.entry.add("key", ("id",), reason, stands=False)
+
+    def _type_words(self) -> str:
+        return f"the column of type {self.embedding.full_type}"
+
+    def add_dimensions(self) -> None:
+        column, entry = self.embedding, self.entry
+        if column.dimension is not None:
+            entry.dimensions, reason = column.dimension, "as the column's type says"
+        else:
+            sampled = self.sampler.dimension(column) if self.relation.readable else None
+            if sampled is None:
+                reason = "the column admits any, and no sampled row has a vector; fill it in"
+                entry.add("dimensions", 1536, reason, stands=False)
+                return
+            entry.dimensions, count, total = sampled
+            reason = f"the column admits any; that of {count} of {total} sampled vectors"
+        if entry.dimensions > MOST_DIMENSIONS:
+            entry.missing = f"more than {MOST_DIMENSIONS} dimensions cannot be declared"
+        entry.add("dimensions", entry.dimensions, reason)
+
+    # What is embedded.
+
+    def _text(self, text: Guess | None) -> None:
+        if text is not None:
+            self.entry.add("text", text.source, text.reason)
+            return
+        self.entry.add("text", "content", "no likely column was found; fill in column or SQL")
+        if self.entry.missing is None:
+            self.entry.missing = "its text could not be guessed: fill it in and remove the first #"
+
+    # Whose it is.
+
+    def add_tenant(self, tenant: Guess | None) -> None:
+        group = self.group
+        own_column = tenant is not None and group.tenant_from == "table" and self.layout is None
+        if group.tenant_from is not None and not own_column:
+            reason = f"what * stands for in the {group.tenant_from}'s name"
+            self.entry.add("tenant_from", group.tenant_from, reason)
+        elif tenant is not None:
+            self.entry.add("tenant", tenant.source, tenant.reason)
+        else:
+            reason = "no likely column was found; without it all rows are one tenant's"
+            self.entry.add("tenant", "tenant_id", reason, stands=False)
+
+    def _source(self) -> None:
+        source = self.likely.pgai_source()
+        if source is None or len(self.group.members) > 1 or not source.primary_key:
+            return
+        key = tuple(map(display_identifier, source.primary_key))
+        self.entry.sections["source"] = [
+            Line(
+                key="name",
+                value=display_name(source.schema, source.name),
+                reason="the table that this one is named after",
+            ),
+            Line(key="key", value=key, reason="its primary key"),
+            Line(key="source_key", value=key, reason="columns of the same names"),
+        ]
+
+    # What else is known of a row.
+
+    def add_where(self) -> None:
+        for column in named(self.relation.columns.values(), DELETED):
+            own = self._quoted(column.name)
+            if column.type in TIME_TYPES:
+                self.entry.add("where", f"{own} IS NULL", "deleted rows need no embedding")
+                return
+            if column.type == "boolean":
+                self.entry.add("where", f"{own} IS NOT TRUE", "deleted rows need no embedding")
+                return
+
+    def add_times(self) -> dict[str, Column]:
+        """The columns of times; those of the embedding are written once the text is known."""
+        columns = self.relation.columns.values()
+        kinds = {"created_at": CREATED, "updated_at": UPDATED, "embedded_at": EMBEDDED}
+        times = {}
+        for key, names in kinds.items():
+            found = named(columns, names, types=TIME_TYPES)
+            if found:
+                times[key] = found[0]
+        if "created_at" in times:
+            own = self._quoted(times["created_at"].name)
+            self.entry.add("created_at", own, "by name and type")
+            self.entry.add("grace", "15 minutes", "younger rows are then pending", stands=False)
+        return times
+
+    def _provenance(self, text: Guess | None, times: dict[str, Column]) -> None:
+        columns, entry = self.relation.columns.values(), self.entry
+        if "embedded_at" in times:
+            own = display_identifier(times["embedded_at"].name)
+            entry.add("embedded_at", own, "by name and type")
+        hashes = named(columns, HASHES, types=HASH_COLUMN_TYPES)
+        hashed = [h for h in hashes if text and self.sampler.holds_md5(h, text.source)]
+        if hashed:
+            own = display_identifier(hashed[0].name)
+            entry.add("content_hash", own, "holds the md5 of the text in sampled rows")
+        elif hashes:
+            reason = "by name only: no sampled row holds the md5 of the text"
+            entry.add("content_hash", display_identifier(hashes[0].name), reason, stands=False)
+        if "updated_at" in times:
+            tells = "embedded_at" in times or bool(hashed)
+            reason = "by name and type" if tells else "needs embedded_at or content_hash beside it"
+            entry.add("updated_at", self._quoted(times["updated_at"].name), reason, stands=tells)
+        models = named(columns, MODELS, types=TEXT_TYPES)
+        model = self.sampler.most_frequent(self._quoted(models[0].name)) if models else None
+        if models and model is not None and model.strip():
+            name = display_identifier(models[0].name)
+            entry.add("model_column", name, "by name and type")
+            entry.add("model", model, f"the most frequent value of {name} in a sample")
+
+    def add_index(self) -> None:
+        own = [
+            index
+            for index in self.group.example.indexes
+            if index.column == self.embedding.name
+            or self._quoted(self.embedding.name) in (index.expression or "")
+        ]
+        known = [
+            (index, metric)
+            for index in sorted(own, key=lambda index: (not index.valid, index.predicate or ""))
+            for suffix, metric in METRICS
+            if index.operator_class.endswith(suffix)
+        ]
+        if not known:
+            reason = "no index of a known metric was found; a search reads every row"
+            self.entry.add("index", "hnsw", reason, stands=False)
+            return
+        index, metric = known[0]
+        name = printable(display_identifier(index.name))
+        self.entry.add("index", index.method, f"the method of {name}")
+        self.entry.add("metric", metric, f"its operator class is {index.operator_class}")
+
+    def _quoted(self, name: str) -> str:
+        return self.found.quoted[name]

@@ -1,0 +1,125 @@
+"""Layouts of common frameworks, recognised by table and columns; docs/layouts.md tells of each.
+
+Names and expressions only: asks no database.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.discovery.candidates import STORE_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from checks.catalog import Relation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownLayout:
+    """A layout that a framework makes, and what its columns mean."""
+
+    title: str
+    table: str
+    """Regular expression that the whole name of the table fits."""
+    columns: frozenset[str]
+    embedding: str
+    text: str
+    tenant: str | None = None
+    """SQL, with {schema} for the table's own; None: guessed as for any other table."""
+    only: bool = False
+    """Whether the columns must be these and no others: names that alone say little."""
+    remark: str | None = None
+
+    def fits(self, relation: Relation) -> bool:
+        """Whether the relation is of this layout."""
+        names = relation.columns.keys()
+        return (
+            re.fullmatch(self.table, relation.name) is not None
+            and self.columns <= names
+            and not (self.only and names - self.columns)
+        )
+
+    def tenant_in(self, relation: Relation, quoted: Mapping[str, str]) -> str | None:
+        """The tenant's expression for one relation."""
+        if self.tenant is None:
+            return None
+        return self.tenant.replace("{schema}", quoted[relation.schema])
+
+
+LLAMA_INDEX_TEXT = """coalesce((
+    SELECT string_agg(key || ': ' || value, E'\\n' ORDER BY position) || E'\\n\\n'
+    FROM json_each_text((metadata_ ->> '_node_content')::json -> 'metadata')
+         WITH ORDINALITY AS of_node (key, value, position)
+    WHERE NOT ((metadata_ ->> '_node_content')::jsonb -> 'excluded_embed_metadata_keys') ? key
+), '') || text"""
+
+KNOWN = (
+    KnownLayout(
+        title="LangChain",
+        table="langchain_pg_embedding",
+        columns=frozenset({"collection_id", "embedding", "document", "cmetadata"}),
+        embedding="embedding",
+        text="document",
+        tenant="(SELECT name FROM {schema}.langchain_pg_collection WHERE uuid = collection_id)",
+        remark="a collection is taken as a tenant; a key of the metadata: cmetadata ->> 'tenant'",
+    ),
+    KnownLayout(
+        title="LangChain v2",
+        table=".+",
+        columns=frozenset({"langchain_id", "content", "embedding"}),
+        embedding="embedding",
+        text="content",
+    ),
+    KnownLayout(
+        title="LlamaIndex",
+        table="data_.+",
+        columns=frozenset({"id", "text", "metadata_", "node_id", "embedding"}),
+        embedding="embedding",
+        text=LLAMA_INDEX_TEXT,
+        remark="a node's metadata is embedded above its text, but for the keys it excludes",
+    ),
+    KnownLayout(
+        title="pgai vectorizer",
+        table=f".+{STORE_SUFFIX}",
+        columns=frozenset({"embedding_uuid", "chunk_seq", "chunk", "embedding"}),
+        embedding="embedding",
+        text="chunk",
+        remark="chunk is the text as it was sent",
+    ),
+    KnownLayout(
+        title="Open WebUI",
+        table="document_chunk",
+        columns=frozenset({"id", "vector", "collection_name", "text", "vmetadata"}),
+        embedding="vector",
+        text="text",
+        tenant="collection_name",
+        remark="vectors of a smaller model are filled up with zeros: see docs/layouts.md",
+    ),
+    KnownLayout(
+        # 64 characters with the last letter of `node`, which PostgreSQL cuts off.
+        title="Dify",
+        table="embedding_vector_index_.+_node?",
+        columns=frozenset({"id", "text", "meta", "embedding"}),
+        embedding="embedding",
+        text="text",
+        remark="one table per data set",
+    ),
+    KnownLayout(
+        title="mem0",
+        table=".+",
+        columns=frozenset({"id", "vector", "payload"}),
+        only=True,
+        embedding="vector",
+        text="replace(payload ->> 'data', E'\\n', ' ')",
+        tenant="payload ->> 'user_id'",
+        remark="memories of agents and runs: payload ->> 'agent_id', payload ->> 'run_id'",
+    ),
+)
+
+
+def known_layout(relation: Relation) -> KnownLayout | None:
+    """The layout of a framework that a relation is of, if any."""
+    return next((layout for layout in KNOWN if layout.fits(relation)), None)

@@ -1,0 +1,188 @@
+"""The expressions that a table's text and tenant are likely in, surest first, each tried.
+
+A guess holds once the server takes it and no sample speaks against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.discovery.candidates import STORE_SUFFIX
+from checks.discovery.entries import printable
+from checks.discovery.names import (
+    HASHES,
+    JSON_TENANTS,
+    JSON_TEXT,
+    JSON_TYPES,
+    LABELS,
+    MODELS,
+    NO_TENANT_TYPES,
+    TENANTS,
+    TEXT,
+    TEXT_TYPES,
+    TITLES,
+    named,
+    plain,
+    subject_of,
+)
+from checks.discovery.samples import SAMPLE_ROWS
+from checks.names import display_name
+from checks.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checks.catalog import Column, Relation
+    from checks.discovery.candidates import Found
+    from checks.discovery.folding import Group
+    from checks.discovery.known import KnownLayout
+    from checks.discovery.samples import Sampler, Values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guess:
+    """An SQL expression and what speaks for it."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Likely:
+    """What is likely of one group of tables, by its largest member."""
+
+    group: Group
+    found: Found
+    sampler: Sampler
+    layout: KnownLayout | None
+    embedding: Column
+
+    @property
+    def relation(self) -> Relation:
+        return self.group.example.relation
+
+    def text(self) -> Guess | None:
+        """The first text that the server takes and that sampled rows have."""
+        for guess in self._texts():
+            if (checked := self._borne_out(guess, blank_counts=False)) is not None:
+                return checked
+        return None
+
+    def tenant(self) -> Guess | None:
+        """The first tenant that the server takes and that sampled rows have."""
+        for guess in self._tenants():
+            if (checked := self._borne_out(guess)) is not None:
+                return checked
+        return None
+
+    def _texts(self) -> Iterator[Guess]:
+        if self.layout is not None:
+            yield Guess(source=self.layout.text, reason=f"as {self.layout.title} has it")
+        columns = self.relation.columns.values()
+        subject = subject_of(self.embedding.name)
+        if subject:
+            for column in named(columns, (subject,), types=TEXT_TYPES):
+                reason = f"{printable(self.embedding.name)} is named after it"
+                yield Guess(source=self._quoted(column.name), reason=reason)
+        titles = named(columns, TITLES, types=TEXT_TYPES)
+        for column in named(columns, TEXT, types=TEXT_TYPES):
+            own = self._quoted(column.name)
+            if titles:
+                source = f"concat_ws(E'\\n\\n', {self._quoted(titles[0].name)}, {own})"
+                yield Guess(source=source, reason=f"a title and a text; {own} if that is all")
+            yield Guess(source=own, reason="named like a text")
+        yield from self._json_guesses(JSON_TEXT, "text")
+        free = [
+            column
+            for column in columns
+            if column.type in TEXT_TYPES
+            and column.readable
+            and column.name not in self.relation.primary_key
+            and plain(column.name) not in (*LABELS, *TENANTS, *MODELS, *HASHES)
+            and not plain(column.name).endswith("id")
+        ]
+        if len(free) == 1:
+            yield Guess(source=self._quoted(free[0].name), reason="the only text column")
+
+    def _tenants(self) -> Iterator[Guess]:
+        if self.layout is not None:
+            source = self.layout.tenant_in(self.relation, self.found.quoted)
+            if source is not None:
+                yield Guess(source=source, reason=f"as {self.layout.title} has it")
+        for column in self._tenant_columns(self.relation):
+            yield Guess(source=self._quoted(column.name), reason="named like a tenant")
+        yield from self._json_guesses(JSON_TENANTS, "tenant")
+        yield from self._tenants_of_parents()
+
+    def _tenant_columns(self, relation: Relation) -> list[Column]:
+        columns = named(relation.columns.values(), TENANTS, not_types=NO_TENANT_TYPES)
+        return [column for column in columns if (column.name,) != relation.primary_key]
+
+    def _tenants_of_parents(self) -> Iterator[Guess]:
+        own = self._quoted(self.relation.name)
+        for columns, parent, parent_columns in self._parents():
+            for tenant in self._tenant_columns(parent):
+                there = f"{self._quoted(parent.schema)}.{self._quoted(parent.name)}"
+                same = " AND ".join(
+                    f"parent.{self._quoted(referred)} = {own}.{self._quoted(column)}"
+                    for column, referred in zip(columns, parent_columns, strict=True)
+                )
+                # Printed for the owner of the database, with names as its server quotes them.
+                source = (
+                    f"(SELECT parent.{self._quoted(tenant.name)} FROM {there} AS parent"  # noqa: S608
+                    f" WHERE {same})"
+                )
+                name = printable(display_name(parent.schema, parent.name))
+                yield Guess(source=source, reason=f"the tenant of its row in {name}")
+
+    def _parents(self) -> Iterator[tuple[tuple[str, ...], Relation, tuple[str, ...]]]:
+        """What the rows belong to: by foreign key, or by the name of a pgai store."""
+        # A subselect names one table, which a pattern does not.
+        if len(self.group.members) > 1:
+            return
+        for key in self.group.example.foreign_keys:
+            yield key.columns, key.parent, key.parent_columns
+        source = self.pgai_source()
+        if source is not None and set(source.primary_key) <= self.relation.columns.keys():
+            yield source.primary_key, source, source.primary_key
+
+    def pgai_source(self) -> Relation | None:
+        """The table whose rows pgai cut into these chunks, if it is there."""
+        name = self.relation.name.removesuffix(STORE_SUFFIX)
+        return self.found.neighbours.get((self.relation.schema, name))
+
+    def _json_guesses(self, names: tuple[str, ...], kind: str) -> Iterator[Guess]:
+        for column in self.relation.columns.values():
+            if column.type not in JSON_TYPES or not column.readable:
+                continue
+            keys = [key for key in self.sampler.json_keys(column) if plain(key) in names]
+            for key in sorted(keys, key=lambda key: names.index(plain(key))):
+                literal = sql.Literal(key).as_string(None).strip()
+                source = f"{self._quoted(column.name)} ->> {literal}"
+                yield Guess(source=source, reason=f"a key of its JSON, named like a {kind}")
+
+    def _borne_out(self, guess: Guess, *, blank_counts: bool = True) -> Guess | None:
+        """The guess with what the sample shows; None where it is invalid or always empty."""
+        if not self.relation.readable or not self.sampler.valid(guess.source):
+            return None
+        seen = self.sampler.values(guess.source, blank_counts=blank_counts)
+        if seen is not None and seen.rows and not seen.present:
+            return None
+        return Guess(source=guess.source, reason=f"{guess.reason}; {_shown(seen)}")
+
+    def _quoted(self, name: str) -> str:
+        return self.found.quoted[name]
+
+
+def _shown(seen: Values | None) -> str:
+    if seen is None:
+        return "the sample could not be read"
+    if not seen.rows:
+        return "no rows to sample"
+    rows = f"the first {SAMPLE_ROWS:,}" if seen.rows >= SAMPLE_ROWS else f"{seen.rows:,}"
+    different = plural(seen.distinct, "value")
+    missing = "" if seen.present == seen.rows else f", {seen.rows - seen.present:,} without one"
+    return f"{different} in {rows} sampled rows{missing}"

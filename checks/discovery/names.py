@@ -1,0 +1,78 @@
+"""What columns and JSON keys are usually called, by what they hold. Names only: asks nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from checks.provenance import HASH_TYPES, TIME_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from checks.catalog import Column
+
+# All without case and underscores, the surest first.
+TEXT = (
+    "content", "contents", "body", "text", "chunk", "chunktext", "pagecontent", "rawtext",
+    "fulltext", "document", "passage", "transcript", "message", "description", "summary",
+    "abstract", "note", "notes", "comment", "question", "answer", "caption",
+)  # fmt: skip
+TITLES = ("title", "subject", "heading", "headline")
+JSON_TEXT = ("data", "text", "content", "pagecontent", "body", "chunk", "document", "memory")
+TENANTS = (
+    "tenantid", "tenant", "tenantuuid", "tenantname", "tenantslug", "organizationid",
+    "organisationid", "orgid", "organization", "organisation", "org", "workspaceid", "workspace",
+    "accountid", "account", "companyid", "company", "customerid", "customer", "clientid", "teamid",
+    "team", "userid", "ownerid", "owner", "collectionname", "collectionid", "collection",
+    "namespace", "datasetid",
+)  # fmt: skip
+JSON_TENANTS = tuple(name for name in TENANTS if not name.startswith(("collection", "namespace")))
+CREATED = ("createdat", "created", "createdon", "insertedat", "datecreated", "creationdate")
+UPDATED = ("updatedat", "modifiedat", "lastmodified", "updated", "modified", "updatedon")
+EMBEDDED = ("embeddedat", "embeddingupdatedat", "embeddingcreatedat", "vectorizedat")
+HASHES = ("contenthash", "texthash", "bodyhash", "embeddinghash", "contentmd5", "hash", "md5")
+MODELS = ("embeddingmodel", "embeddingmodelname", "embeddermodel", "modelname", "model")
+DELETED = ("deletedat", "deletedon", "removedat", "isdeleted", "deleted")
+# Short words about a row: never its text, even where they are the only ones.
+LABELS = (
+    "status", "state", "kind", "type", "category", "lang", "language", "locale", "url", "uri",
+    "path", "filename", "source", "slug", "email", "name", "username", "role", "externalid", "key",
+    "nodeid", "customid", "indexid", "currency", "color", "tag",
+)  # fmt: skip
+
+TEXT_TYPES = ("text", "character varying", "character", "citext")
+HASH_COLUMN_TYPES = tuple(sorted({name for kind in HASH_TYPES for name in kind.names}))
+JSON_TYPES = ("jsonb", "json")
+NO_TENANT_TYPES = (
+    *JSON_TYPES, *TIME_TYPES, "boolean", "bytea", "real", "double precision",
+)  # fmt: skip
+
+
+def plain(name: str) -> str:
+    """A name without case and separators: tenantId, tenant_id and "Tenant ID" are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def named(
+    columns: Iterable[Column],
+    names: Sequence[str],
+    *,
+    types: Sequence[str] | None = None,
+    not_types: Sequence[str] = (),
+) -> list[Column]:
+    """The readable columns of one of these names and types, in the order of the names."""
+    fitting = [
+        column
+        for column in columns
+        if column.readable
+        and plain(column.name) in names
+        and (types is None or column.type in types)
+        and column.type not in not_types
+    ]
+    return sorted(fitting, key=lambda column: names.index(plain(column.name)))
+
+
+def subject_of(embedding: str) -> str:
+    """What an embedding column is of, by its name: `body` of body_embedding, else nothing."""
+    return re.sub(r"(embeddings?|embed|vectors?|vec)", "", plain(embedding))

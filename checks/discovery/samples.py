@@ -1,0 +1,156 @@
+"""Bounded samples of a table: how many tenants, which keys in its JSON, which dimension.
+
+Never reads a whole table: at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from checks.expressions import Expression, embed_sql, faults_of
+from checks.provenance import hash_type_of
+from checks.vectors import EMBEDDING_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.catalog import Column
+    from checks.connection import Connection
+    from checks.discovery.candidates import Candidate
+    from checks.expressions import ExpressionType
+
+SAMPLE_ROWS = 1000
+SAMPLE_TIMEOUT = timedelta(seconds=5)
+LARGE = 20
+"""Samples' worth of rows from which blocks are picked at random rather than from the start."""
+
+SPARE = 3
+"""Times as many rows are picked as are read, since the row count is an estimate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Values:
+    """Of the sampled rows: how many, how many with a value, and how many different ones."""
+
+    rows: int
+    present: int
+    distinct: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampler:
+    """Asks one table. Needs a read-only transaction with a statement timeout around it."""
+
+    connection: Connection
+    candidate: Candidate
+    vector_schema: str | None
+
+    def valid(self, expression: str, kind: ExpressionType = "text") -> bool:
+        """Whether the server takes the expression as one value of a row of this table."""
+        asked = Expression(key="guess", source=expression, type=kind)
+        try:
+            return not faults_of(self.connection, self._identifier, [asked])
+        except psycopg.OperationalError:
+            # A locked table: what cannot be validated is no guess.
+            if self.connection.closed:
+                raise
+            return False
+
+    def values(self, expression: str, *, blank_counts: bool = True) -> Values | None:
+        """What an expression gives; None where it could not be asked."""
+        present = "value IS NOT NULL" if blank_counts else "value ~ '[^[:space:]]'"
+        rows = self._ask(
+            sql.SQL(
+                "SELECT count(*), count(*) FILTER (WHERE {present}), count(DISTINCT value)"
+                " FROM ({rows}) AS sampled"
+            ).format(
+                present=sql.SQL(present),
+                rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))),
+            )
+        )
+        return (
+            None if not rows else Values(rows=rows[0][0], present=rows[0][1], distinct=rows[0][2])
+        )
+
+    def most_frequent(self, expression: str) -> str | None:
+        """The value that most sampled rows have; None where none has one."""
+        rows = self._ask(
+            sql.SQL(
+                "SELECT value FROM ({rows}) AS sampled WHERE value <> ''"
+                " GROUP BY value ORDER BY count(*) DESC, value LIMIT 1"
+            ).format(rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))))
+        )
+        return str(rows[0][0]) if rows else None
+
+    def json_keys(self, column: Column) -> list[str]:
+        """The top-level keys of a JSON column, the most frequent first."""
+        own = sql.Identifier(column.name)
+        rows = self._ask(
+            sql.SQL(
+                """SELECT key FROM ({rows}) AS sampled,
+                pg_catalog.jsonb_object_keys(
+                    CASE pg_catalog.jsonb_typeof(value) WHEN 'object' THEN value ELSE '{{}}' END
+                ) AS key
+                GROUP BY key ORDER BY count(*) DESC, key"""
+            ).format(rows=self._rows(sql.SQL("{}::jsonb AS value").format(own)))
+        )
+        return [str(key) for (key,) in rows or ()]
+
+    def dimension(self, column: Column) -> tuple[int, int, int] | None:
+        """The most frequent dimension, in how many of how many sampled vectors; None: no vector."""
+        measured = EMBEDDING_TYPES[column.type].dimension(sql.SQL("value"), self.vector_schema)
+        rows = self._ask(
+            sql.SQL(
+                "SELECT {measured}, count(*), sum(count(*)) OVER () FROM ({rows}) AS sampled"
+                " WHERE value IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
+            ).format(
+                measured=measured,
+                rows=self._rows(sql.SQL("{} AS value").format(sql.Identifier(column.name))),
+            )
+        )
+        return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None
+
+    def holds_md5(self, column: Column, text: str) -> bool:
+        """Whether some sampled row's hash is the md5 of its text."""
+        try:
+            held = hash_type_of(column).as_text(sql.Identifier(column.name))
+        except LookupError:
+            return False
+        # Compared where it is read: a text is not carried along.
+        same = sql.SQL("{} = md5({}::text) AS same").format(held, embed_sql(text))
+        rows = self._ask(
+            sql.SQL("SELECT count(*) FROM ({rows}) AS sampled WHERE same").format(
+                rows=self._rows(same)
+            )
+        )
+        return bool(rows and rows[0][0])
+
+    @property
+    def _identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.candidate.relation.schema, self.candidate.relation.name)
+
+    def _rows(self, value: sql.Composable) -> sql.Composable:
+        """A bounded number of rows; of a large table, from blocks all over it."""
+        picked: sql.Composable = sql.SQL("")
+        estimated = self.candidate.estimated_rows
+        if estimated > LARGE * SAMPLE_ROWS and self.candidate.relation.writable_kind:
+            share = 100 * SPARE * SAMPLE_ROWS / estimated
+            picked = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(share))
+        return sql.SQL("SELECT {} FROM {} {} LIMIT {}").format(
+            value, self._identifier, picked, sql.Literal(SAMPLE_ROWS)
+        )
+
+    def _ask(self, statement: sql.Composed) -> Sequence[tuple[Any, ...]] | None:
+        """The rows; None where the server refuses or takes too long, which is no fault of ours."""
+        try:
+            with self.connection.transaction(force_rollback=True):
+                return self.connection.execute(statement).fetchall()
+        except psycopg.Error:
+            if self.connection.closed:
+                raise
+            return None

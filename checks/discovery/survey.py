@@ -1,0 +1,147 @@
+"""A whole database surveyed: one entry for each group of tables, and the file they make.
+
+One short read-only transaction for the catalog and one for each group; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from checks.connection import connect, read_only, reason_of
+from checks.discovery.candidates import find_candidates
+from checks.discovery.entries import entry_text, printable, toml
+from checks.discovery.folding import fold
+from checks.discovery.guesses import Guesser
+from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, Sampler
+from checks.discovery.stores import store_entry
+from checks.errors import CannotExamineError
+from checks.server import read_server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.connection import Connection, ConnectionTarget
+    from checks.discovery.candidates import Found
+    from checks.discovery.entries import Entry
+    from checks.discovery.folding import Group
+    from checks.server import Server
+
+CATALOG_TIMEOUT = timedelta(minutes=1)
+"""The catalog of tens of thousands of tables takes seconds."""
+
+MODELS = {1536: "text-embedding-3-small", 3072: "text-embedding-3-large"}
+"""OpenAI's current models by the dimension of their vectors, as its documentation has it."""
+
+
+def survey(place: ConnectionTarget) -> str:
+    """The settings file that the database suggests, with a reason for each value.
+
+    Raises CannotExamineError where the database cannot be reached or holds no embedding.
+    """
+    with connect(place) as connection:
+        try:
+            return _survey(connection, place)
+        except psycopg.Error as error:
+            reason = reason_of(error)
+    raise CannotExamineError(f"the survey of {place.place} broke off: {reason}; run it again")
+
+
+def _survey(connection: Connection, place: ConnectionTarget) -> str:
+    with read_only(connection, place, statement_timeout=CATALOG_TIMEOUT):
+        server = read_server(connection)
+        found = find_candidates(connection)
+    if not found.candidates:
+        raise CannotExamineError(_nothing(server, found))
+    entries = []
+    for group in fold(found.candidates, found.names):
+        with read_only(connection, place, statement_timeout=SAMPLE_TIMEOUT):
+            entries.append(_entry(connection, server, found, group))
+    _keep_one_of_a_name(entries)
+    return _file(server, entries)
+
+
+def _nothing(server: Server, found: Found) -> str:
+    database = f"database {server.database!r}"
+    if server.vector_version is None:
+        missing = "; the extension vector is not installed there"
+    else:
+        missing = f" in its {len(found.names)} tables and views" if found.names else ""
+    return (
+        f"expected a column of embeddings in {database}, found none{missing}; is it the right"
+        " database, and may the role see its schemas?"
+    )
+
+
+def _entry(connection: Connection, server: Server, found: Found, group: Group) -> Entry:
+    sampler = Sampler(
+        connection=connection, candidate=group.example, vector_schema=server.vector_schema
+    )
+    guesser = Guesser(group=group, found=found, sampler=sampler)
+    if guesser.relation.readable and guesser.likely.text() is None:
+        entry = store_entry(guesser)
+        if entry is not None:
+            return entry
+        guesser = Guesser(group=group, found=found, sampler=sampler)
+    return guesser.guess()
+
+
+def _keep_one_of_a_name(entries: Sequence[Entry]) -> None:
+    """The settings take a table once; what would be its second entry is shown, but not in force."""
+    seen = set()
+    for entry in entries:
+        name = entry.lines[0].value
+        if entry.missing is None and name in seen:
+            entry.missing = "an entry of this name stands above; choose which one to keep"
+        elif entry.missing is None:
+            seen.add(name)
+
+
+def _file(server: Server, entries: Sequence[Entry]) -> str:
+    standing = [entry for entry in entries if entry.missing is None]
+    dimensions = Counter(entry.dimensions for entry in standing if entry.dimensions is not None)
+    common = dimensions.most_common(1)[0][0] if dimensions else None
+    head = [
+        f"# Guessed from database {printable(server.database)}. Read it before you rely on it:",
+        "# each value has its reason beside it, and what stands behind a # is for you to decide.",
+        f"# Samples have at most {SAMPLE_ROWS:,} rows. Every option: integrity.example.toml.",
+    ]
+    if not standing:
+        head.append("# NO ENTRY CAN STAND AS IT IS: fill one in, then run pytest.")
+    texts = ["\n".join(head) + "\n", _provider(common)]
+    for entry in entries:
+        if entry.dimensions not in (None, common) and not any(
+            line.key == "model" for line in entry.lines
+        ):
+            _add_model(entry)
+        texts.append(entry_text(entry))
+    return "\n".join(texts)
+
+
+def _provider(dimensions: int | None) -> str:
+    lines = ["[provider]"]
+    if dimensions is None:
+        lines.append("#dimensions = 1536  # no vector tells; fill in the model's")
+    else:
+        lines.append(f"dimensions = {dimensions}  # what most entries below have")
+    model = MODELS.get(dimensions or 0)
+    words = "by its dimensions only: the repair compares before it writes"
+    if model is None:
+        model, mark, words = (
+            "text-embedding-3-small",
+            "#",
+            "not known by the dimensions; fill it in",
+        )
+    else:
+        mark = ""
+    lines.append(f"{mark}model = {toml(model)}  # {words}")
+    return "\n".join(lines) + "\n"
+
+
+def _add_model(entry: Entry) -> None:
+    model = MODELS.get(entry.dimensions or 0)
+    words = "by its dimensions only" if model else "not known by the dimensions; fill it in"
+    entry.add("model", model or "text-embedding-3-small", words, stands=model is not None)

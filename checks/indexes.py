@@ -1,0 +1,270 @@
+"""The check `index`: whether every row that can be found lies under the declared kind of index.
+
+Judges what the catalog says, and prints the statement that mends it; reads no row. Rows that no
+index holds (NULL, and zero vectors under cosine) are the business of other checks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import psycopg
+from psycopg import sql
+
+from checks.ann_indexes import read_indexed_relations
+from checks.expressions import embed_sql
+from checks.index_statements import create_statement, expected_key, operator_class
+from checks.names import display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import LiteralString
+
+    from checks.ann_indexes import AnnIndex, IndexedRelation
+    from checks.connection import Connection
+    from checks.settings_tables import IndexMethod
+    from checks.targets import Target
+
+RELATIONS_NAMED = 5
+"""Partitions that a finding spells out; the others are counted."""
+
+OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
+
+_CAST = re.compile(
+    r'\(*(?P<column>"(?:[^"]|"")+"|[^\s():"]+)\)*::'
+    r'(?:(?:"(?:[^"]|"")+"|[^\s():."]+)\.)?'
+    r"(?P<type>vector|halfvec|sparsevec)\((?P<dimension>\d+)\)\)*"
+)
+"""A column cast to a type of pgvector with a dimension, as the server prints it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexKey:
+    """What an index is on: the embedding column, of this type and dimension after any cast."""
+
+    type: str
+    dimension: int | None
+
+
+def with_index_faults(connection: Connection, targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The targets, with what is wrong with their declared indexes. Raises psycopg's errors.
+
+    Two statements for all of them, and one for each kind of partial index.
+    """
+    asked = [
+        target
+        for target in targets
+        if target.declared.index is not None
+        and target.scannable
+        and target.declared.check_settings("index").enabled
+    ]
+    if not asked:
+        return tuple(targets)
+    oids = sorted({target.holder.oid for target in asked})
+    relations = read_indexed_relations(connection, oids)
+    scopes = Scopes(connection=connection)
+    faults = {
+        target.name: tuple(_faults(target, relations[target.holder.oid], scopes))
+        for target in asked
+    }
+    return tuple(replace(target, index_faults=faults.get(target.name, ())) for target in targets)
+
+
+def key_of(index: AnnIndex, target: Target) -> IndexKey | None:
+    """What the index is on, where that is the embedding column as a whole; else None."""
+    column = target.embedding
+    if index.column is not None:
+        same = index.column == column.name
+        return IndexKey(type=column.type, dimension=column.dimension) if same else None
+    found = _CAST.fullmatch(index.expression or "")
+    if found is None or _unquoted(found["column"]) != column.name:
+        return None
+    return IndexKey(type=found["type"], dimension=int(found["dimension"]))
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+@dataclass(kw_only=True, slots=True)
+class Scopes:
+    """Whether partial indexes hold the rows of the declared scope, each kind asked once."""
+
+    connection: Connection
+    _known: dict[tuple[object, ...], bool] = field(default_factory=dict)
+
+    def covered(self, target: Target, relation: IndexedRelation, index: AnnIndex) -> bool:
+        """Whether the server itself can prove that the index holds all rows of the scope."""
+        if index.predicate is None:
+            return True
+        kind = (
+            id(target.declared),
+            index.predicate,
+            index.method,
+            index.operator_class,
+            index.expression,
+        )
+        if kind not in self._known:
+            self._known[kind] = _proven(self.connection, target, relation, index)
+        return self._known[kind]
+
+
+def _proven(
+    connection: Connection, target: Target, relation: IndexedRelation, index: AnnIndex
+) -> bool:
+    """Whether the planner takes the index for a search within the scope, which needs the proof.
+
+    It uses a partial index only where the query's conditions imply the index's own.
+    """
+    name = sql.Identifier(target.embedding.name)
+    # The server printed it, and it was found to be a cast of the column.
+    printed = cast("LiteralString", index.expression)
+    key: sql.Composable = name if index.expression is None else sql.SQL(printed)
+    where = target.declared.where if target.store is None else None
+    operator: sql.Composable = sql.SQL(OPERATORS[target.declared.metric])
+    schema = target.server.vector_schema
+    if schema is not None:
+        operator = sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), operator)
+    statement = sql.SQL(
+        "EXPLAIN (FORMAT JSON, COSTS OFF) SELECT FROM {table} WHERE {where} AND {name} IS NOT NULL"
+        " ORDER BY {key} {operator} (SELECT {key} FROM {table} LIMIT 1) LIMIT 1"
+    ).format(
+        table=sql.Identifier(relation.schema, relation.name),
+        where=sql.SQL("true") if where is None else embed_sql(where),
+        name=name,
+        key=key,
+        operator=operator,
+    )
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL row_security = on")
+            for other_way in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+                connection.execute("SELECT pg_catalog.set_config(%s, 'off', true)", (other_way,))
+            row = connection.execute(statement).fetchone()
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return row is not None and index.name in _names(row[0])
+
+
+def _names(plan: object) -> Iterator[str]:
+    """Every index that a plan uses."""
+    if isinstance(plan, list):
+        for part in plan:
+            yield from _names(part)
+    elif isinstance(plan, dict):
+        if "Index Name" in plan:
+            yield plan["Index Name"]
+        for part in plan.values():
+            yield from _names(part)
+
+
+def _faults(target: Target, relations: Sequence[IndexedRelation], scopes: Scopes) -> Iterator[str]:
+    """What is wrong, in words that end with the statements that mend it."""
+    holder = target.holder
+    if holder.kind in {"v", "f"}:
+        kind = "view" if holder.kind == "v" else "foreign table"
+        yield (
+            f"{display_name(holder.schema, holder.name)} is a {kind}, whose index cannot be seen"
+            " from here; declare `index` for the table that holds its rows"
+        )
+        return
+    uncovered = [
+        (relation, complaints)
+        for relation in relations
+        if (complaints := _complaints(target, relation, scopes)) is not None
+    ]
+    if not uncovered:
+        return
+    reasons = [
+        f"{_nothing_fits(target, relation)}{''.join(f'; {words}' for words in complaints)}"
+        for relation, complaints in uncovered[:RELATIONS_NAMED]
+    ]
+    left_out = len(uncovered) - len(reasons)
+    if left_out:
+        reasons.append(f"and so {left_out:,} more partitions")
+    statements = [
+        statement
+        for relation, _ in uncovered[:RELATIONS_NAMED]
+        for statement in _statements(target, relation)
+    ]
+    yield "\n".join([".\n".join(reasons), *(("mend it with:", *statements) if statements else ())])
+
+
+def _nothing_fits(target: Target, relation: IndexedRelation) -> str:
+    declared = target.declared
+    metric = declared.metric.replace("_", " ")
+    name = display_name(relation.schema, relation.name)
+    return f"{name} has no sound {declared.index} index for {metric} over {target.embedding.name}"
+
+
+def _complaints(target: Target, relation: IndexedRelation, scopes: Scopes) -> list[str] | None:
+    """What is wrong with each index over the embeddings; None where one of them is sound."""
+    found = []
+    for index in relation.indexes:
+        words = _complaint(target, relation, index, scopes)
+        if words is None:
+            return None
+        found.append(words)
+    return found
+
+
+def _complaint(
+    target: Target, relation: IndexedRelation, index: AnnIndex, scopes: Scopes
+) -> str | None:
+    """What is wrong with an index, or None where nothing is."""
+    name = display_name(index.schema, index.name)
+    misfit = _misfit(target, index)
+    if misfit is not None:
+        return f"{name} {misfit}"
+    if not index.valid:
+        if index.building:
+            return f"{name} is being built at this moment"
+        return f"{name} is invalid, as a broken CREATE INDEX CONCURRENTLY leaves it"
+    if not scopes.covered(target, relation, index):
+        return (
+            f"{name} is partial and may leave rows of the declared scope out"
+            f" (WHERE {index.predicate})"
+        )
+    return None
+
+
+def _misfit(target: Target, index: AnnIndex) -> str | None:
+    """Why an index, valid or not, is not the declared one, or None."""
+    declared = target.declared
+    key = key_of(index, target)
+    if key is None:
+        return f"is on {index.column or index.expression}"
+    if index.method != declared.index:
+        return f"is of the kind {index.method}"
+    wanted = operator_class(key.type, declared.metric)
+    if index.operator_class != wanted:
+        return f"is of operator class {index.operator_class}, where the metric needs {wanted}"
+    if key.dimension not in (None, target.dimensions):
+        return f"is on {key.dimension} dimensions, declared are {target.dimensions}"
+    return None
+
+
+def _statements(target: Target, relation: IndexedRelation) -> Iterator[str]:
+    """What mends a relation without a sound index; nothing where one is being built."""
+    fitting = [index for index in relation.indexes if _misfit(target, index) is None]
+    broken = [index for index in fitting if not index.valid]
+    if any(index.building for index in broken):
+        return
+    # What REINDEX CONCURRENTLY left behind is a copy of an index, or of one that is gone.
+    copies = [index for index in broken if re.search(r"_cc(new|old)\d*$", index.name)]
+    for index in copies:
+        yield f"DROP INDEX CONCURRENTLY {display_name(index.schema, index.name)};"
+    whole = [index for index in broken if index not in copies and index.predicate is None]
+    if whole:
+        yield f"REINDEX INDEX CONCURRENTLY {display_name(whole[0].schema, whole[0].name)};"
+        return
+    key = expected_key(target)
+    if relation.kind == "f" or key is None:
+        yield f"-- {display_name(relation.schema, relation.name)} can hold no such index"
+        return
+    method = cast("IndexMethod", target.declared.index)
+    yield create_statement(target, relation, method, key)

@@ -1,0 +1,135 @@
+"""How the evidence judges a case: findings, expected failures, or why there is no verdict.
+
+Knows neither pytest nor the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.cases import CANARIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.cases import Case
+    from checks.examination import Examination
+    from checks.findings import Finding
+    from checks.table_examination import TableExamination
+
+TENANTS_LISTED = 50
+"""Failing tenants that one item spells out; the report holds them all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """What the evidence says of a case: findings, or why there is no verdict."""
+
+    case: Case
+    findings: tuple[Finding, ...] = ()
+    not_examined: str | None = None
+    not_there: str | None = None
+    """Why there was nothing to look at, where that is allowed."""
+
+    @property
+    def open_findings(self) -> tuple[Finding, ...]:
+        """The findings that nobody has agreed to live with."""
+        return tuple(finding for finding in self.findings if finding.accepted is None)
+
+    @property
+    def message(self) -> str:
+        """The open findings in words, capped."""
+        return _listed([finding.message for finding in self.open_findings])
+
+    @property
+    def accepted(self) -> str:
+        """The accepted findings in words, each with how long and why; capped."""
+        return _listed(
+            [
+                f"{finding.accepted} ({finding.message.splitlines()[0]})"
+                for finding in self.findings
+                if finding.accepted is not None
+            ]
+        )
+
+
+def _listed(messages: Sequence[str]) -> str:
+    lines = list(messages[:TENANTS_LISTED])
+    left_out = len(messages) - len(lines)
+    if left_out:
+        lines.append(f"… and {left_out:,} more tenants, all of them in the incident report")
+    return "\n".join(lines)
+
+
+def judge(case: Case, examination: Examination) -> Judgement:
+    """The judgement of one case by an examination."""
+    table = examination.table(case.table)
+    if table.target.absent:
+        return Judgement(case=case, not_there=f"{case.table} is not there yet (required = false)")
+    if case.check == "schema":
+        return Judgement(case=case, findings=table.findings_of("schema"))
+    idle = _idle(case, examination)
+    if case.check == "index" and table.target.scannable:
+        return Judgement(case=case, findings=(*table.findings_of("index"), *idle))
+    if not table.measured:
+        reason = table.error or f"{case.table} could not be examined: see its schema check"
+        return Judgement(case=case, not_examined=reason)
+    if case.check in CANARIES:
+        return _judge_canary(case, table)
+    if case.beside is not None:
+        if not any((gap.check, gap.beside) == (case.check, case.beside) for gap in table.gaps):
+            return Judgement(case=case, not_examined=f"{case.beside} was not looked at this time")
+        return Judgement(case=case, findings=table.findings_beside(case.check, case.beside))
+    if case.check == "tenants":
+        findings = table.findings_of("tenants")
+        if not case.whole_table:
+            findings = tuple(f for f in findings if f.tenant == case.tenant)
+        return Judgement(case=case, findings=(*findings, *idle))
+    if case.whole_table:
+        if not table.measurements and not idle:
+            return Judgement(case=case, not_there=f"{case.table} has no rows to check")
+        return Judgement(case=case, findings=(*table.findings_of(case.check), *idle))
+    if idle:
+        return Judgement(case=case, findings=idle)
+    verdict = table.verdict(case.check, case.tenant)
+    if verdict is None:
+        return Judgement(case=case, not_examined=f"the tenant's rows are no longer in {case.table}")
+    findings = () if verdict.holds else (table.finding(verdict),)
+    return Judgement(case=case, findings=findings)
+
+
+def _idle(case: Case, examination: Examination) -> tuple[Finding, ...]:
+    """The acceptances under this case that nothing needs any more."""
+    return tuple(
+        finding
+        for finding in examination.idle
+        if (finding.check, finding.table) == (case.check, case.table)
+        and (case.whole_table or finding.tenant == case.tenant)
+    )
+
+
+def _judge_canary(case: Case, table: TableExamination) -> Judgement:
+    """What could not be looked at is an error of its own, beside rows that were seen to fail."""
+    if not table.measurements:
+        return Judgement(case=case, not_there=f"{case.table} has no rows to check")
+    verdicts = [
+        verdict
+        for verdict in table.verdicts
+        if verdict.check == case.check
+        and verdict.sampled is not None
+        and (case.whole_table or verdict.segment.tenant == case.tenant)
+    ]
+    if not verdicts:
+        reason = f"the segment of {case.table} was not sampled: its rows came or went meanwhile"
+        return Judgement(case=case, not_examined=reason)
+    findings = tuple(table.finding(verdict) for verdict in verdicts if not verdict.holds)
+    # Seen to fail says more than not seen: those come first, and alone make it an error.
+    findings = tuple(sorted(findings, key=lambda finding: finding.whole_table))
+    if findings and findings[0].whole_table:
+        unseen = Judgement(case=case, findings=findings)
+        return Judgement(case=case, not_examined=unseen.message)
+    reasons = {verdict.sampled.nothing for verdict in verdicts if verdict.sampled}
+    if None not in reasons:
+        return Judgement(case=case, not_there="; ".join(sorted(filter(None, reasons))))
+    return Judgement(case=case, findings=findings)

@@ -1,0 +1,399 @@
+"""`python -m checks.discover` on databases of every layout, of hostile names, and of nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from checks.connection import parse_url
+from checks.discovery.known import KNOWN
+from checks.discovery.survey import survey
+from checks.errors import CannotExamineError
+from checks.examination import examine
+from checks.exit_status import ExitStatus
+from checks.selection import Selection
+from checks.settings import load_settings
+from demo.postgres import create_database, drop_database
+from tests.layout_tables import LAYOUTS
+from tests.layouts import DIMENSIONS, settings_of
+from tests.tables import role, rows, run
+
+if TYPE_CHECKING:
+    from checks.examination import Examination
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TOGETHER = tuple(layout for layout in LAYOUTS if not layout.heading.startswith("LangChain, "))
+"""Of the layouts that are one table with two kinds of settings, the first."""
+
+
+def discovered(url: str) -> str:
+    return survey(parse_url(url, variable="DATABASE_URL"))
+
+
+def tables(text: str) -> dict[str, dict[str, Any]]:
+    """The entries that stand, by name; a name that stands twice is an error."""
+    entries = tomllib.loads(text).get("tables", [])
+    names = [entry["name"] for entry in entries]
+    assert len(names) == len(set(names)), names
+    return dict(zip(names, entries, strict=True))
+
+
+def examined(url: str, text: str, folder: Path) -> Examination:
+    """The checks, with what was printed as it is."""
+    path = folder / "integrity.toml"
+    path.write_text(text, encoding="utf-8")
+    return examine(parse_url(url, variable="DATABASE_URL"), load_settings(path), Selection())
+
+
+def command(folder: Path, url: str | None) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "DATABASE_URL"}
+    if url is not None:
+        environment["DATABASE_URL"] = url
+    return subprocess.run(
+        [sys.executable, "-m", "checks.discover"],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_all_layouts_together_are_found_once_each_and_their_broken_rows_too(
+    database: str, tmp_path: Path
+) -> None:
+    for layout in TOGETHER:
+        layout.build(database)
+    text = discovered(database)
+    declared = {tomllib.loads(settings_of(each.heading))["tables"][0]["name"] for each in TOGETHER}
+    assert tables(text).keys() == declared
+
+    examination = examined(database, text, tmp_path)
+    found: dict[str, dict[str | None, int]] = {}
+    for finding in examination.findings:
+        of_check = found.setdefault(finding.check, {})
+        of_check[finding.tenant] = of_check.get(finding.tenant, 0) + finding.failing
+    expected: dict[str, dict[str | None, int]] = {}
+    for layout in TOGETHER:
+        for check, tenants in layout.broken().items():
+            of_check = expected.setdefault(check, {})
+            for tenant, failing in tenants.items():
+                of_check[tenant] = of_check.get(tenant, 0) + failing
+    assert found == expected
+
+
+@pytest.mark.parametrize("layout", TOGETHER, ids=lambda layout: layout.heading)
+def test_a_layout_by_itself_is_guessed_as_the_document_has_it(database: str, layout: Any) -> None:
+    layout.build(database)
+    (guessed,) = tables(discovered(database)).values()
+    (documented,) = tomllib.loads(settings_of(layout.heading))["tables"]
+    for key in ("name", "tenant_from", "where", "created_at", "updated_at", "embedded_at"):
+        assert guessed.get(key) == documented.get(key)
+    assert guessed["text"] == documented["text"]
+    assert guessed.get("embedding", "embedding") == documented.get("embedding", "embedding")
+    assert guessed["dimensions"] == DIMENSIONS
+    # pgai's source is named after by the same subselect, written with an alias.
+    if layout.heading != "pgai vectorizer":
+        assert guessed.get("tenant") == documented.get("tenant")
+    for section in ("store", "source"):
+        assert guessed.get(section) == documented.get(section)
+    if "index" in documented:
+        assert (guessed["index"], guessed["metric"]) == (documented["index"], "cosine")
+
+
+def test_the_layouts_that_are_known_by_name_are_told_by_name(database: str) -> None:
+    for layout in TOGETHER:
+        layout.build(database)
+    text = discovered(database)
+    assert [known.title for known in KNOWN if f"# {known.title}, known by" not in text] == []
+
+
+HOSTILE = (
+    'a "quoted" name',
+    "it's",
+    "x'; DROP TABLE docs; --",
+    "line\nbreak",
+    "100%s %(a)s {} {0}",
+    "a.b",
+    "data_*",
+    "Ж",
+    "\x1b[31mred",
+    "select",
+    "back\\slash",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_quoted_wherever_it_stands(
+    database: str, tmp_path: Path, name: str
+) -> None:
+    own = '"' + name.replace('"', '""') + '"'
+    run(
+        database,
+        f"CREATE SCHEMA {own}",
+        f"""CREATE TABLE {own}.{own} (
+            {own} int PRIMARY KEY, "order" text, "tenantId" text, "user" jsonb,
+            "order Embedding" vector(3))""",
+        f"""CREATE INDEX {own[:-1]} i" ON {own}.{own}
+            USING hnsw ("order Embedding" vector_l2_ops)""",
+        f"""INSERT INTO {own}.{own}
+            VALUES (1, 'x', 'a', '{{}}', NULL), (2, 'y', 'a', NULL, '[1,2,3]')""",
+    )
+    text = discovered(database)
+    assert "\x1b" not in text
+    (entry,) = tables(text).values()
+    assert (entry["text"], entry["tenant"]) == ('"order"', '"tenantId"')
+    assert (entry["index"], entry["metric"]) == ("hnsw", "l2")
+    examination = examined(database, text, tmp_path)
+    assert [(f.check, f.tenant, f.failing) for f in examination.findings] == [
+        ("completeness", "a", 1)
+    ]
+    assert examination.tables[0].target.unrepairable is None
+    assert rows(database, f"SELECT count(*) FROM {own}.{own}") == [(2,)]
+
+
+def test_a_json_key_may_hold_quotes(database: str, tmp_path: Path) -> None:
+    run(
+        database,
+        "CREATE TABLE memories (id int PRIMARY KEY, extra json, embedding vector(3))",
+        """INSERT INTO memories
+            VALUES (1, '{"con''tent": "x", "Org ID": "a", "b\\\\": 1}', NULL)""",
+    )
+    text = discovered(database)
+    (entry,) = tables(text).values()
+    assert entry["text"] == "extra ->> 'con''tent'"
+    assert entry["tenant"] == "extra ->> 'Org ID'"
+    assert [f.tenant for f in examined(database, text, tmp_path).findings] == ["a"]
+
+
+def test_partitions_and_views_stand_for_nothing_beside_their_table(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (org_id int, id int, body text, embedding vector(3),
+            PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id)""",
+        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1)",
+        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2)",
+        "CREATE INDEX ON docs USING hnsw (embedding vector_ip_ops)",
+        "CREATE VIEW all_docs AS SELECT * FROM docs",
+        "CREATE VIEW of_view AS SELECT * FROM all_docs",
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM docs",
+    )
+    (entry,) = tables(discovered(database)).values()
+    assert entry["name"] == "public.docs"
+    assert entry["key"] == ["org_id", "id"]
+    assert entry["tenant"] == "org_id"
+    assert (entry["index"], entry["metric"]) == ("hnsw", "inner_product")
+
+
+def test_arrays_count_as_embeddings_by_their_name_only(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, body text, prices real[],
+            "bodyEmbedding" double precision[])""",
+        "CREATE TABLE prices (id int PRIMARY KEY, body text, history real[])",
+        "INSERT INTO docs VALUES (1, 'x', '{1}', '{1,2,3,4}'), (2, 'y', '{1}', '{1,2,3,4}')",
+    )
+    (entry,) = tables(discovered(database)).values()
+    assert (entry["name"], entry["embedding"]) == ("public.docs", '"bodyEmbedding"')
+    assert (entry["text"], entry["dimensions"]) == ("body", 4)
+
+
+def test_a_second_embedding_column_is_told_of(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, title text, body text,
+            title_embedding halfvec(3), embedding vector(3))""",
+    )
+    text = discovered(database)
+    (entry,) = tables(text).values()
+    assert entry["embedding"] == "embedding"
+    assert "not checked here: title_embedding" in text
+
+
+def test_a_table_without_a_likely_text_is_left_to_a_person(database: str, tmp_path: Path) -> None:
+    run(
+        database,
+        "CREATE TABLE vectors (id int PRIMARY KEY, a text, b text, embedding vector(3))",
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3))",
+    )
+    text = discovered(database)
+    assert tables(text).keys() == {"public.docs"}
+    assert '#name = "public.vectors"' in text
+    filled = (
+        "\n".join(
+            line.removeprefix("#")
+            if line.startswith("#[[") or " = " in line.split("  # ")[0]
+            else line
+            for line in text.partition('#name = "public.vectors"')[2].splitlines()
+        )
+        .replace('text = "content"', 'text = "a"')
+        .replace('tenant = "tenant_id"', 'tenant = "b"')
+    )
+    head = '[[tables]]\nname = "public.vectors"'
+    whole = head + filled.replace('index = "hnsw"', "")
+    assert examined(database, whole, tmp_path).tables[0].target.scannable
+
+
+def test_alike_tables_of_one_schema_are_no_pattern_by_chance(database: str) -> None:
+    columns = "(id int PRIMARY KEY, body text, embedding vector(3))"
+    run(database, *(f"CREATE TABLE {name}_notes {columns}" for name in ("post", "page")))
+    assert tables(discovered(database)).keys() == {"public.page_notes", "public.post_notes"}
+
+
+def test_a_pattern_never_means_a_table_of_another_layout(database: str, tmp_path: Path) -> None:
+    columns = "(id int PRIMARY KEY, body text, embedding vector(3))"
+    for schema in ("tenant_a", "tenant_b", "tenant_c"):
+        run(database, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.docs {columns}")
+    run(database, "ALTER TABLE tenant_c.docs ADD COLUMN source text")
+    text = discovered(database)
+    assert tables(text).keys() == {"tenant_*.docs", "tenant_c.docs"}
+    names = [each.target.name for each in examined(database, text, tmp_path).tables]
+    assert sorted(names) == ["tenant_a.docs", "tenant_b.docs", "tenant_c.docs"]
+    run(database, "CREATE SCHEMA tenant_d", "CREATE TABLE tenant_d.docs (id int)")
+    assert tables(discovered(database)).keys() == {
+        "tenant_a.docs",
+        "tenant_b.docs",
+        "tenant_c.docs",
+    }
+
+
+def test_a_store_in_each_schema_is_folded_with_its_table(database: str, tmp_path: Path) -> None:
+    for schema in ("tenant_a", "tenant_b"):
+        run(
+            database,
+            f"CREATE SCHEMA {schema}",
+            f"CREATE TABLE {schema}.docs (id int PRIMARY KEY, body text)",
+            f"""CREATE TABLE {schema}.doc_vectors (
+                doc_id int PRIMARY KEY REFERENCES {schema}.docs, embedding vector(3))""",
+            f"INSERT INTO {schema}.docs VALUES (1, 'x')",
+        )
+    text = discovered(database)
+    (entry,) = tables(text).values()
+    assert (entry["name"], entry["store"]["name"]) == ("tenant_*.docs", "tenant_*.doc_vectors")
+    findings = examined(database, text, tmp_path).findings
+    assert {(f.check, f.tenant, f.failing) for f in findings} == {
+        ("completeness", "a", 1),
+        ("completeness", "b", 1),
+    }
+
+
+def test_provenance_is_declared_where_a_sample_bears_it_out(database: str) -> None:
+    table = """(id int PRIMARY KEY, body text, content_hash text, embedding_model text,
+        updated_at timestamptz, embedding vector(3))"""
+    run(
+        database,
+        f"CREATE TABLE hashed {table}",
+        f"CREATE TABLE guessed {table}",
+        "INSERT INTO hashed VALUES (1, 'x', md5('x'), 'voyage-3', now(), '[1,2,3]')",
+        "INSERT INTO guessed VALUES (1, 'x', 'sha256:x', '', now(), '[1,2,3]')",
+    )
+    found = tables(discovered(database))
+    hashed, guessed = found["public.hashed"], found["public.guessed"]
+    assert hashed["content_hash"] == "content_hash"
+    assert hashed["updated_at"] == "updated_at"
+    assert (hashed["model_column"], hashed["model"]) == ("embedding_model", "voyage-3")
+    assert guessed.keys().isdisjoint({"content_hash", "updated_at", "model_column", "model"})
+
+
+def test_a_column_that_is_always_empty_is_no_guess(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, tenant_id text, user_id text, content text,
+            body text, embedding vector(3))""",
+        "INSERT INTO docs VALUES (1, NULL, 'u', ' ', 'x', NULL)",
+    )
+    (entry,) = tables(discovered(database)).values()
+    assert (entry["tenant"], entry["text"]) == ("user_id", "body")
+
+
+def test_a_large_table_is_sampled_from_all_over_and_never_read_whole(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id int PRIMARY KEY, tenant_id int, body text, embedding vector)",
+        """INSERT INTO docs SELECT i, i / 10000, 'text', '[1,2,3]'
+            FROM generate_series(1, 60000) AS i""",
+        "ANALYZE docs",
+        "SELECT pg_stat_force_next_flush()",
+    )
+    text = discovered(database)
+    (line,) = (line for line in text.splitlines() if line.startswith("tenant = "))
+    # The first 1,000 rows are of one tenant alone.
+    assert "1 value " not in line
+    assert "the first 1,000 sampled rows" in line
+    run(database, "SELECT pg_stat_force_next_flush()")
+    ((read,),) = rows(
+        database, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'docs'"
+    )
+    assert read < 60_000
+
+
+def test_a_role_that_may_not_read_is_told_so_and_nothing_breaks(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3))",
+        "CREATE TABLE hidden (id int PRIMARY KEY, body text, embedding vector)",
+    )
+    with role(database, "looker") as url:
+        run(database, "GRANT SELECT ON docs TO looker")
+        text = discovered(url)
+    assert tables(text).keys() == {"public.docs"}
+    assert "# the role may not read it" in text
+
+
+def test_the_command_prints_a_file_that_pytest_takes(database: str, tmp_path: Path) -> None:
+    run(
+        database,
+        'CREATE TABLE "Документы" (id int PRIMARY KEY, body text, embedding vector(3))',
+        """INSERT INTO "Документы" VALUES (1, 'x', NULL)""",
+    )
+    (tmp_path / ".env").write_text(f"DATABASE_URL={database}\n", encoding="utf-8")
+    done = command(tmp_path, None)
+    assert done.returncode == ExitStatus.HOLDS, done.stderr
+    password = urlsplit(database).password
+    assert password is not None
+    assert password not in done.stdout + done.stderr
+    (finding,) = examined(database, done.stdout, tmp_path).findings
+    assert finding.table == 'public."Документы"'
+
+
+@pytest.mark.parametrize("url", [None, "", "mysql://root:hunter2222@db/x"])
+def test_without_a_url_that_leads_to_postgresql_the_command_exits_with_4(
+    tmp_path: Path, url: str | None
+) -> None:
+    (tmp_path / ".env").write_text("", encoding="utf-8")
+    done = command(tmp_path, url)
+    assert (done.returncode, done.stdout) == (ExitStatus.USAGE_ERROR, "")
+    assert "DATABASE_URL" in done.stderr
+    assert "hunter2222" not in done.stderr
+
+
+def test_without_a_server_the_command_exits_with_10(tmp_path: Path) -> None:
+    done = command(tmp_path, "postgresql://someone:hunter2222@127.0.0.1:1/nothing")
+    assert (done.returncode, done.stdout) == (ExitStatus.NOTHING_EXAMINED, "")
+    assert "cannot connect to database 'nothing'" in done.stderr
+    assert "hunter2222" not in done.stderr
+
+
+def test_a_database_without_embeddings_is_told_in_words(database: str) -> None:
+    with pytest.raises(CannotExamineError, match="expected a column of embeddings in database"):
+        discovered(database)
+    run(database, "CREATE TABLE docs (id int PRIMARY KEY, body text)")
+    with pytest.raises(CannotExamineError, match="found none in its 1 tables and views"):
+        discovered(database)
+
+
+def test_a_database_without_the_extension_is_told_in_words(server_url: str) -> None:
+    url = create_database(server_url, "without_extension")
+    try:
+        with pytest.raises(CannotExamineError, match="extension vector is not installed"):
+            discovered(url)
+    finally:
+        drop_database(server_url, "without_extension")
