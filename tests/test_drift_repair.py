@@ -104,3 +104,22 @@ def test_what_the_canary_spent_is_missing_from_what_a_repair_may_spend(
             repair.run(plan, tmp_path, lambda _: None)
         assert server.requests == []
         assert len(table.wrong()) == 2
+
+
+def test_drifting_rows_of_a_store_are_repaired_there(database: str, tmp_path: Path) -> None:
+    with docs(database, {"acme": (8, 0)}) as table, ProviderServer() as server:
+        embed_as(table, "id IN (2, 5)", model="another-model")
+        table.execute("CREATE TABLE vectors (doc int PRIMARY KEY, embedding vector(8))")
+        table.execute("INSERT INTO vectors SELECT id, embedding FROM docs")
+        table.execute("ALTER TABLE docs DROP COLUMN embedding")
+        store = {"store": {"name": "vectors", "key": ["doc"]}}
+        chosen = settings(server, canary={"sample": 8}, table=store)
+        looked = drift(database, chosen, keys=KEYS)
+        assert looked.verdict("acme").failing == 2
+        sampled = looked.verdict("acme").sampled
+        assert sampled is not None
+        assert sampled.query is not None
+        assert sorted(row[0] for row in table.execute(sampled.query)) == [2, 5]
+        done = repaired_with_drift(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        assert drift(database, chosen, keys=KEYS).held() == {"acme": True}

@@ -186,3 +186,22 @@ def test_both_servers_are_searched_alike(each_database: str) -> None:
     assert retrieval(each_database, chosen()).held() == {None: True}
     always(each_database, "hnsw.ef_search = 1")
     assert retrieval(each_database, chosen()).held() == {None: False}
+
+
+def test_a_store_is_searched_as_a_whole(database: str) -> None:
+    fill(database, ["acme", "globex"])
+    run(
+        database,
+        f"CREATE TABLE vectors (item int PRIMARY KEY, embedding vector({DIMENSIONS}))",
+        "INSERT INTO vectors SELECT id, embedding FROM items",
+        "ALTER TABLE items DROP COLUMN embedding",
+        "CREATE INDEX i ON vectors USING hnsw (embedding vector_cosine_ops)",
+        "ANALYZE",
+    )
+    store = {"name": "vectors", "key": ["item"]}
+    always(database, "hnsw.ef_search = 200")
+    looked = retrieval(database, chosen(tenant="tenant", store=store))
+    assert looked.held() == {"acme": True, "globex": True}
+    always(database, "hnsw.ef_search = 1")
+    looked = retrieval(database, chosen(tenant="tenant", store=store))
+    assert looked.held() == {"acme": False, "globex": False}
