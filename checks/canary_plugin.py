@@ -18,7 +18,6 @@ from checks.cases import CANARIES, SEGMENTS_WITH_ITEMS, Case
 from checks.plugin import (
     EVIDENCE,
     SETTINGS,
-    CheckedCase,
     active,
     case_of,
     checked,
@@ -29,6 +28,7 @@ from checks.retrieval import searchable
 
 if TYPE_CHECKING:
     from checks.canary import Embedder
+    from checks.checked_case import CheckedCase
     from checks.drift import Wanted
     from checks.examination import Examination
     from checks.table_examination import TableExamination

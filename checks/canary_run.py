@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from checks.canary import Embedder, Price
     from checks.drift import Seen, Wanted
-    from checks.plugin import Evidence
+    from checks.evidence import Evidence
     from checks.retrieval import Found
     from checks.table_examination import TableExamination
 

@@ -5,20 +5,20 @@ Thin: what to examine and how to judge is decided in `examination` and `cases`.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checks.cases import TABLE_CHECKS, Case, cases_declared, cases_of
-from checks.connection import ConnectionTarget, parse_url
+from checks.checked_case import CheckedCase
+from checks.connection import parse_url
 from checks.environment import Environment, EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
-from checks.examination import Examination, examine
+from checks.evidence import Evidence
+from checks.examination import examine
 from checks.exit_status import ExitStatus
-from checks.judgements import Judgement, judge
+from checks.judgements import judge
 from checks.redaction import redactor
 from checks.selection import Selection, UnknownNameError
 from checks.settings import Settings, load_settings
@@ -30,62 +30,11 @@ if TYPE_CHECKING:
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
 
 
-class IntegrityWarning(UserWarning):
-    """A finding of severity `warning`: shown, and not failing the run."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Evidence:
-    """What the run knows; the repair replaces `examination` when it has measured again."""
-
-    settings: Settings
-    environment: Mapping[str, str] = field(repr=False)
-    place: ConnectionTarget
-    selection: Selection
-    before: Examination
-    examination: Examination
-    provisional: frozenset[str] = frozenset()
-    """Tables that will be repaired and measured again: what is said of them now is not final."""
-    measured_through: ConnectionTarget | None = None
-    """Where the repaired tables were measured again, and are to be read: a replica may lag."""
-
-
 EVIDENCE = pytest.StashKey[Evidence]()
 CASES = pytest.StashKey[tuple[Case, ...]]()
 SETTINGS = pytest.StashKey[Settings]()
 UNEXAMINED = pytest.StashKey[str]()
 """Why nothing could be examined."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckedCase:
-    """A case and its judgement, as a test function sees it."""
-
-    judgement: Judgement
-    record: Callable[[str, object], None]
-    provisional: bool = False
-
-    def must_hold(self) -> None:
-        """Fail with the findings; warn where all of them are of severity `warning`.
-
-        What somebody has agreed to live with is an expected failure.
-        """
-        findings = self.judgement.findings
-        for finding in findings:
-            for name in ("check", "table", "tenant", "rows", "failing", "severity"):
-                self.record(name, redactor.clean(str(getattr(finding, name))))
-            if finding.since is not None:
-                self.record("since", finding.since.isoformat())
-            if finding.accepted is not None:
-                self.record("accepted", redactor.clean(finding.accepted))
-        message = redactor.clean(self.judgement.message)
-        unaccepted = self.judgement.open_findings
-        if any(finding.severity == "error" for finding in unaccepted):
-            pytest.fail(message, pytrace=False)
-        if unaccepted and not self.provisional:
-            warnings.warn(IntegrityWarning(message), stacklevel=2)
-        if accepted := self.judgement.accepted:
-            pytest.xfail(redactor.clean(accepted))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,7 +19,7 @@ import pytest
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
-from checks.plugin import EVIDENCE, Evidence, active, case_of, environment_of
+from checks.plugin import EVIDENCE, active, case_of, environment_of
 from checks.redaction import redactor
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.canary import open_embedder
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from checks.evidence import Evidence
     from checks.settings import Settings
     from remediation.canary import CanaryEmbedder
 

@@ -20,9 +20,9 @@ from reports.tables import SegmentCounts, TableReport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from checks.evidence import Evidence
     from checks.examination import Examination
     from checks.findings import Finding
-    from checks.plugin import Evidence
     from checks.table_examination import TableExamination
     from remediation.outcomes import OutcomeGroup
     from remediation.repair import TableRepair

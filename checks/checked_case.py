@@ -1,0 +1,54 @@
+"""A case as a test function sees it: it holds, fails, warns, or fails as somebody has agreed to.
+
+Speaks pytest; what holds is decided in `judgements`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.judgements import Judgement
+
+
+class IntegrityWarning(UserWarning):
+    """A finding of severity `warning`: shown, and not failing the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckedCase:
+    """A case and its judgement, as a test function sees it."""
+
+    judgement: Judgement
+    record: Callable[[str, object], None]
+    provisional: bool = False
+
+    def must_hold(self) -> None:
+        """Fail with the findings; warn where all of them are of severity `warning`.
+
+        What somebody has agreed to live with is an expected failure.
+        """
+        findings = self.judgement.findings
+        for finding in findings:
+            for name in ("check", "table", "tenant", "rows", "failing", "severity"):
+                self.record(name, redactor.clean(str(getattr(finding, name))))
+            if finding.since is not None:
+                self.record("since", finding.since.isoformat())
+            if finding.accepted is not None:
+                self.record("accepted", redactor.clean(finding.accepted))
+        message = redactor.clean(self.judgement.message)
+        unaccepted = self.judgement.open_findings
+        if any(finding.severity == "error" for finding in unaccepted):
+            pytest.fail(message, pytrace=False)
+        if unaccepted and not self.provisional:
+            warnings.warn(IntegrityWarning(message), stacklevel=2)
+        if accepted := self.judgement.accepted:
+            pytest.xfail(redactor.clean(accepted))
