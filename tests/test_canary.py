@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -257,6 +258,7 @@ def test_beyond_500_segments_one_item_lists_the_drifting_tenants(provided_site: 
     outcome = site.run("--canary", "-m", "drift", "--concurrency=8", "--junitxml=junit.xml")
     assert outcome.status == 1
     assert outcomes(site.folder / "junit.xml") == {"test_drift[drift-insights]": "failure"}
-    assert outcome.output.count("1 of 1 sampled rows of tenant") == 2
-    assert "sampled rows of tenant 't300' in public.insights" in outcome.output
+    # As a set: where CI is set, pytest's summary repeats the whole message.
+    listed = re.findall(r"1 of 1 sampled rows of tenant '(\w+)'", outcome.output)
+    assert set(listed) == {"t7", "t300"}
     assert requests(site) == 501
