@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -66,6 +66,8 @@ class ConnectionTarget:
 
     parameters: Mapping[str, str] = field(repr=False)
     search_path: str | None = None
+    variable: str | None = None
+    """The environment variable that held the URL."""
 
     @property
     def place(self) -> str:
@@ -96,7 +98,7 @@ def parse_url(url: str, *, variable: str) -> ConnectionTarget:
     if target is not None:
         for name in ("password", "sslpassword"):
             redactor.add(target.parameters.get(name))
-        return target
+        return replace(target, variable=variable)
     # Raised out here so that no traceback carries libpq's error, which repeats what it was given.
     raise ConnectionUrlError(
         f"the value of {variable} is not a PostgreSQL connection URL: expected"
@@ -173,7 +175,11 @@ def connect(target: ConnectionTarget) -> Connection:
     # Raised out here: psycopg's frames hold the password, which --full-trace would print.
     if reason is None:
         raise KeyboardInterrupt
-    raise CannotExamineError(f"cannot connect to {target.place}: {reason}")
+    raise CannotExamineError(
+        f"cannot connect to {target.place}: {reason.rstrip('.?')}; check"
+        f" {f'the URL in {target.variable}' if target.variable else 'its URL'}, and that the server"
+        " runs and lets this machine in"
+    )
 
 
 def _open(target: ConnectionTarget) -> Connection:

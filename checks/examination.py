@@ -6,22 +6,25 @@ whole run. Reads only.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
 
 from checks.connection import connect, read_only, reason_of
 from checks.errors import CannotExamineError
 from checks.idle_acceptances import idle_acceptances
 from checks.measuring import examine_targets
 from checks.resolution import resolve
+from checks.rows import rows_of
 from checks.selection import require_known_tables, require_known_tenants
 from checks.server import read_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
+    from datetime import date, timedelta
 
     from checks.connection import Connection, ConnectionTarget
     from checks.findings import Finding
@@ -103,7 +106,9 @@ def examine(
         tables = examine_targets(
             connection, place, selected, timeout=timeout, tenants=selection.tenants, today=today
         )
-        require_known_tenants(selection, tables)
+        require_known_tenants(
+            selection, tables, lambda: _tenants_there(connection, place, selected, timeout)
+        )
     declared = [table.target for table in tables if not table.target.absent]
     if declared and all(_forbidden(target) for target in declared):
         reasons = [problem.text for target in declared for problem in target.problems]
@@ -121,6 +126,25 @@ def examine(
 def _forbidden(target: Target) -> bool:
     """Whether the role had no right to look at a table at all."""
     return any(problem.forbidden for problem in target.problems)
+
+
+def _tenants_there(
+    connection: Connection, place: ConnectionTarget, targets: Sequence[Target], timeout: timedelta
+) -> set[str]:
+    """The tenants of the targets that can be read; for a suggestion, so no error is one."""
+    tenants: set[str] = set()
+    for target in targets:
+        if not target.scannable:
+            continue
+        statement = sql.SQL("SELECT DISTINCT tenant FROM {} AS r WHERE tenant IS NOT NULL")
+        with (
+            suppress(psycopg.Error),
+            read_only(
+                connection, place, statement_timeout=timeout, row_security=target.row_security
+            ),
+        ):
+            tenants.update(row[0] for row in connection.execute(statement.format(rows_of(target))))
+    return tenants
 
 
 def _require_tables(connection: Connection, place: ConnectionTarget) -> None:

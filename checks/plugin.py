@@ -146,7 +146,8 @@ def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str
     if not url:
         raise ConnectionUrlError(
             f"the environment variable {variable} is not set; expected the URL of the database to"
-            f" check: {variable}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            " check, in the environment or in a file .env:"
+            f" {variable}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         )
     place = parse_url(url, variable=variable)
     selection = Selection(

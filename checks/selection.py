@@ -5,17 +5,21 @@ Decides on values alone; asks no database.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from checks.wording import number
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from checks.table_examination import TableExamination
     from checks.targets import Target
+
+NAMES_LISTED = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +47,23 @@ class UnknownNameError(IntegrityError):
 def require_known_tables(selection: Selection, targets: Sequence[Target]) -> None:
     for name in selection.tables or ():
         if not any(Selection(tables={name}).wants(target) for target in targets):
-            known = ", ".join(sorted({target.name for target in targets}))
-            raise UnknownNameError(f"--table={name} is not declared; declared are: {known}")
+            known = sorted({target.name for target in targets})
+            listed = ", ".join(known[:NAMES_LISTED])
+            if (more := len(known) - NAMES_LISTED) > 0:
+                listed += f" and {number(more)} more"
+            raise UnknownNameError(
+                redactor.clean(
+                    f"--table={name} is not declared; {_nearest(name, known)}declared are: {listed}"
+                )
+            )
 
 
-def require_known_tenants(selection: Selection, tables: Sequence[TableExamination]) -> None:
+def require_known_tenants(
+    selection: Selection,
+    tables: Sequence[TableExamination],
+    tenants_there: Callable[[], Collection[str]],
+) -> None:
+    """`tenants_there` lists the tenants of the selected tables, to suggest one; it may be dear."""
     seen = {m.segment.tenant for table in tables for m in table.measurements}
     declared = {name for table in tables for name in table.target.declared.tenants}
     # Where a table could not be measured, the tenant may well be in it.
@@ -55,5 +71,13 @@ def require_known_tenants(selection: Selection, tables: Sequence[TableExaminatio
     for tenant in selection.tenants or ():
         if known and tenant not in seen | declared:
             raise UnknownNameError(
-                redactor.clean(f"--tenant={tenant} has no rows in any selected table")
+                redactor.clean(
+                    f"--tenant={tenant} has no rows in any selected table;"
+                    f" {_nearest(tenant, tenants_there())}expected a tenant's name as it is stored"
+                )
             )
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

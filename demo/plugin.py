@@ -30,6 +30,8 @@ LATENCY = 0.15
 
 DATABASE = "demo"
 
+MINUTE = "%Y-%m-%d %H:%M"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demo:
@@ -82,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Print, after what the repair has to say, the search again and what the provider was asked."""
+    """Print the search again and what the provider was asked; what came of the repair is last."""
     yield
     demo = config.stash.get(DEMO, None)
     if demo is None:
@@ -90,7 +92,7 @@ def pytest_terminal_summary(
     if demo.vector is not None:
         terminalreporter.section("semantic search, before and after")
         terminalreporter.write_line(_search_again(demo))
-        terminalreporter.write_line("")
+    terminalreporter.section("the offline provider")
     terminalreporter.write_line(_requests(demo))
 
 
@@ -116,7 +118,7 @@ def _start(config: pytest.Config, stack: ExitStack) -> Demo:
     say("demo: building the incident (an outage of the embedding worker, unnoticed)")
     with psycopg.connect(url) as connection:
         window = incident.build(connection, progress=progress)
-    say(f"demo: the outage lasted from {window.start:%Y-%m-%d %H:%M} to {window.end:%H:%M} UTC")
+    say(f"demo: the outage lasted from {window.start:{MINUTE}} to {window.end:{MINUTE}} UTC")
     keys = incident.new_keys()
     running = stack.enter_context(endpoint(keys, latency=LATENCY))
     say(f"demo: an offline provider answers at {running.base_url}")

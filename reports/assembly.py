@@ -80,6 +80,7 @@ def incident_of(
             for table in evidence.before.tables
             if not table.target.absent
         ),
+        absent=tuple(table.target.name for table in evidence.before.tables if table.target.absent),
         findings_before=_findings(evidence.before),
         findings_after=None if after is None else _findings(after),
         plan=_plan(run),
@@ -129,14 +130,17 @@ def _result(evidence: Evidence, run: RepairRun, status: int) -> Result:
     fixed = sum(result.account.count(Outcome.FIXED) for result in run.results)
     if run.stopped_early and fixed:
         return Result.STOPPED
-    if not any(finding.severity == "error" for finding in evidence.examination.open_findings):
+    # A check that could not look has no finding, and is no pass.
+    failing = any(f.severity == "error" for f in evidence.examination.open_findings)
+    if not failing and status != ExitStatus.FAILS:
         return Result.STOPPED if run.stopped_early else Result.WHOLE
     return Result.PARTLY if fixed else Result.NOTHING_REPAIRED
 
 
 def _headline(run: RepairRun, result: Result) -> str:
     if run.refused is not None:
-        return f"No repair: {run.refused}"
+        wrote = any(entry.account.count(Outcome.FIXED) for entry in run.results)
+        return f"{'The repair broke off' if wrote else 'No repair'}: {run.refused}"
     if not run.results:
         return "No row could be repaired" if result is not Result.WHOLE else "Everything holds"
     fixed = sum(entry.account.count(Outcome.FIXED) for entry in run.results)

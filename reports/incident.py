@@ -195,6 +195,8 @@ class Incident(Part):
     provider: Provider | None = None
     versions: Versions
     tables: tuple[TableReport, ...] = ()
+    absent: tuple[Text, ...] = ()
+    """Declared tables that need not exist, and do not."""
     findings_before: tuple[Finding, ...] = ()
     findings_after: tuple[Finding, ...] | None = None
     plan: Plan | None = None

@@ -45,6 +45,7 @@ OUTCOMES = {
     "skipped": "skipped because of a cap or a lock",
 }
 NAMED_TENANTS = 3
+NAMED_TABLES = 3
 SHORT_NAME = 60
 
 
@@ -78,7 +79,7 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
         return
     yield Markup("{} of {} ({}) failed at least one check, in {} of {}.").format(
         wording.count(incident.failing_before),
-        _all_rows(incident),
+        plural(incident.rows, "row"),
         wording.share(incident.failing_before.rows, incident.rows),
         number(len(incident.affected_tables)),
         plural(len(incident.tables), "table"),
@@ -91,28 +92,29 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
             yield Markup("{} failed the check {}.").format(rows, wording.name(check, SHORT_NAME))
 
 
-def _all_rows(incident: Incident) -> str:
-    about = "about " if any(table.rows_estimated for table in incident.tables) else ""
-    return about + plural(incident.rows, "row")
-
-
 def _since_when(incident: Incident) -> Iterator[Markup]:
-    times = [
-        time
-        for table in incident.tables
-        for segment in table.affected
-        for time in (segment.first, segment.last)
-        if time is not None
-    ]
-    if not times:
-        return
-    first, last = min(times, key=_comparable), max(times, key=_comparable)
+    affected = incident.affected_tables
+    # Two incidents in two tables: one range over both would be the time of neither.
+    for table in affected[:NAMED_TABLES]:
+        times = [
+            time
+            for segment in table.affected
+            for time in (segment.first, segment.last)
+            if time is not None
+        ]
+        if times:
+            yield Markup("The affected rows{} were created {}.").format(
+                ""
+                if len(affected) == 1
+                else Markup(" of {}").format(wording.name(table.name, SHORT_NAME)),
+                _when(min(times, key=_comparable), max(times, key=_comparable)),
+            )
+
+
+def _when(first: datetime, last: datetime) -> str:
     if first == last:
-        yield Markup("The affected rows were created at {}.").format(wording.moment(first))
-    else:
-        yield Markup("The oldest affected row was created at {}, the newest at {}.").format(
-            wording.moment(first), wording.moment(last)
-        )
+        return f"at {wording.moment(first)}"
+    return f"from {wording.span(first, last)}"
 
 
 def _comparable(time: datetime) -> datetime:

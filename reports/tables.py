@@ -51,16 +51,13 @@ class SegmentCounts(Part):
 
     `tenant` None is the NULL tenant, or every row of a table that declares no tenant. `after` None:
     not examined again. `first` and `last` are the failing rows' range of creation times; times
-    without a zone are shown as stored. The distinct counts say how many rows fail at
-    least one check; without them, rows that fail several checks are counted as at least so many.
+    without a zone are shown as stored.
     """
 
     tenant: Text | None
     rows: NonNegativeInt
     before: dict[Text, NonNegativeInt]
     after: dict[Text, NonNegativeInt] | None = None
-    distinct_before: NonNegativeInt | None = None
-    distinct_after: NonNegativeInt | None = None
     first: RowTime | None = None
     last: RowTime | None = None
     not_embeddable: NonNegativeInt = 0
@@ -68,11 +65,11 @@ class SegmentCounts(Part):
 
     @property
     def failing_before(self) -> Count:
-        return _distinct(self.before, self.distinct_before)
+        return _distinct(self.before)
 
     @property
     def failing_after(self) -> Count | None:
-        return None if self.after is None else _distinct(self.after, self.distinct_after)
+        return None if self.after is None else _distinct(self.after)
 
     @property
     def failing_now(self) -> Count:
@@ -84,9 +81,8 @@ class SegmentCounts(Part):
         return self.failing_before.rows == 0 and self.failing_now.rows == 0
 
 
-def _distinct(counts: dict[str, int], known: int | None) -> Count:
-    if known is not None:
-        return Count(rows=known)
+def _distinct(counts: dict[str, int]) -> Count:
+    """The rows that fail any check: at least so many, where several checks have failing rows."""
     failing = [count for count in counts.values() if count]
     return Count(rows=max(failing, default=0), exact=len(failing) <= 1)
 
@@ -102,7 +98,6 @@ class TableReport(Part):
     examined: bool = True
     error: Text | None = None
     rows: NonNegativeInt = 0
-    rows_estimated: bool = False
     segments_total: NonNegativeInt = 0
     text: Text | None = None
     embedding: Text | None = None

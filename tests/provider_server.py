@@ -122,7 +122,7 @@ class ProviderServer:
         """Refuse with 400 every request of which a text contains one of the pieces."""
         self._poison.extend(pieces)
 
-    def wait_for_requests(self, count: int, seconds: float = 30.0) -> None:
+    def wait_for_requests(self, count: int, seconds: float = 120.0) -> None:
         """Wait until that many requests have arrived. Raises TimeoutError."""
         with self._arrived:
             if not self._arrived.wait_for(lambda: len(self.requests) >= count, seconds):

@@ -143,7 +143,7 @@ class Site:
             "-p",
             "no:xdist",
             *arguments,
-            timeout=120,
+            timeout=300,
         )
         return Outcome(status=int(result.ret), output=result.stdout.str() + result.stderr.str())
 

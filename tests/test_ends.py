@@ -33,6 +33,7 @@ def test_a_url_that_is_not_set_is_a_usage_error(site: Site) -> None:
     run = site.run()
     assert run.status == 4
     assert "the environment variable DATABASE_URL is not set" in run.output
+    assert "in the environment or in a file .env" in run.output
 
 
 def test_a_url_in_a_dotenv_file_is_found_and_the_environment_wins_over_it(site: Site) -> None:
@@ -78,6 +79,7 @@ def test_a_server_out_of_reach_is_told_by_place_and_reported_by_a_repair(site: S
     run = site.run("--remediate")
     assert run.status == 10
     assert "cannot connect to database 'app' at 127.0.0.1:1 as role 'checker'" in run.output
+    assert "check the URL in DATABASE_URL, and that the server runs" in run.output
     assert "s3cr3t-pw" not in run.output
     assert "Nothing could be examined" in site.report().read_text(encoding="utf-8")
 
@@ -132,7 +134,11 @@ def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
         (["--remediate", "-x"], "-x and --maxfail are refused with --remediate"),
         (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
         (["--table=nosuch"], "--table=nosuch is not declared; declared are: public.insights"),
-        (["--tenant=acmee"], "--tenant=acmee has no rows in any selected table"),
+        (["--table=insihgts"], "is not declared; did you mean 'public.insights'?"),
+        (
+            ["--tenant=acmee"],
+            "--tenant=acmee has no rows in any selected table; did you mean 'acme'?",
+        ),
         (["--max-rows=0", "--remediate"], "expected a whole number from 1, found '0'"),
         (["--max-cost=nan", "--remediate"], "expected an amount of dollars from 0, found 'nan'"),
         (["--remediate", "--setup-plan"], "--setup-plan and --setup-only do not run a check"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +25,7 @@ from reports.tables import SegmentCounts, TableReport
 from tests.incidents import (
     BEGIN,
     EVERY_KIND,
+    HIT,
     TABLE,
     failing_rows,
     incident,
@@ -258,8 +259,6 @@ def test_a_row_that_fails_two_checks_is_not_counted_twice() -> None:
     segment = SegmentCounts(tenant="a", rows=50, before={"freshness": 9, "provenance": 7})
     assert segment.failing_before.rows == 9
     assert not segment.failing_before.exact
-    counted = segment.model_copy(update={"distinct_before": 12})
-    assert (counted.failing_before.rows, counted.failing_before.exact) == (12, True)
     table = TableReport(
         name="t", tenant="x", rows=50, segments_total=1, segments=(segment,), embedding="e"
     )
@@ -297,6 +296,38 @@ def test_a_table_without_tenants_speaks_of_rows_not_of_a_missing_tenant() -> Non
     assert "(whole table)" in page.text
     assert "(no tenant)" not in page.text
     assert "Who was hit" not in page.text
+
+
+def test_each_affected_table_has_its_own_time() -> None:
+    old = table_of({"acme": 2}, left=None)
+    segment = old.segments[0].model_copy(
+        update={"first": datetime(2025, 1, 1, tzinfo=UTC), "last": datetime(2025, 1, 1, tzinfo=UTC)}
+    )
+    older = old.model_copy(update={"name": "public.macros", "segments": (segment,)})
+    page = Page(
+        html.render(incident().model_copy(update={"tables": (table_of(HIT, left=None), older)}))
+    )
+    assert (
+        "The affected rows of public.workflow_insights were created from"
+        " 2026-03-02 02:00:00 to 05:00:00 UTC." in page.words
+    )
+    assert (
+        "The affected rows of public.macros were created at 2025-01-01 00:00:00 UTC." in page.words
+    )
+    assert "The affected rows were created from 2026-03-02" in Page(html.render(incident())).words
+
+
+def test_tables_that_are_not_there_yet_are_named() -> None:
+    page = Page(html.render(incident().model_copy(update={"absent": ("public.axiom_chunks",)})))
+    words = "Declared with required = false and not there yet: public.axiom_chunks."
+    assert words in page.words
+    assert "not there yet" not in Page(html.render(incident())).words
+
+
+def test_a_line_break_in_a_declared_expression_is_seen() -> None:
+    table = table_of(HIT, left=None).model_copy(update={"text": "concat_ws(E'\n\n', title, body)"})
+    page = Page(html.render(incident().model_copy(update={"tables": (table,)})))
+    assert "concat_ws(E'↵↵', title, body)" in page.text
 
 
 def test_creation_times_with_and_without_a_zone_are_shown_together() -> None:
