@@ -5,12 +5,14 @@ Reads the catalog only, and locks no table; judges nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checks.catalog import Column
     from checks.connection import Connection
 
 
@@ -41,6 +43,21 @@ class IndexedRelation:
     estimated_rows: int
     indexes: tuple[AnnIndex, ...]
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexKey:
+    """What an index is on: the embedding column, of this type and dimension after any cast."""
+
+    type: str
+    dimension: int | None
+
+
+_CAST = re.compile(
+    r'\(*(?P<column>"(?:[^"]|"")+"|[^\s():"]+)\)*::'
+    r'(?:(?:"(?:[^"]|"")+"|[^\s():."]+)\.)?'
+    r"(?P<type>vector|halfvec|sparsevec)\((?P<dimension>\d+)\)\)*"
+)
+"""A column cast to a type of pgvector with a dimension, as the server prints it."""
 
 _RELATIONS = """
 WITH RECURSIVE tree (root, relation) AS (
@@ -117,3 +134,18 @@ def read_indexed_relations(
             )
         )
     return {oid: tuple(holders) for oid, holders in relations.items()}
+
+
+def key_of(index: AnnIndex, column: Column) -> IndexKey | None:
+    """What the index is on, where that is the embedding column as a whole; else None."""
+    if index.column is not None:
+        same = index.column == column.name
+        return IndexKey(type=column.type, dimension=column.dimension) if same else None
+    found = _CAST.fullmatch(index.expression or "")
+    if found is None or _unquoted(found["column"]) != column.name:
+        return None
+    return IndexKey(type=found["type"], dimension=int(found["dimension"]))
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -23,7 +23,7 @@ from checks.plugin import (
     checked,
     environment_of,
 )
-from checks.redaction import redactor
+from checks.redaction import for_terminal
 from checks.retrieval import searchable
 
 if TYPE_CHECKING:
@@ -178,4 +178,4 @@ def _say(config: pytest.Config, line: str) -> None:
         return
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         reporter.ensure_newline()
-        reporter.write_line(redactor.clean(line))
+        reporter.write_line(for_terminal(line))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +44,11 @@ class CheckedCase:
                 self.record("since", finding.since.isoformat())
             if finding.accepted is not None:
                 self.record("accepted", redactor.clean(finding.accepted))
-        message = redactor.clean(self.judgement.message)
+        message = for_terminal(self.judgement.message)
         unaccepted = self.judgement.open_findings
         if any(finding.severity == "error" for finding in unaccepted):
             pytest.fail(message, pytrace=False)
         if unaccepted and not self.provisional:
             warnings.warn(IntegrityWarning(message), stacklevel=2)
         if accepted := self.judgement.accepted:
-            pytest.xfail(redactor.clean(accepted))
+            pytest.xfail(for_terminal(accepted))

@@ -14,7 +14,7 @@ from checks.discovery.survey import survey
 from checks.environment import EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.exit_status import ExitStatus
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 
 VARIABLE = "DATABASE_URL"
 
@@ -52,7 +52,7 @@ def _url() -> str:
 
 
 def _failed(error: Exception, status: ExitStatus) -> int:
-    print(redactor.clean(str(error)), file=sys.stderr)
+    print(for_terminal(str(error)), file=sys.stderr)
     return status
 
 

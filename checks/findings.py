@@ -41,6 +41,8 @@ class Finding:
     """The store or source whose rows it is about, where they are not the table's own."""
     outgrown: str | None = None
     """Why an acceptance that names it does not cover it."""
+    unrepairable: str | None = None
+    """Why no repair can write here, where one would otherwise mend the rows."""
 
     @property
     def message(self) -> str:
@@ -48,6 +50,8 @@ class Finding:
         lines = [f"{self.check}: {self.says}" if self.whole_table else self._counted_line()]
         if self.outgrown is not None:
             lines.append(self.outgrown)
+        if self.unrepairable is not None:
+            lines.append(f"no repair can mend this: {self.unrepairable}")
         if self.query is not None:
             lines.append(f"show them with:\n{self.query}")
         return "\n".join(lines)

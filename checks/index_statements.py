@@ -60,6 +60,24 @@ def expected_key(target: Target) -> ExpectedKey | None:
     return ExpectedKey(type=type_name, dimension=dimension, cast=cast)
 
 
+def no_key(target: Target) -> str:
+    """Why `expected_key` is None, and what can be done instead."""
+    column, method = target.embedding, target.declared.index
+    if column.type == "sparsevec":
+        return f"{method} takes no sparsevec; declare and build hnsw"
+    dimension = column.dimension or target.dimensions
+    most, half = MOST_DIMENSIONS["vector"], MOST_DIMENSIONS["halfvec"]
+    if not _knows_halfvec(target) and dimension <= half:
+        return (
+            f"pgvector {target.server.vector_version} indexes at most {most:,} dimensions, these"
+            f" are {dimension:,}; 0.7 and newer index up to {half:,} as halfvec: upgrade it"
+        )
+    return (
+        f"pgvector indexes at most {most:,} dimensions, or {half:,} as halfvec, these are"
+        f" {dimension:,}; take `index` out of the settings"
+    )
+
+
 def create_statement(
     target: Target, relation: IndexedRelation, method: IndexMethod, key: ExpectedKey
 ) -> str:

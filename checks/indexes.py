@@ -7,13 +7,14 @@ index holds (NULL, and zero vectors under cosine) are the business of other chec
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from checks.ann_indexes import read_indexed_relations
+from checks.ann_indexes import key_of, read_indexed_relations
 from checks.index_scopes import Scopes
-from checks.index_statements import create_statement, expected_key, operator_class
+from checks.index_statements import create_statement, expected_key, no_key, operator_class
 from checks.names import display_name
+from checks.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,21 +26,6 @@ if TYPE_CHECKING:
 
 RELATIONS_NAMED = 5
 """Partitions that a finding spells out; the others are counted."""
-
-_CAST = re.compile(
-    r'\(*(?P<column>"(?:[^"]|"")+"|[^\s():"]+)\)*::'
-    r'(?:(?:"(?:[^"]|"")+"|[^\s():."]+)\.)?'
-    r"(?P<type>vector|halfvec|sparsevec)\((?P<dimension>\d+)\)\)*"
-)
-"""A column cast to a type of pgvector with a dimension, as the server prints it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IndexKey:
-    """What an index is on: the embedding column, of this type and dimension after any cast."""
-
-    type: str
-    dimension: int | None
 
 
 def with_index_faults(connection: Connection, targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -64,22 +50,6 @@ def with_index_faults(connection: Connection, targets: Sequence[Target]) -> tupl
         for target in asked
     }
     return tuple(replace(target, index_faults=faults.get(target.name, ())) for target in targets)
-
-
-def key_of(index: AnnIndex, target: Target) -> IndexKey | None:
-    """What the index is on, where that is the embedding column as a whole; else None."""
-    column = target.embedding
-    if index.column is not None:
-        same = index.column == column.name
-        return IndexKey(type=column.type, dimension=column.dimension) if same else None
-    found = _CAST.fullmatch(index.expression or "")
-    if found is None or _unquoted(found["column"]) != column.name:
-        return None
-    return IndexKey(type=found["type"], dimension=int(found["dimension"]))
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _faults(target: Target, relations: Sequence[IndexedRelation], scopes: Scopes) -> Iterator[str]:
@@ -155,8 +125,11 @@ def _complaint(
 def _misfit(target: Target, index: AnnIndex) -> str | None:
     """Why an index, valid or not, is not the declared one, or None."""
     declared = target.declared
-    key = key_of(index, target)
+    key = key_of(index, target.embedding)
     if key is None:
+        if index.expression is not None and target.embedding.name in index.expression:
+            # binary_quantize() or subvector(): a search through it needs a second, exact order.
+            return f"is on {index.expression}, not on the whole of {target.embedding.name}"
         return f"is on {index.column or index.expression}"
     if index.method != declared.index:
         return f"is of the kind {index.method}"
@@ -182,9 +155,12 @@ def _statements(target: Target, relation: IndexedRelation) -> Iterator[str]:
     if whole:
         yield f"REINDEX INDEX CONCURRENTLY {display_name(whole[0].schema, whole[0].name)};"
         return
+    method = cast("IndexMethod", target.declared.index)
     key = expected_key(target)
     if relation.kind == "f" or key is None:
-        yield f"-- {display_name(relation.schema, relation.name)} can hold no such index"
+        why = "it is a foreign table, indexed where its rows are" if key else no_key(target)
+        # A comment, as it stands among statements that are pasted.
+        name = visible(display_name(relation.schema, relation.name), keep="")
+        yield f"-- {name} can hold no such {method} index: {why}"
         return
-    method = cast("IndexMethod", target.declared.index)
     yield create_statement(target, relation, method, key)

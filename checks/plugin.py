@@ -19,7 +19,7 @@ from checks.evidence import Evidence
 from checks.examination import examine
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 from checks.selection import Selection, UnknownNameError
 from checks.settings import Settings, load_settings
 from checks.wording import plural
@@ -89,7 +89,9 @@ def pytest_collection(session: pytest.Session) -> None:
         config.stash[CASES] = ()
         return
     config.stash[SETTINGS] = settings
-    for check in {case.check for case in cases_declared(settings)}:
+    # An acceptance of a check that is not made has an item of its own, which says so.
+    accepted = {check for table in settings.tables for check in table.checks}
+    for check in accepted | {case.check for case in cases_declared(settings)}:
         config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
     if config.option.collectonly:
         config.stash[CASES] = cases_declared(settings)
@@ -97,9 +99,9 @@ def pytest_collection(session: pytest.Session) -> None:
     try:
         evidence = _examine(config, settings, environment)
     except (ConnectionUrlError, UnknownNameError) as error:
-        raise pytest.UsageError(redactor.clean(str(error))) from None
+        raise pytest.UsageError(for_terminal(str(error))) from None
     except CannotExamineError as error:
-        stop_unexamined(config, redactor.clean(str(error)))
+        stop_unexamined(config, for_terminal(str(error)))
     config.stash[EVIDENCE] = evidence
     config.stash[CASES] = cases_of(evidence.examination)
 
@@ -137,7 +139,7 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
     try:
         return load_settings(path)
     except SettingsError as error:
-        raise pytest.UsageError(*(redactor.clean(fault) for fault in error.errors)) from None
+        raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 
 
 def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> Evidence:
@@ -208,9 +210,9 @@ def checked(request: pytest.FixtureRequest) -> CheckedCase:
     evidence = request.config.stash[EVIDENCE]
     judgement = judge(case, evidence.examination)
     if judgement.not_examined is not None:
-        pytest.fail(redactor.clean(judgement.not_examined), pytrace=False)
+        pytest.fail(for_terminal(judgement.not_examined), pytrace=False)
     if judgement.not_there is not None:
-        pytest.skip(judgement.not_there)
+        pytest.skip(for_terminal(judgement.not_there))
     return CheckedCase(
         judgement=judgement,
         record=lambda name, value: request.node.user_properties.append((name, value)),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from urllib.parse import quote, quote_plus
 
+from checks.wording import visible
+
 PLACEHOLDER = "[redacted]"
 SHORTEST_SECRET = 4
 """Shorter values are not replaced: they stand in ordinary words and guard nothing."""
@@ -38,3 +40,8 @@ class Redactor:
 
 redactor = Redactor()
 """The one register of the process: whoever learns a secret adds it here first."""
+
+
+def for_terminal(text: str) -> str:
+    """The text without secrets, and with whatever a terminal would obey shown instead."""
+    return visible(redactor.clean(text))

@@ -33,7 +33,7 @@ ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)
 
 # Each once, wherever a check is told from.
 CHECK_NAMES = tuple(
-    dict.fromkeys(("schema", "tenants", *ROW_CHECK_NAMES, "orphans", "index", "drift", "retrieval"))
+    dict.fromkeys(("schema", "tenants", *ROW_CHECK_NAMES, "index", "drift", "retrieval"))
 )
 """The checks that are built in; a table's own come from its [[tables.custom]] entries."""
 

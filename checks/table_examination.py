@@ -147,6 +147,7 @@ class TableExamination:
             since=measurement.first[check.name],
             until=measurement.last[check.name],
             query=failing_rows_sql(self.target, check, verdict.segment.tenant),
+            unrepairable=self.target.unrepairable if check.remedy == "re-embed" else None,
         )
 
     @property

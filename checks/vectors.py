@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 VARIABLE_HEADER = 4
 """Bytes of a varlena header, part of an inline value's size but not of one stored out of line."""
 
-VECTOR_HEADER = 8
-"""Bytes before the elements of a `vector` or `halfvec` value, varlena header included."""
-
 
 LEAST_PADDED = 16
 """Dimensions from which a zero-padded tail is looked for; a shorter one may be zero by chance."""

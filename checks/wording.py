@@ -1,6 +1,8 @@
-"""Numbers with their nouns, for whatever a person reads."""
+"""Numbers with their nouns, and foreign text made harmless, for whatever a person reads."""
 
 from __future__ import annotations
+
+import unicodedata
 
 
 def number(value: int) -> str:
@@ -11,3 +13,19 @@ def number(value: int) -> str:
 def plural(value: int, one: str, many: str | None = None) -> str:
     """The number with its noun: 1 row, 2 rows."""
     return f"{number(value)} {one if value == 1 else many or one + 's'}"
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    """The text with control, bidi and zero-width characters shown instead of obeyed."""
+    shown = []
+    for character in text:
+        category = unicodedata.category(character)
+        if character in keep or character == " ":
+            shown.append(character)
+        elif character == "\n":
+            shown.append("↵")
+        elif category in {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}:
+            shown.append(f"⟨U+{ord(character):04X}⟩")
+        else:
+            shown.append(character)
+    return "".join(shown)

@@ -20,7 +20,7 @@ from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
 from checks.plugin import EVIDENCE, active, case_of, environment_of
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.canary import open_embedder
 from remediation.passes import TwoPasses
@@ -181,7 +181,7 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     reporter.ensure_newline()
     reporter.section("the plan", sep="-")
     for line in plan_lines(run.plan, place=run.place, dry_run=False):
-        reporter.write_line(redactor.clean(line))
+        reporter.write_line(for_terminal(line))
     run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
     total = sum(
         table.rows + table.rows_without_key + table.without_text for table in run.plan.tables
@@ -237,7 +237,7 @@ def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
         with opened as ready:
             yield ready
     except IntegrityError as error:
-        pytest.fail(f"drift: could not look: {redactor.clean(str(error))}", pytrace=False)
+        pytest.fail(f"drift: could not look: {for_terminal(str(error))}", pytrace=False)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -289,7 +289,7 @@ def pytest_terminal_summary(
     lines += result_lines(run.results)
     terminalreporter.section("the plan" if run.dry_run else "the repair")
     for line in lines:
-        terminalreporter.write_line(redactor.clean(line))
+        terminalreporter.write_line(for_terminal(line))
 
 
 def _reporter(config: pytest.Config) -> TerminalReporter:

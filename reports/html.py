@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from checks.redaction import redactor
-from checks.wording import number, plural
+from checks.wording import number, plural, visible
 from reports import sections, summary, wording
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _environment() -> Environment:
         wording.shortened,
         wording.name,
         wording.tenant,
-        wording.visible,
+        visible,
     ):
         environment.filters[function.__name__] = function
     environment.globals["take"] = sections.take
@@ -122,5 +122,5 @@ def _environment() -> Environment:
 def _finalize(value: object) -> object:
     """Of every value a template prints: no secret, no character that is obeyed instead of shown."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return wording.visible(redactor.clean(value))
+        return visible(redactor.clean(value))
     return value

@@ -5,13 +5,12 @@ Decides nothing about what is shown; everything it returns is inert in HTML once
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from checks.wording import number
+from checks.wording import number, visible
 
 if TYPE_CHECKING:
     from reports.tables import Count
@@ -88,22 +87,6 @@ def span(first: datetime | None, last: datetime | None) -> str:
         return f"{start} to {end}"
     start, end = start.removesuffix(" UTC"), end if start[:10] != end[:10] else end[11:]
     return f"{start} to {end}"
-
-
-def visible(text: str, *, keep: str = "\n\t") -> str:
-    """The text with control, bidi and zero-width characters shown instead of obeyed."""
-    shown = []
-    for character in text:
-        category = unicodedata.category(character)
-        if character in keep or character == " ":
-            shown.append(character)
-        elif character == "\n":
-            shown.append("↵")
-        elif category in {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}:
-            shown.append(f"⟨U+{ord(character):04X}⟩")
-        else:
-            shown.append(character)
-    return "".join(shown)
 
 
 def shortened(text: str, length: int = TEXT_LENGTH) -> str:

@@ -17,6 +17,8 @@ from checks.connection import connect, parse_url, read_only
 from checks.examination import examine
 from checks.measuring import examine_target
 from checks.resolution import resolve
+from checks.rules import applied_checks
+from checks.scan import failing_rows_sql, scan
 from checks.selection import Selection
 from checks.server import read_server
 from checks.settings import load_settings
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from checks.connection import Connection, ConnectionTarget
     from checks.examination import Examination
+    from checks.rules import AppliedCheck
+    from checks.scan import Scan
     from checks.settings import Settings
     from checks.table_examination import TableExamination
     from checks.targets import Target
@@ -70,6 +74,21 @@ class Looker:
         timeout = self.settings.database.statement_timeout
         with read_only(self.connection, self.place, statement_timeout=timeout):
             return resolve(self.connection, self.settings, read_server(self.connection))
+
+    def scan(self, target: Target) -> Scan:
+        """The counts of a target, judged by nobody."""
+        timeout = self.settings.database.statement_timeout
+        with read_only(self.connection, self.place, statement_timeout=timeout):
+            return scan(self.connection, target, applied_checks(target))
+
+    def shown(self, target: Target, check: AppliedCheck, tenant: str | None) -> int:
+        """How many rows the statement of a finding shows, counted by the server: Python has no
+        time before all time.
+        """
+        query = failing_rows_sql(target, check, tenant).removesuffix(";")
+        row = self.connection.execute(f"SELECT count(*) FROM ({query}) AS shown").fetchone()
+        assert row is not None
+        return int(row[0])
 
     def examine(
         self, target: Target, *, tenants: tuple[str, ...] | None = None

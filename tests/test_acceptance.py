@@ -305,6 +305,17 @@ def test_an_accepted_finding_shows_as_an_expected_failure(site: Site) -> None:
     assert "<b>being</b>" not in page
 
 
+def test_an_acceptance_of_a_check_that_is_not_made_fails_the_run_and_no_more(site: Site) -> None:
+    fill(site.database, {"acme": 1}, missing=0)
+    accepting(site)
+    text = (site.folder / "integrity.toml").read_text(encoding="utf-8")
+    site.settings(text.replace("completeness.accept", "freshness.accept"))
+    ended = site.run()
+    assert ended.status == 1, ended.output
+    assert "freshness does not apply to public.insights" in ended.output
+    assert site.run("-m", "completeness").status == 0
+
+
 def test_an_acceptance_that_has_run_out_fails_the_run(site: Site) -> None:
     fill(site.database, {"acme": ROWS}, missing=1)
     accepting(site, days=-1)

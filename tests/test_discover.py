@@ -23,7 +23,7 @@ from checks.settings import load_settings
 from demo.postgres import create_database, drop_database
 from tests.layout_tables import LAYOUTS
 from tests.layouts import DIMENSIONS, settings_of
-from tests.tables import role, rows, run
+from tests.tables import role, rows, run, says
 
 if TYPE_CHECKING:
     from checks.examination import Examination
@@ -193,6 +193,16 @@ def test_partitions_and_views_stand_for_nothing_beside_their_table(database: str
     assert (entry["index"], entry["metric"]) == ("hnsw", "inner_product")
 
 
+@pytest.mark.parametrize("name", ["emb", "vec", "doc_emb", "bodyVector", "EMBEDDING_V2"])
+def test_the_usual_names_of_an_array_of_embeddings_are_known(database: str, name: str) -> None:
+    run(
+        database,
+        f'CREATE TABLE docs (id int PRIMARY KEY, body text, remember real[], "{name}" real[])',
+    )
+    (entry,) = tables(discovered(database)).values()
+    assert entry["embedding"].strip('"') == name
+
+
 def test_arrays_count_as_embeddings_by_their_name_only(database: str) -> None:
     run(
         database,
@@ -263,6 +273,89 @@ def test_a_pattern_never_means_a_table_of_another_layout(database: str, tmp_path
         "tenant_b.docs",
         "tenant_c.docs",
     }
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "(id int PRIMARY KEY, a text, b text, embedding vector(3))",
+        "(id int PRIMARY KEY, body text, embedding sparsevec(20000))",
+    ],
+)
+def test_a_pattern_never_means_a_table_whose_entry_cannot_stand(
+    database: str, tmp_path: Path, columns: str
+) -> None:
+    for number in (1, 2, 3):
+        run(
+            database,
+            f"CREATE TABLE set_{number} (id int PRIMARY KEY, body text, embedding vector(3))",
+        )
+    run(database, f"CREATE TABLE set_other {columns}")
+    text = discovered(database)
+    assert tables(text).keys() == {"public.set_1", "public.set_2", "public.set_3"}
+    assert '#name = "public.set_other"' in text
+    assert says(examined(database, text, tmp_path), "schema") == []
+
+
+def test_a_pattern_never_means_the_store_of_another_table(database: str, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        run(
+            database,
+            f"CREATE TABLE set_{number} (id int PRIMARY KEY, body text, embedding vector(3))",
+        )
+    run(
+        database,
+        "CREATE TABLE notes (id int PRIMARY KEY, body text)",
+        """CREATE TABLE set_of_notes (
+            id int PRIMARY KEY REFERENCES notes, embedding vector(3))""",
+    )
+    text = discovered(database)
+    assert tables(text).keys() == {
+        "public.notes",
+        "public.set_1",
+        "public.set_2",
+        "public.set_3",
+    }
+    assert says(examined(database, text, tmp_path), "schema") == []
+
+
+def test_what_cannot_be_read_now_is_left_to_a_person(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3))",
+        """CREATE MATERIALIZED VIEW kept AS
+            SELECT 1 AS id, 'x'::text AS body, '[1,2,3]'::vector(3) AS embedding WITH NO DATA""",
+        "CREATE FOREIGN DATA WRAPPER without_handler",
+        "CREATE SERVER elsewhere FOREIGN DATA WRAPPER without_handler",
+        """CREATE FOREIGN TABLE far (id int, body text, embedding vector(3))
+            SERVER elsewhere""",
+    )
+    text = discovered(database)
+    assert tables(text).keys() == {"public.docs"}
+    assert text.count("# nothing can be read of it now") == 2
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(binary_quantize(embedding)::bit(3)) bit_hamming_ops",
+        "(subvector(embedding, 1, 2)::vector(2)) vector_cosine_ops",
+        "(title_embedding::halfvec(3)) halfvec_l2_ops",
+    ],
+)
+def test_an_index_on_something_else_than_the_vectors_is_not_taken_for_theirs(
+    database: str, expression: str
+) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3),
+            title_embedding vector(3))""",
+        f"CREATE INDEX ann ON docs USING hnsw ({expression})",
+    )
+    text = discovered(database)
+    (entry,) = tables(text).values()
+    assert entry.keys().isdisjoint({"index", "metric"})
+    assert '#index = "hnsw"  # none was found over the whole vectors, but ann on (' in text
 
 
 def test_a_store_in_each_schema_is_folded_with_its_table(database: str, tmp_path: Path) -> None:
@@ -386,7 +479,7 @@ def test_a_database_without_embeddings_is_told_in_words(database: str) -> None:
     with pytest.raises(CannotExamineError, match="expected a column of embeddings in database"):
         discovered(database)
     run(database, "CREATE TABLE docs (id int PRIMARY KEY, body text)")
-    with pytest.raises(CannotExamineError, match="found none in its 1 tables and views"):
+    with pytest.raises(CannotExamineError, match="found none in its 1 table or view"):
         discovered(database)
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import html, wording
+from checks.wording import visible
+from reports import html
 from reports.incident import (
     Event,
     Finding,
@@ -201,9 +202,7 @@ def test_no_text_from_outside_becomes_markup(text: str) -> None:
     assert page.strays == []
     assert page.elements.count("script") == 0
     assert page.elements.count("li") == Page(html.render(blank)).elements.count("li")
-    assert wording.visible(text).split() == [
-        word for word in wording.visible(text).split() if word in page.text
-    ]
+    assert visible(text).split() == [word for word in visible(text).split() if word in page.text]
 
 
 def test_ten_thousand_failing_tenants_stay_small_and_say_what_is_left_out() -> None:

@@ -39,6 +39,14 @@ def test_a_view_can_be_checked_and_never_repaired(docs: str, statement: str, kin
     unrepairable = examination.tables[0].target.unrepairable
     assert unrepairable is not None
     assert f"public.other is a {kind}" in unrepairable
+    assert all(unrepairable in finding.message for finding in examination.findings)
+
+
+def test_only_a_finding_that_a_repair_would_mend_says_why_none_can(docs: str) -> None:
+    run(docs, "CREATE VIEW other AS SELECT * FROM docs")
+    custom = [{"name": "odd", "failing_when": "id % 2 = 1"}]
+    (finding,) = examined(docs, table("other", tenant="tenant", custom=custom)).findings
+    assert (finding.check, "no repair can mend this" in finding.message) == ("odd", False)
 
 
 def test_a_foreign_table_that_answers_nothing_is_an_error_and_never_repaired(docs: str) -> None:

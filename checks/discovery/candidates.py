@@ -58,7 +58,7 @@ FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   AND (t.typname IN ('vector', 'halfvec', 'sparsevec')
-       OR (t.typname IN ('_float4', '_float8') AND a.attname ~* 'embed|vector'))
+       OR (t.typname IN ('_float4', '_float8') AND a.attname ~* 'embed|(^|_)(emb|vec)|vector'))
 ORDER BY a.attrelid, a.attnum
 """
 

@@ -15,7 +15,7 @@ from checks.discovery.known import known_layout
 from checks.names import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from checks.catalog import RelationName
     from checks.discovery.candidates import Candidate
@@ -46,16 +46,25 @@ class Group:
         return max(self.members, key=lambda candidate: candidate.estimated_rows)
 
 
-def fold(candidates: Sequence[Candidate], names: Sequence[RelationName]) -> tuple[Group, ...]:
-    """Every candidate in exactly one group, those that stand alone included."""
+def fold(
+    candidates: Sequence[Candidate],
+    names: Sequence[RelationName],
+    *,
+    unlisted: Collection[int] = (),
+) -> tuple[Group, ...]:
+    """Every candidate in exactly one group, those that stand alone included.
+
+    `unlisted` are the oids of candidates that no entry of their own name will stand for: no pattern
+    but their own may mean them.
+    """
     by_name: dict[object, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_name[_layout_of(candidate), candidate.relation.name].append(candidate)
-    groups, rest = _folded(list(by_name.values()), names, "schema", _is_copy)
+    groups, rest = _folded(list(by_name.values()), names, "schema", _is_copy, unlisted)
     by_schema: dict[object, list[Candidate]] = defaultdict(list)
     for candidate in rest:
         by_schema[_layout_of(candidate), candidate.relation.schema].append(candidate)
-    tables, rest = _folded(list(by_schema.values()), names, "table", _is_data_set)
+    tables, rest = _folded(list(by_schema.values()), names, "table", _is_data_set, unlisted)
     single = [
         Group(
             members=(candidate,),
@@ -79,6 +88,7 @@ def _folded(
     names: Sequence[RelationName],
     part: Part,
     acceptable: Callable[[Sequence[Candidate], list[str]], bool],
+    unlisted: Collection[int],
 ) -> tuple[list[Group], list[Candidate]]:
     """The groups that a pattern fits, largest first, and the candidates that are left."""
     free = {candidate.relation.oid for members in alike for candidate in members}
@@ -90,7 +100,8 @@ def _folded(
         name = _pattern(members, part) if len(members) > 1 and not own & alone else None
         matched = {n.oid for n in names if name is not None and name.match(n.schema, n.name)}
         stars = [_star(name, candidate, part) for candidate in members] if name else []
-        if name is None or not own <= matched <= free or not acceptable(members, stars):
+        meant = own <= matched <= free and not (matched - own).intersection(unlisted)
+        if name is None or not meant or not acceptable(members, stars):
             rest.extend(members)
             continue
         # What the pattern means beside them is listed by its exact name, which wins over it.

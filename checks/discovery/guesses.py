@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checks.ann_indexes import key_of
 from checks.discovery.entries import Entry, Line, printable
 from checks.discovery.known import KnownLayout, known_layout
 from checks.discovery.likely import Guess, Likely
@@ -68,6 +69,9 @@ class Guesser:
         self._remarks()
         if not self.relation.readable:
             self.entry.missing = "the role may not read it: grant it the right and run this again"
+        elif not self.sampler.valid(self._quoted(self.embedding.name)):
+            # A materialised view without data, a foreign table that does not answer, a lock.
+            self.entry.missing = "nothing can be read of it now: see why, and run this again"
         self._name()
         self._key()
         text = self.likely.text()
@@ -244,12 +248,8 @@ class Guesser:
             entry.add("model", model, f"the most frequent value of {name} in a sample")
 
     def add_index(self) -> None:
-        own = [
-            index
-            for index in self.group.example.indexes
-            if index.column == self.embedding.name
-            or self._quoted(self.embedding.name) in (index.expression or "")
-        ]
+        indexes = self.group.example.indexes
+        own = [index for index in indexes if key_of(index, self.embedding) is not None]
         known = [
             (index, metric)
             for index in sorted(own, key=lambda index: (not index.valid, index.predicate or ""))
@@ -257,7 +257,10 @@ class Guesser:
             if index.operator_class.endswith(suffix)
         ]
         if not known:
-            reason = "no index of a known metric was found; a search reads every row"
+            reason = "none was found; a search reads every row"
+            parts = [f"{index.name} on {index.expression}" for index in indexes if index.expression]
+            if parts:
+                reason = f"none was found over the whole vectors, but {', '.join(parts)}"
             self.entry.add("index", "hnsw", reason, stands=False)
             return
         index, metric = known[0]

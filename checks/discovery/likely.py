@@ -182,7 +182,8 @@ def _shown(seen: Values | None) -> str:
         return "the sample could not be read"
     if not seen.rows:
         return "no rows to sample"
-    rows = f"the first {SAMPLE_ROWS:,}" if seen.rows >= SAMPLE_ROWS else f"{seen.rows:,}"
+    rows = plural(seen.rows, "sampled row")
+    first = "the first " if seen.rows >= SAMPLE_ROWS else ""
     different = plural(seen.distinct, "value")
     missing = "" if seen.present == seen.rows else f", {seen.rows - seen.present:,} without one"
-    return f"{different} in {rows} sampled rows{missing}"
+    return f"{different} in {first}{rows}{missing}"

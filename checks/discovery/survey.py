@@ -19,7 +19,9 @@ from checks.discovery.guesses import Guesser
 from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, Sampler
 from checks.discovery.stores import store_entry
 from checks.errors import CannotExamineError
+from checks.names import display_name
 from checks.server import read_server
+from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +58,47 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
         found = find_candidates(connection)
     if not found.candidates:
         raise CannotExamineError(_nothing(server, found))
-    entries = []
-    for group in fold(found.candidates, found.names):
-        with read_only(connection, place, statement_timeout=SAMPLE_TIMEOUT):
-            entries.append(_entry(connection, server, found, group))
+    known: dict[object, Entry] = {}
+    unlisted: frozenset[int] = frozenset()
+    while True:
+        entries = []
+        groups = fold(found.candidates, found.names, unlisted=unlisted)
+        for group in groups:
+            members = frozenset(member.relation.oid for member in group.members)
+            if members not in known:
+                with read_only(connection, place, statement_timeout=SAMPLE_TIMEOUT):
+                    known[members] = _entry(connection, server, found, group)
+            entries.append(known[members])
+        strays = _strays(list(zip(groups, entries, strict=True)), found)
+        if strays <= unlisted:
+            break
+        # Each turn takes at least one more table out of every pattern, so it ends.
+        unlisted |= strays
     _keep_one_of_a_name(entries)
     return _file(server, entries)
+
+
+def _strays(pairs: Sequence[tuple[Group, Entry]], found: Found) -> frozenset[int]:
+    """Tables that a pattern means beside its own, and that no entry of their name stands for.
+
+    Those whose entry a person must complete, and those that are the store of another table.
+    """
+    standing = {entry.lines[0].value for _, entry in pairs if entry.missing is None}
+    strays: set[int] = set()
+    for group, entry in pairs:
+        # The entry of a store is that of its table, whose pattern was found to mean no other.
+        own_name = entry.lines[0].value == str(group.name)
+        if group.tenant_from is None or entry.missing is not None or not own_name:
+            continue
+        own = {member.relation.oid for member in group.members}
+        strays |= {
+            name.oid
+            for name in found.names
+            if name.oid not in own
+            and group.name.match(name.schema, name.name)
+            and display_name(name.schema, name.name) not in standing
+        }
+    return frozenset(strays)
 
 
 def _nothing(server: Server, found: Found) -> str:
@@ -69,7 +106,7 @@ def _nothing(server: Server, found: Found) -> str:
     if server.vector_version is None:
         missing = "; the extension vector is not installed there"
     else:
-        missing = f" in its {len(found.names)} tables and views" if found.names else ""
+        missing = f" in its {plural(len(found.names), 'table or view', 'tables and views')}"
     return (
         f"expected a column of embeddings in {database}, found none{missing}; is it the right"
         " database, and may the role see its schemas?"
