@@ -80,6 +80,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--concurrency", type=_positive, metavar="N", help="requests in flight, at most"
     )
     group.addoption(
+        "--show-texts",
+        action="store_true",
+        help="show how the texts of rows that were not fixed begin; else no text is shown",
+    )
+    group.addoption(
         "--report-dir",
         metavar="DIR",
         help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
@@ -212,6 +217,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         run.results = repair.results
         for result in repair.results:
             run.note(next(reversed(list(result_lines([result])))))
+    if config.getoption("--show-texts"):
+        run.texts = repair.texts_left()
     evidence.examination = repair.remeasure()
     evidence.measured_through = repair.place
     run.measured_again = bool(repair.results)
@@ -302,7 +309,7 @@ def pytest_terminal_summary(
     lines += [finding.message for finding in run.new_findings]
     if run.refused is not None:
         lines.append(f"no repair: {run.refused}")
-    lines += result_lines(run.results)
+    lines += result_lines(run.results, run.texts)
     terminalreporter.section("the plan" if run.dry_run else "the repair")
     for line in lines:
         terminalreporter.write_line(redactor.clean(line))
