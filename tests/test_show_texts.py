@@ -1,4 +1,4 @@
-"""Texts of rows: shown nowhere, unless --show-texts asks for the beginnings of those that are left."""
+"""Texts of rows are shown nowhere, unless --show-texts asks for the beginnings of those left."""
 
 from __future__ import annotations
 
