@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.redaction import redactor
+from checks.wires import wires
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 CONNECT_TIMEOUT_SECONDS = 10
+RECONNECT_TIMEOUT_SECONDS = 4
+"""Where a repair opens a connection anew: shorter than what a signal leaves it to end in order."""
+
+KEEPALIVE = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    # What was sent and is never acknowledged; in milliseconds.
+    "tcp_user_timeout": "60000",
+}
+"""libpq's parameters that find a link which died without a word in a minute, not in hours."""
 
 POOL_PARAMETERS = frozenset(
     {
@@ -161,13 +173,16 @@ def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:
     return words
 
 
-def connect(target: ConnectionTarget) -> Connection:
+def connect(
+    target: ConnectionTarget, *, timeout_seconds: int = CONNECT_TIMEOUT_SECONDS
+) -> Connection:
     """Open an autocommitting connection without server-side prepared statements.
 
-    Raises `CannotExamineError` with the place and the server's reason.
+    What the URL says of time-outs and keepalives comes before ours. Raises `CannotExamineError`
+    with the place and the server's reason.
     """
     try:
-        return _open(target)
+        return _open(target, timeout_seconds)
     except psycopg.Error as error:
         reason = redactor.clean(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -182,13 +197,17 @@ def connect(target: ConnectionTarget) -> Connection:
     )
 
 
-def _open(target: ConnectionTarget) -> Connection:
+def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
     # In one expression: a name of its own would stand in a traceback that shows locals.
-    return psycopg.connect(
-        make_conninfo(**{"connect_timeout": str(CONNECT_TIMEOUT_SECONDS), **target.parameters}),
+    connection = psycopg.connect(
+        make_conninfo(
+            **{"connect_timeout": str(timeout_seconds), **KEEPALIVE, **target.parameters}
+        ),
         autocommit=True,
         prepare_threshold=None,
     )
+    wires.keep(connection)
+    return connection
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from checks.wording import plural
 from remediation.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from _pytest._io import TerminalWriter
 
     from remediation.plan import Plan, TablePlan
-    from remediation.repair import TableRepair
+    from remediation.repair import RowName, TableRepair
 
 TENANTS_SHOWN = 20
 GROUPS_SHOWN = 20
@@ -70,8 +70,14 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
         yield f"  {words}"
 
 
-def result_lines(results: list[TableRepair]) -> Iterator[str]:
-    """What came of the repair, a line per table, and the reasons behind what was not fixed."""
+def result_lines(
+    results: Sequence[TableRepair], texts: Mapping[RowName, str] | None = None
+) -> Iterator[str]:
+    """What came of the repair, a line per table, and the reasons behind what was not fixed.
+
+    Below a reason, how the `texts` of some of its rows begin, where they are given.
+    """
+    texts = texts or {}
     for result in results:
         account = result.account
         left = [group for group in account.groups if group.outcome is not Outcome.FIXED]
@@ -80,6 +86,9 @@ def result_lines(results: list[TableRepair]) -> Iterator[str]:
                 f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
                 f" {group.outcome}: {group.reason}"
             )
+            for key in group.sample_keys:
+                if (text := texts.get((result.table, key))) is not None:
+                    yield f"  {', '.join(key)}: {text!r}"
         if len(left) > GROUPS_SHOWN:
             rows = sum(group.rows for group in left[GROUPS_SHOWN:])
             yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"

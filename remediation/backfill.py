@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 ROUNDS = 3
 """Passes over rows that were edited while we worked; then they are left, as superseded."""
 INTERRUPTED = "the repair was interrupted"
+CANCEL_SECONDS = 2.0
+"""For asking the server to cancel a statement; then the statement is waited for, or cut off."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,7 +132,9 @@ class Backfill:
                 wait([deciding])
             except BaseException:
                 self.stop.set()
-                self.connection.cancel_safe()
+                # A page that is being read; through a dead link nothing can be cancelled.
+                with suppress(psycopg.Error):
+                    self.connection.cancel_safe(timeout=CANCEL_SECONDS)
                 wait([deciding])
                 raise
             deciding.result()

@@ -76,6 +76,10 @@ class Embedders:
         for embedder in surplus:
             embedder.close()
 
+    def stop(self) -> None:
+        """Try nothing again, and end every wait between two tries."""
+        self._stop.set()
+
     def close(self) -> None:
         """Close every connection."""
         with self._lock:

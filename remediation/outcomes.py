@@ -83,6 +83,16 @@ class Account:
         return sum(rows for (_, kind, _), rows in self._counts.items() if kind is outcome)
 
     @property
+    def sample_keys_left(self) -> list[tuple[str, ...]]:
+        """The keys of a few rows of each group that was not fixed."""
+        return [
+            key
+            for group in self.groups
+            if group.outcome is not Outcome.FIXED
+            for key in group.sample_keys
+        ]
+
+    @property
     def settled(self) -> int:
         """Rows that have their outcome."""
         return sum(self._counts.values())

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
-from contextlib import contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +22,13 @@ from checks.plugin import EVIDENCE, active, case_of, environment_of
 from checks.redaction import for_terminal, redactor
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.canary import open_embedder
+from remediation.interruption import Interruption
 from remediation.passes import TwoPasses
 from remediation.repair import Repair, open_repair
 from remediation.run import RepairRun, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from types import FrameType
 
     from _pytest.terminal import TerminalReporter
 
@@ -81,6 +80,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--concurrency", type=_positive, metavar="N", help="requests in flight, at most"
     )
     group.addoption(
+        "--show-texts",
+        action="store_true",
+        help="show how the texts of rows that were not fixed begin; else no text is shown",
+    )
+    group.addoption(
         "--report-dir",
         metavar="DIR",
         help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
@@ -124,8 +128,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         report_directory=report_directory(config),
     )
     config.stash[REPAIR_RUN] = run
-    with _sigterm_as_interrupt():
+    reporter = _reporter(config)
+
+    def say(line: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(line)
+
+    # Beyond this loop: the report is written when the session finishes.
+    signals = ExitStack()
+    config.add_cleanup(signals.close)
+    interruption = signals.enter_context(Interruption(say))
+    try:
         _run_passes(session, evidence, run)
+    finally:
+        interruption.finish()
     return True
 
 
@@ -158,7 +174,12 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
                 raise
             run.note("second pass of the checks")
             evidence.provisional = frozenset()
-            passes.run_second()
+            try:
+                passes.run_second()
+            except BaseException:
+                run.interrupted = True
+                run.note("interrupted in the second pass of the checks")
+                raise
     except (IntegrityError, psycopg.Error) as error:
         reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
         run.refused = redactor.clean(reason)
@@ -196,6 +217,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         run.results = repair.results
         for result in repair.results:
             run.note(next(reversed(list(result_lines([result])))))
+    if config.getoption("--show-texts"):
+        run.texts = repair.texts_left()
     evidence.examination = repair.remeasure()
     evidence.measured_through = repair.place
     run.measured_again = bool(repair.results)
@@ -286,7 +309,7 @@ def pytest_terminal_summary(
     lines += [finding.message for finding in run.new_findings]
     if run.refused is not None:
         lines.append(f"no repair: {run.refused}")
-    lines += result_lines(run.results)
+    lines += result_lines(run.results, run.texts)
     terminalreporter.section("the plan" if run.dry_run else "the repair")
     for line in lines:
         terminalreporter.write_line(for_terminal(line))
@@ -325,17 +348,3 @@ def _overridden(config: pytest.Config, evidence: Evidence) -> Settings:
             )
         }
     )
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a repair as Ctrl-C does: in order, and with a report."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -130,7 +130,11 @@ def probe(
             if not budget.affords(tokens):
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
-            answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+            try:
+                answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+            except BaseException:
+                embedders.stop()
+                raise
             billed = sum(
                 answer.tokens if answer.tokens_known else max(answer.tokens, sample.tokens)
                 for sample, answer in zip(group, answers, strict=True)

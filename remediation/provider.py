@@ -9,13 +9,14 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
 from checks.redaction import redactor
+from checks.wires import wires
 from remediation import provider_response
 from remediation.provider_errors import (
     KeyRefused,
@@ -32,7 +33,7 @@ from remediation.provider_retry import RetryPolicy, TryFailed, retry_after, retr
 if TYPE_CHECKING:
     import ssl
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
+CONNECT_SECONDS = 4.0
+"""For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
 BYTES_PER_NUMBER = 40
 """Upper bound of a number in a JSON list, pretty-printed; base64 takes 5.4 bytes."""
 BYTES_PER_ITEM = 4_096
@@ -96,13 +99,23 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+def _keep_wire(request: httpx2.Request) -> None:
+    """Have the socket that a request opens kept, so that a stop can cut it."""
+
+    def opened(event: str, details: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            wires.keep(details["return_value"].get_extra_info("socket"))
+
+    request.extensions["trace"] = opened
+
+
 class Embedder:
     """Embeds texts with one key, over one client whose own retries are off. Safe across threads.
 
     The key is always the one given: OPENAI_ORG_ID, OPENAI_PROJECT_ID and an Authorization among
     OPENAI_CUSTOM_HEADERS, which the client would add by itself, belong to someone else's key.
-    `timeout` is in seconds: for connecting, for a silence, and for one whole answer. Raises
-    KeyRefused for a key that no HTTP header can carry.
+    `timeout` is in seconds: for a silence, and for one whole answer; connecting has
+    `CONNECT_SECONDS`. Raises KeyRefused for a key that no HTTP header can carry.
     """
 
     def __init__(
@@ -128,11 +141,15 @@ class Embedder:
         self._client = openai.OpenAI(
             api_key=key,
             base_url=endpoint.base_url,
-            timeout=timeout,
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
             max_retries=0,
             default_headers={"Authorization": f"Bearer {key}"},
             # A redirect would carry the texts to a host that the settings do not name.
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, verify=_tls()),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False,
+                verify=_tls(),
+                event_hooks={"request": [_keep_wire]},
+            ),
         )
 
     def __enter__(self) -> Self:

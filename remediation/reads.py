@@ -112,6 +112,26 @@ JOIN {rows} AS r ON {same}
     )
 
 
+def compile_texts(target: Target, *, characters: int) -> sql.Composed:
+    """The beginnings of the keyed rows' texts, where they have one.
+
+    Parameters: keys_1 … keys_n. Returns position among the keys (from 1) and text.
+    """
+    return sql.SQL(
+        """
+SELECT integrity_key.position, left(text, {characters})
+FROM {keys}
+JOIN {rows} AS r ON {same}
+WHERE text IS NOT NULL
+"""
+    ).format(
+        characters=sql.Literal(characters),
+        keys=_keys(target, with_written=False),
+        rows=beside_parameters(rows_of(target)),
+        same=_same_key(target),
+    )
+
+
 def compile_healthy(
     target: Target,
     checks: Sequence[AppliedCheck],

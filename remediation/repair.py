@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from checks.connection import connect, parse_url, read_only
 from checks.measuring import examine_targets
@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from remediation.outcomes import Outcome
     from remediation.provider_retry import RetryPolicy
 
-__all__ = ["Repair", "RepairRefusedError", "TableRepair", "open_repair"]
+__all__ = ["Repair", "RepairRefusedError", "RowName", "TableRepair", "open_repair"]
+
+RowName: TypeAlias = tuple[str, tuple[str, ...]]
+"""A row by its table and its key."""
+TEXT_CHARACTERS = 200
+"""Of a row's text, where it is shown: enough to recognise it by."""
 
 
 @dataclass(kw_only=True)
@@ -158,6 +163,17 @@ class Repair:
                 today=self.examination.today,
             )
         return self.examination.updated(again)
+
+    def texts_left(self) -> dict[RowName, str]:
+        """How the texts of some rows that were not fixed begin, for whoever asked to see them."""
+        texts: dict[RowName, str] = {}
+        with connect(self.place) as connection:
+            for result in self.results:
+                reader = self._readers[result.table]
+                keys = result.account.sample_keys_left
+                found = reader.beginnings(connection, keys, characters=TEXT_CHARACTERS)
+                texts |= {(result.table, key): text for key, text in found.items()}
+        return texts
 
     def _reader(self, table: TableExamination) -> RowReader:
         """One for plan and repair, whose sets are frozen before the first write."""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from checks.findings import Finding
     from checks.server import Server
     from remediation.plan import Plan
-    from remediation.repair import TableRepair
+    from remediation.repair import RowName, TableRepair
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,6 +35,8 @@ class RepairRun:
     """Why there was no repair at all, or why it could not go on."""
     interrupted: bool = False
     measured_again: bool = False
+    texts: Mapping[RowName, str] = field(default_factory=dict)
+    """How the texts of some rows that are left begin; none but with --show-texts."""
     new_findings: tuple[Finding, ...] = ()
     """Findings in segments that were not there when the run began."""
     timeline: list[tuple[datetime, str]] = field(default_factory=list)

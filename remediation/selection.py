@@ -19,6 +19,7 @@ from remediation.reads import (
     compile_page,
     compile_read_back,
     compile_rows_by_key,
+    compile_texts,
     key_arrays,
 )
 
@@ -171,6 +172,18 @@ class RowReader:
                 missing=missing,
             )
         return current
+
+    def beginnings(
+        self, connection: Connection, keys: Sequence[tuple[str, ...]], *, characters: int
+    ) -> dict[tuple[str, ...], str]:
+        """How the texts of the keyed rows begin, as they are now; rows without one are left out."""
+        if not keys:
+            return {}
+        statement = compile_texts(self.target, characters=characters)
+        return {
+            keys[position - 1]: text
+            for position, text in self._read(connection, statement, key_arrays(keys))
+        }
 
     def healthy_rows(
         self, connection: Connection, *, tenants: Sequence[str | None], per_tenant: int

@@ -15,7 +15,7 @@ from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
 from psycopg.types import TypeInfo
 
-from checks.connection import connect, reason_of, set_local
+from checks.connection import RECONNECT_TIMEOUT_SECONDS, connect, reason_of, set_local
 from checks.errors import CannotExamineError
 from remediation.freezing import set_checks
 from remediation.journal import journal_words
@@ -234,7 +234,7 @@ class Writer:
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self.place)
+            self._connection = connect(self.place, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
             schema = self.target.server.vector_schema
             if schema is not None:
                 # By its schema: the extension's may not be on the search path.

@@ -270,7 +270,7 @@ def _repair(run: RepairRun) -> values.Repair | None:
         dollars=None if plan is None else plan.dollars_of(tokens),
         seconds=sum(result.seconds for result in run.results),
         problems=tuple(
-            _problem(result.table, group)
+            _problem(result.table, group, run)
             for result in run.results
             for group in result.account.groups
             if group.outcome is not Outcome.FIXED
@@ -300,7 +300,7 @@ def _outcomes(result: TableRepair) -> Iterator[values.Outcomes]:
         yield values.Outcomes.model_validate({"table": result.table, "tenant": tenant, **outcomes})
 
 
-def _problem(table: str, group: OutcomeGroup) -> values.Problem:
+def _problem(table: str, group: OutcomeGroup, run: RepairRun) -> values.Problem:
     return values.Problem.model_validate(
         {
             "table": table,
@@ -309,6 +309,11 @@ def _problem(table: str, group: OutcomeGroup) -> values.Problem:
             "reason": group.reason,
             "rows": group.rows,
             "sample_keys": tuple(", ".join(key) for key in group.sample_keys),
+            "texts": {
+                ", ".join(key): run.texts[table, key]
+                for key in group.sample_keys
+                if (table, key) in run.texts
+            },
         }
     )
 

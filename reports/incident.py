@@ -1,6 +1,7 @@
 """The value types of an incident: everything its report shows, as plain values that survive JSON.
 
-Holds no text of any row, and no secret: every free text passes the redactor when a value is built.
+Holds no secret, as every free text passes the redactor when a value is built, and no text of any
+row but with --show-texts.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class Problem(Line):
     reason: Text
     rows: NonNegativeInt
     sample_keys: Annotated[tuple[Text, ...], Field(max_length=SAMPLE_KEYS)] = ()
+    texts: dict[Text, Text] = Field(default_factory=dict)
+    """How the texts of some of these rows begin, by key; empty but with --show-texts."""
 
 
 class Probe(Line):

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from tests.runs import (
     fill,
     missing,
     stale,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
         with subprocess.Popen(
             command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
-            _wait_until(lambda: running.stats().requests > 0)
+            wait_until(lambda: running.stats().requests > 0)
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=60)
         assert process.returncode == 2, output
@@ -305,16 +305,6 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
     assert missing(site.database) == {}
     assert stale(site.database) == []
     assert len(repaired) >= 3 * MISSING
-
-
-def _wait_until(condition: object) -> None:
-    assert callable(condition)
-    # A run imports for seconds, on a busy machine for many.
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("what was waited for did not come within 120 s")
 
 
 def _versions(url: str) -> list[tuple[object, ...]]:

@@ -1,0 +1,54 @@
+"""Every open link of this process to a server, so that a run that must end can cut them.
+
+Closes nothing and holds nothing open: a link that is cut fails for whoever waits on it, at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import weakref
+from contextlib import suppress
+from typing import Protocol
+
+import psycopg
+
+
+class Link(Protocol):
+    """A socket, or a connection that has one."""
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; an error or a negative number where it is closed."""
+
+
+class Wires:
+    """Links by weak reference. Safe across threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+    def keep(self, link: Link) -> None:
+        """Remember a link for as long as somebody else holds it."""
+        with self._lock:
+            self._links.add(link)
+
+    def cut(self) -> None:
+        """Shut every link down in both directions.
+
+        A thread that waits for an answer is woken: closing a socket would leave it waiting.
+        """
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            # Closed meanwhile, or never connected: there is nothing to cut.
+            with (
+                suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(link.fileno())) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+wires = Wires()
+"""The one register of the process: whoever opens a link keeps it here."""

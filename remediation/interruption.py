@@ -1,0 +1,79 @@
+"""SIGINT and SIGTERM during a repair: the first ends it in order, the second at once.
+
+Decides when, not how: who waits on a thread or a link sees KeyboardInterrupt, or the link cut.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from checks.wires import wires
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+GRACE_SECONDS = 5.0
+"""What is in flight may take this long to come back and be written; then its links are cut.
+
+A link that is being opened cannot be cut yet: the time-outs for that are shorter than this. What
+is left of the 10 seconds in which a run ends is for its report.
+"""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Handles both signals for as long as the `with` block runs. For the main thread.
+
+    A signal that is ignored from the start, as a shell has SIGINT ignored in the background, stays
+    ignored.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._came = False
+        self._finishing = False
+        self._previous: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
+        self._timer = threading.Timer(GRACE_SECONDS, wires.cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._signalled)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def finish(self) -> None:
+        """The repair is over: a first signal from now on no longer keeps the report unwritten."""
+        self._finishing = True
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if self._came:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._came = True
+        if self._finishing:
+            return
+        self._timer.start()
+        # Written in the middle of another line, perhaps; a stream that is being written refuses.
+        with suppress(RuntimeError):
+            self._say(
+                f"stopping: what is in flight has {GRACE_SECONDS:.0f} s to come back;"
+                " a second signal ends the run at once, without a report"
+            )
+        raise KeyboardInterrupt

@@ -1,0 +1,144 @@
+"""SIGINT and SIGTERM in the middle of a repair: once in order and with a report, twice at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.wires import Wires
+from demo.endpoint import endpoint
+from remediation.interruption import Interruption
+from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing, stale, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from demo.endpoint import Running
+    from tests.runs import Site
+
+pytest_plugins = ("pytester",)
+
+ALL = MISSING * len(TENANTS)
+SECONDS = 60
+"""A bound for a run that ends; the provider would keep it waiting for longer."""
+
+
+@contextmanager
+def repairing(site: Site) -> Iterator[subprocess.Popen[str]]:
+    """`pytest --remediate` in a process of its own."""
+    command = [sys.executable, "-m", "pytest", str(REPOSITORY / "checks"), "--remediate"]
+    with subprocess.Popen(
+        command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def hanging(site: Site) -> Iterator[Running]:
+    """A provider that takes longer to answer than anybody waits."""
+    fill(site.database, dict.fromkeys(TENANTS, 12))
+    keys = {tenant: site.keys[tenant] for tenant in TENANTS}
+    with endpoint(keys, latency=300.0) as running:
+        site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+        site.use_keys(keys)
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("probe", [0, 3])
+def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_report(
+    site: Site, number: signal.Signals, probe: int
+) -> None:
+    with (site.folder / "integrity.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f"[repair]\nprobe = {probe}\n")
+    with hanging(site) as running, repairing(site) as process:
+        wait_until(lambda: running.stats().requests > 0)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, output
+    assert "a second signal ends the run at once" in output
+    report = json.loads(site.report().with_suffix(".json").read_text(encoding="utf-8"))
+    assert report["result"] == "interrupted"
+    outcomes = report["repair"]["outcomes"] if report["repair"] else []
+    assert {
+        name for line in outcomes for name, rows in line.items() if type(rows) is int and rows
+    } <= {"skipped"}
+    assert sum(left["rows"] for left in report["left"]) == ALL
+    assert missing(site.database) == dict.fromkeys(TENANTS, MISSING)
+
+
+def test_two_signals_end_a_repair_at_once_and_the_next_run_makes_all_whole(site: Site) -> None:
+    with hanging(site) as running:
+        with repairing(site) as process:
+            wait_until(lambda: running.stats().requests > 0)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "a second signal" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=SECONDS) == -signal.SIGTERM
+        assert not list(site.folder.glob("incidents/*/incident.html"))
+    keys = {tenant: site.keys[tenant] for tenant in TENANTS}
+    with endpoint(keys) as running:
+        site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+        assert site.run("--remediate").status == 0
+    assert missing(site.database) == {}
+    assert stale(site.database) == []
+
+
+def test_the_first_signal_is_an_interrupt_and_what_was_handled_before_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    said: list[str] = []
+    with Interruption(said.append), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert len(said) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_first_signal_while_the_report_is_written_lets_it_be_written() -> None:
+    said: list[str] = []
+    with Interruption(said.append) as interruption:
+        interruption.finish()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), 0)  # a step of the interpreter, on which a handler would have run
+    assert said == []
+
+
+def test_a_signal_that_a_shell_has_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption(pytest.fail):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_cutting_a_link_wakes_who_waits_on_it_and_passes_over_closed_ones() -> None:
+    wires = Wires()
+    ours, theirs = socket.socketpair()
+    closed, other = socket.socketpair()
+    wires.keep(ours)
+    wires.keep(closed)
+    closed.close()
+    received: list[bytes] = []
+    waiting = threading.Thread(target=lambda: received.append(ours.recv(1)))
+    waiting.start()
+    wires.cut()
+    waiting.join(timeout=SECONDS)
+    assert received == [b""]
+    for end in (ours, theirs, other):
+        end.close()

@@ -1,0 +1,173 @@
+"""Checks and repairs with just the rights that docs/privileges.md grants, by its own statements."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from demo.embedding import embed
+from demo.endpoint import endpoint
+from tests.runs import TENANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.runs import Site
+
+pytest_plugins = ("pytester",)
+
+PAGE = (Path(__file__).parents[1] / "docs" / "privileges.md").read_text(encoding="utf-8")
+STATEMENTS = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+ROLES = ("integrity_checks", "integrity_repair")
+PASSWORD = "pw-Kd82mQx"
+
+SCHEMA = """
+CREATE TABLE workflow_insights (
+    id bigint PRIMARY KEY, tenant text NOT NULL, body text,
+    embedding vector(1536), embedding_model text, embedded_at timestamptz, content_hash text
+);
+CREATE TABLE insights (id bigint PRIMARY KEY, tenant text NOT NULL, body text);
+CREATE TABLE insight_embeddings (
+    insight_id bigint PRIMARY KEY, content text, embedding vector(1536)
+);
+CREATE TABLE tenant_settings (tenant_id text PRIMARY KEY, api_key text NOT NULL);
+"""
+
+SETTINGS = """
+[provider]
+dimensions = 1536
+batch_size = 2
+
+[keys]
+sql = "SELECT api_key FROM public.tenant_settings WHERE tenant_id = %(tenant)s"
+
+[[tables]]
+name = "public.workflow_insights"
+tenant = "tenant"
+text = "body"
+model_column = "embedding_model"
+embedded_at = "embedded_at"
+content_hash = "content_hash"
+[tables.checks]
+degenerate = { enabled = false }
+
+[[tables]]
+name = "public.insights"
+tenant = "tenant"
+text = "body"
+[tables.checks]
+degenerate = { enabled = false }
+[tables.store]
+name = "public.insight_embeddings"
+key = ["insight_id"]
+text = "content"
+embedding = "embedding"
+"""
+ROWS = 4
+
+
+@pytest.fixture
+def granted(site: Site) -> Iterator[Site]:
+    """A site whose URLs lead to the documented roles; both tables lack half of their vectors."""
+    site.settings(SETTINGS)
+    with psycopg.connect(site.database, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        _fill(connection)
+        connection.execute("REVOKE ALL ON SCHEMA public FROM public")
+        for statement in STATEMENTS:
+            connection.execute(statement.replace("'...'", f"'{PASSWORD}'"))
+        for name, role in zip(("DATABASE_URL", "REMEDIATION_DATABASE_URL"), ROLES, strict=True):
+            info = connection.info
+            url = f"postgresql://{role}:{PASSWORD}@{info.host}:{info.port}/{info.dbname}"
+            site.monkeypatch.setenv(name, url)
+        keys = {tenant: site.keys[tenant] for tenant in TENANTS}
+        connection.cursor().executemany(
+            "INSERT INTO tenant_settings VALUES (%s, %s)", list(keys.items())
+        )
+        try:
+            with endpoint(keys) as running:
+                site.provider = running
+                site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+                yield site
+        finally:
+            for role in ROLES:
+                connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def _fill(connection: psycopg.Connection[Any]) -> None:
+    number = 0
+    for tenant in TENANTS:
+        for position in range(ROWS):
+            number += 1
+            text = f"text {number} of {tenant}"
+            vector = "[" + ",".join(map(str, embed(text).tolist())) + "]"
+            whole = position >= ROWS // 2
+            connection.execute(
+                "INSERT INTO workflow_insights VALUES"
+                " (%(n)s, %(tenant)s, %(text)s, %(vector)s, %(model)s, now(), md5(%(text)s))",
+                {
+                    "n": number,
+                    "tenant": tenant,
+                    "text": text,
+                    "vector": vector if whole else None,
+                    "model": "text-embedding-3-small" if whole else None,
+                },
+            )
+            connection.execute("INSERT INTO insights VALUES (%s, %s, %s)", (number, tenant, text))
+            if whole:
+                connection.execute(
+                    "INSERT INTO insight_embeddings VALUES (%s, %s, %s)", (number, text, vector)
+                )
+
+
+def _may(site: Site, role: str, privilege: str, table: str) -> bool:
+    with psycopg.connect(site.database) as connection:
+        row = connection.execute(
+            "SELECT has_table_privilege(%s, %s, %s) OR has_any_column_privilege(%s, %s, %s)",
+            (role, table, privilege) * 2,
+        ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def test_checks_run_with_the_right_to_read_and_none_to_write(granted: Site) -> None:
+    run = granted.run()
+    assert run.status == 1, run.output
+    assert run.output.count("have text but no embedding") >= 2 * len(TENANTS)
+    assert "as role 'integrity_checks'" in run.output
+    for table in ("workflow_insights", "insights", "insight_embeddings"):
+        for privilege in ("INSERT", "UPDATE"):
+            assert not _may(granted, "integrity_checks", privilege, table)
+
+
+def test_a_repair_needs_no_more_than_the_documented_rights(granted: Site) -> None:
+    plan = granted.run("--remediate", "--dry-run")
+    assert plan.status == 1, plan.output
+    assert "as role 'integrity_repair'" in plan.output
+    run = granted.run("--remediate")
+    assert run.status == 0, run.output
+    lacking = len(TENANTS) * (ROWS // 2)
+    for table in ("workflow_insights", "insights"):
+        words = f"public.{table}: {lacking}/{lacking} rows re-embedded, 0 errors"
+        assert words in run.output
+    assert not _may(granted, "integrity_repair", "UPDATE", "insights")
+    with psycopg.connect(granted.database) as connection:
+        for statement in (
+            "SELECT count(*) FROM workflow_insights WHERE embedding IS NULL",
+            "SELECT count(*) FROM insights LEFT JOIN insight_embeddings ON id = insight_id"
+            " WHERE embedding IS NULL",
+        ):
+            assert connection.execute(statement).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("right", ["UPDATE (embedding)", "SELECT"])
+def test_a_right_that_is_missing_is_named_and_ends_in_no_green(granted: Site, right: str) -> None:
+    with psycopg.connect(granted.database, autocommit=True) as connection:
+        connection.execute(f"REVOKE {right} ON public.workflow_insights FROM integrity_repair")
+    run = granted.run("--remediate")
+    assert run.status in (1, 11), run.output
+    assert "permission denied for table workflow_insights" in run.output
