@@ -17,6 +17,7 @@ from remediation.budget import Budget, budget_of
 from remediation.canary import CanaryEmbedder
 from remediation.freezing import freeze
 from remediation.journal import Journal
+from remediation.locked_rows import PATIENCE_SECONDS
 from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
 from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.selection import RowReader
@@ -56,6 +57,8 @@ class Repair:
     budget: Budget
     """The caps of the run; what the canary took is in it."""
     retry: RetryPolicy | None = None
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
     results: list[TableRepair] = field(default_factory=list)
     _readers: dict[str, RowReader] = field(default_factory=dict)
 
@@ -121,6 +124,7 @@ class Repair:
                     on_outcome=on_outcome,
                     tenants=self.tenants,
                     retry=self.retry,
+                    lock_patience=self.lock_patience,
                 )
                 try:
                     work.run()
@@ -187,6 +191,7 @@ def open_repair(
     read_place: ConnectionTarget,
     tenants: tuple[str, ...] | None,
     retry: RetryPolicy | None = None,
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
@@ -214,4 +219,5 @@ def open_repair(
             tenants=tenants,
             budget=budget_of(settings),
             retry=retry,
+            lock_patience=lock_patience,
         )

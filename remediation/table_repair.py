@@ -19,6 +19,7 @@ from remediation.backfill import INTERRUPTED, Backfill, Spending
 from remediation.embedders import Embedders
 from remediation.lessons import Lessons
 from remediation.lock import RepairLock, TableLockedError
+from remediation.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.outcomes import Account, Outcome
 from remediation.probe import Probed, ProbeResult, probe, samples
 
@@ -66,6 +67,8 @@ class TableWork:
     on_outcome: Callable[[Outcome], None]
     tenants: tuple[str, ...] | None
     retry: RetryPolicy | None
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
 
     _spending: Spending = field(default_factory=Spending)
     _backfill: Backfill | None = None
@@ -143,6 +146,7 @@ class TableWork:
                 tenants=self.tenants,
                 lessons=self._lessons,
                 spending=self._spending,
+                locked=LockedRows(patience=self.lock_patience),
             )
             self._backfill.run()
 

@@ -13,6 +13,7 @@ from checks.connection import parse_url
 from checks.examination import examine
 from checks.selection import Selection
 from checks.settings import Settings
+from remediation.locked_rows import PATIENCE_SECONDS
 from remediation.outcomes import Outcome
 from remediation.provider_retry import RetryPolicy
 from remediation.repair import open_repair
@@ -179,6 +180,7 @@ def opened(
     keys: Mapping[str, str],
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -191,6 +193,7 @@ def opened(
         read_place=place,
         tenants=tenants,
         retry=SOON,
+        lock_patience=lock_patience,
     ) as repair:
         yield repair
 
@@ -204,9 +207,12 @@ def repaired(
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Done:
     """Examine, plan and repair."""
-    with opened(url, chosen, keys=keys, tables=tables, tenants=tenants) as repair:
+    with opened(
+        url, chosen, keys=keys, tables=tables, tenants=tenants, lock_patience=lock_patience
+    ) as repair:
         plan = repair.plan()
         repair.run(plan, folder, on_outcome)
         return Done(
