@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from remediation.outcomes import RowOutcome
     from remediation.poison import Isolated
     from remediation.selection import RowReader
+    from remediation.throttle import Throttle
     from remediation.tokens import TokenCounter
     from remediation.writer import Held
 
@@ -83,6 +84,8 @@ class Backfill:
     budget: Budget
     stop: threading.Event
     """Set by the repair itself when it must end: waits of its threads end at once."""
+    throttle: Throttle
+    """Pauses the repair: nothing is sent meanwhile, and no write begins."""
     on_outcome: Callable[[Outcome], None]
     """Called with each outcome, on the deciding thread."""
     tenants: Sequence[str] | None = None
@@ -211,7 +214,9 @@ class Backfill:
     def _admit(self, batch: Batch) -> None:
         """Send a batch, or give its rows their outcome where nothing may be sent for them."""
         while not self.stopped and (
-            self.locked.hold_up_asking or self._admission.must_wait(batch, self._flight)
+            self.throttle.hold() is not None
+            or self.locked.hold_up_asking
+            or self._admission.must_wait(batch, self._flight)
         ):
             self._collect()
         batch, settled = self._admission.worth_asking(batch)
@@ -233,6 +238,7 @@ class Backfill:
 
     def _collect(self) -> None:
         """Wait for something in flight, or for a locked row's time, and take in what has come."""
+        self.throttle.tell()
         for due in self.locked.take_due():
             self._flight.write(due.batch, [held.new for held in due.held], due.held)
         due_in = self.locked.seconds_left()
@@ -297,6 +303,7 @@ class Backfill:
             place=self.write_place,
             stop=self.stop,
             check_lock=self.lock.check,
+            may_begin=lambda: self.throttle.wait(self.stop),
             before_write=lambda vectors: self.journal.replacing(self.target.name, vectors),
         )
 
