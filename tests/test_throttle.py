@@ -45,7 +45,7 @@ def when_asked(server: ProviderServer, count: int, work: Callable[[], object]) -
     server.always(rule)
 
 
-def still(count: Callable[[], int], seconds: float = 1.5) -> int:
+def still(count: Callable[[], int], seconds: float = 1.0) -> int:
     """What a count comes to once it has not changed for that long. Raises TimeoutError."""
     seen, since = count(), time.monotonic()
     end = since + 30

@@ -222,6 +222,28 @@ def test_a_row_whose_trigger_waits_for_a_lock_does_not_hold_up_its_neighbours(
         assert table.execute("SELECT n FROM totals") == [(1,)]
 
 
+@pytest.mark.parametrize("code", ["40P01", "40001"], ids=["deadlock", "serialization"])
+def test_a_conflict_with_another_session_hands_the_row_back_and_writes_its_neighbours(
+    database: str, code: str
+) -> None:
+    with docs(database, {"acme": (1, 9)}) as table, writing(database) as work:
+        table.execute("CREATE TABLE conflicts AS SELECT 5 AS id")
+        table.execute(
+            "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.id IN (SELECT id FROM conflicts) THEN"
+            f" RAISE EXCEPTION 'in each other''s way' USING ERRCODE = '{code}'; END IF;"
+            " RETURN NEW; END $$"
+        )
+        table.execute(
+            "CREATE TRIGGER conflict BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION conflict()"
+        )
+        assert set(work.write().values()) == {FIXED}
+        assert work.held_keys == {"5"}
+        table.execute("DELETE FROM conflicts")
+        assert work.write_held() == {"5": FIXED}
+        assert table.wrong() == []
+
+
 def test_a_row_that_is_edited_while_it_is_held_is_not_overwritten(database: str) -> None:
     with docs(database, {"acme": (1, 3)}) as table, writing(database) as work:
         with psycopg.connect(database) as other:
