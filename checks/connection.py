@@ -217,6 +217,7 @@ def read_only(
     *,
     statement_timeout: timedelta,
     row_security: bool = False,
+    lock_timeout: timedelta | None = None,
 ) -> Iterator[Connection]:
     """One short read-only, repeatable-read transaction in which hidden rows are an error.
 
@@ -226,7 +227,11 @@ def read_only(
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         set_local(
-            connection, target, statement_timeout=statement_timeout, row_security=row_security
+            connection,
+            target,
+            statement_timeout=statement_timeout,
+            row_security=row_security,
+            lock_timeout=lock_timeout,
         )
         yield connection
 

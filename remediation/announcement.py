@@ -155,6 +155,14 @@ class Progress:
             share = 100 * done // self._total
             self._writer.line(f"settled {done:,} of {self._total:,} rows ({share} %)")
 
+    def say(self, line: str) -> None:
+        """A line of its own; a bar is drawn again below it."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._writer.line(line, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
     def close(self) -> None:
         """Draw the bar a last time."""
         if self._bar is not None:

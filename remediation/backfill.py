@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,11 +22,12 @@ from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
+from remediation.locked_rows import MOST_ROWS, LockedRows
 from remediation.outcomes import Account, Outcome
 from remediation.preparation import Prepared, prepare
 from remediation.provider_errors import InputRejected, KeyRefused, Stopped
 from remediation.settlement import Settlement, outcome_of
-from remediation.writer import Writer, Written
+from remediation.writer import LOCK_TIMEOUT, Writer, Written
 from remediation.writes import NewVector
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ if TYPE_CHECKING:
     from remediation.outcomes import RowOutcome
     from remediation.poison import Isolated
     from remediation.selection import RowReader
+    from remediation.throttle import Throttle
     from remediation.tokens import TokenCounter
+    from remediation.writer import Held
 
+LONGEST_WAIT_SECONDS = 1.0
+"""After so long at most, the table's lock is looked at."""
 ROUNDS = 3
 """Passes over rows that were edited while we worked; then they are left, as superseded."""
 INTERRUPTED = "the repair was interrupted"
@@ -81,18 +86,23 @@ class Backfill:
     budget: Budget
     stop: threading.Event
     """Set by the repair itself when it must end: waits of its threads end at once."""
+    throttle: Throttle
+    """Pauses the repair: nothing is sent meanwhile, and no write begins."""
     on_outcome: Callable[[Outcome], None]
     """Called with each outcome, on the deciding thread."""
     tenants: Sequence[str] | None = None
     lessons: Lessons
     """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
 
+    locked: LockedRows = field(default_factory=LockedRows)
+    """Rows that other sessions hold; they are written later, and others go on."""
     spending: Spending = field(default_factory=Spending)
     stopped: str | None = None
     """Why the repair ended before its last row; None where it did not."""
 
     def __post_init__(self) -> None:
         self._last_read: tuple[str, ...] | None = None
+        self._rest_is_counted = False
         self._settlement = Settlement(
             table=self.target.name, journal=self.journal, on_outcome=self.on_outcome
         )
@@ -182,11 +192,13 @@ class Backfill:
         for batch in batches(self._prepared(rows, selected), limits=limits, counter=self.counter):
             self._admit(batch)
         self._drain()
-        if selected and self.stopped in (self.budget.no_rows_left, self.budget.no_money_left):
-            unread = self.reader.failing_rows(
+        if selected and self.stopped and self._rest_is_counted:
+            # Nobody waits long for a count, least of all at a table that another session holds.
+            unread = replace(self.reader, lock_timeout=LOCK_TIMEOUT).failing_rows(
                 self.connection, tenants=self.tenants, after=self._last_read, bare=True
             )
-            self._settlement.skip_unread(unread, self.stopped)
+            with suppress(psycopg.errors.LockNotAvailable):
+                self._settlement.skip_unread(unread, self.stopped)
 
     def _prepared(self, rows: Iterable[FailingRow], selected: bool) -> Iterator[FailingRow]:
         """The rows that can be sent; the others get their outcome at once."""
@@ -205,7 +217,11 @@ class Backfill:
 
     def _admit(self, batch: Batch) -> None:
         """Send a batch, or give its rows their outcome where nothing may be sent for them."""
-        while self._admission.must_wait(batch, self._flight):
+        while not self.stopped and (
+            self.throttle.hold() is not None
+            or self.locked.hold_up_asking
+            or self._admission.must_wait(batch, self._flight)
+        ):
             self._collect()
         batch, settled = self._admission.worth_asking(batch)
         self._settle(settled)
@@ -217,24 +233,33 @@ class Backfill:
             self.budget.reserve(rows=len(sent.rows), tokens=sent.tokens)
             self._flight.ask(sent)
         if cap is not None:
-            self._end(cap)
+            self._end(cap, rest_is_counted=True)
             self._skip(batch.rows[len(sent.rows) :])
 
     def _drain(self) -> None:
-        while self._flight:
+        while self._flight or self.locked:
             self._collect()
 
     def _collect(self) -> None:
-        """Wait for something in flight and take in what has come."""
-        for landed in self._flight.land(seconds=1.0):
+        """Wait for something in flight, or for a locked row's time, and take in what has come."""
+        self.throttle.tell()
+        for due in self.locked.take_due():
+            self._flight.write(due.batch, [held.new for held in due.held], due.held)
+        due_in = self.locked.seconds_left()
+        seconds = LONGEST_WAIT_SECONDS if due_in is None else min(due_in, LONGEST_WAIT_SECONDS)
+        if not self._flight:
+            self.stop.wait(seconds)
+        for landed in self._flight.land(seconds=seconds):
             if isinstance(landed.result, BaseException):
                 self._failed(landed, landed.result)
             elif isinstance(landed.result, Written):
-                self._written(landed.result)
+                self._written(landed.batch, landed.result)
             else:
                 self._answered(landed.batch, landed.result)
         if self.stop.is_set():
             self._end(INTERRUPTED)
+            # They are settled with all others that have no outcome.
+            self.locked.clear()
         if not self.stopped:
             try:
                 self.lock.beat()
@@ -246,6 +271,7 @@ class Backfill:
         batch = landed.batch
         if not landed.writing:
             self.budget.settle(reserved=batch.tokens, billed=0)
+        self.locked.settled(row.key for row in batch.rows)
         self._settle([outcome_of(row, Outcome.FAILED, words(error)) for row in batch.rows])
         if not isinstance(error, KeyRefused):
             raise error
@@ -281,18 +307,44 @@ class Backfill:
             place=self.write_place,
             stop=self.stop,
             check_lock=self.lock.check,
+            may_begin=lambda: self.throttle.wait(self.stop),
             before_write=lambda vectors: self.journal.replacing(self.target.name, vectors),
         )
 
-    def _written(self, written: Written) -> None:
+    def _written(self, batch: Batch, written: Written) -> None:
         if written.stopped is not None:
             self._break_off(written.stopped)
+        self.locked.settled(outcome.row.key for outcome in written.outcomes)
+        self._let_wait(batch, written.held)
         outcomes = self._answers.judge(written.outcomes)
         self.lessons.written(outcomes)
         for outcome in outcomes:
             if outcome.try_again:
                 self._edits.keep(outcome)
         self._settle([outcome for outcome in outcomes if not outcome.try_again])
+
+    def _let_wait(self, batch: Batch, held: Sequence[Held]) -> None:
+        """Write rows later that another session holds, or give them up."""
+        if not held or self.stop.is_set():
+            return
+        given_up = self.locked.put(self._admission.part(batch, [h.new.row for h in held]), held)
+        if not given_up:
+            return
+        seconds = f"{self.locked.patience:,.0f} s"
+        if any(each.whole for each in given_up):
+            self._end(
+                f"{self.target.name} stayed locked by another session for {seconds}",
+                rest_is_counted=True,
+            )
+        elif self.locked.hold_up_asking:
+            self._end(
+                f"more than {MOST_ROWS} rows of {self.target.name} were locked by other sessions,"
+                f" some of them for {seconds}",
+                rest_is_counted=True,
+            )
+        self.locked.settled(each.new.row.key for each in given_up)
+        reason = f"locked by another session for {seconds}"
+        self._settle([outcome_of(each.new.row, Outcome.SKIPPED, reason) for each in given_up])
 
     def _settle(self, outcomes: Sequence[RowOutcome]) -> None:
         try:
@@ -303,9 +355,10 @@ class Backfill:
     def _skip(self, rows: Sequence[FailingRow]) -> None:
         self._settle([outcome_of(row, Outcome.SKIPPED, self.stopped or "") for row in rows])
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, rest_is_counted: bool = False) -> None:
         """Send no more; what is in flight is finished. The first reason counts."""
-        self.stopped = self.stopped or reason
+        if self.stopped is None:
+            self.stopped, self._rest_is_counted = reason, rest_is_counted
 
     def _break_off(self, reason: str) -> None:
         """Send no more, and wait no longer for what could not be written anyway."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remediation.batching import Batch
     from remediation.embedders import Embedders
-    from remediation.writer import Writer, Written
+    from remediation.writer import Held, Writer, Written
     from remediation.writes import NewVector
 
 
@@ -87,9 +87,11 @@ class Flight:
         """Send a batch to the provider with its tenant's key."""
         self._works[self._askers.submit(self._ask, batch)] = (batch, False)
 
-    def write(self, batch: Batch, vectors: Sequence[NewVector]) -> None:
-        """Write the vectors that a batch was given."""
-        self._works[self._scribes.submit(self._write, vectors)] = (batch, True)
+    def write(
+        self, batch: Batch, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()
+    ) -> None:
+        """Write the vectors that a batch was given; `earlier` is what a try before came to."""
+        self._works[self._scribes.submit(self._write, vectors, earlier)] = (batch, True)
 
     def land(self, seconds: float) -> Iterator[Landed]:
         """What comes back within that time; each leaves the flight as it is taken."""
@@ -103,9 +105,9 @@ class Flight:
         with self._embedders.lend(batch.tenant) as embedder:
             return embed_isolating(embedder, [row.text for row in batch.rows])
 
-    def _write(self, vectors: Sequence[NewVector]) -> Written:
+    def _write(self, vectors: Sequence[NewVector], earlier: Sequence[Held]) -> Written:
         writer = self._idle.get()
         try:
-            return writer.write(vectors)
+            return writer.write(vectors, earlier)
         finally:
             self._idle.put(writer)

@@ -155,6 +155,7 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
             examination=evidence.before,
             read_place=evidence.place,
             tenants=evidence.selection.tenants,
+            started_from=config.invocation_params.dir,
         ) as repair:
             run.place, run.server = repair.place.place, repair.server
             config.stash[REPAIR] = repair
@@ -208,8 +209,14 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         table.rows + table.rows_without_key + table.without_text for table in run.plan.tables
     )
     progress = Progress(total, config.get_terminal_writer())
+
+    def tell(words: str) -> None:
+        words = redactor.clean(words)
+        progress.say(words)
+        run.note(words)
+
     try:
-        repair.run(run.plan, run.report_directory, progress.settled)
+        repair.run(run.plan, run.report_directory, progress.settled, tell)
     except OSError as error:
         run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
     finally:

@@ -6,7 +6,7 @@ rows, embedded again, show it. Writes nothing.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, KeyRefused, ModelUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -121,8 +121,13 @@ def probe(
     *,
     budget: Budget,
     concurrency: int,
+    before_request: Callable[[], None],
 ) -> Probed:
-    """Embed the samples again, each with its tenant's own key, in one request a tenant."""
+    """Embed the samples again, each with its tenant's own key, in one request a tenant.
+
+    `before_request` is called on the caller's thread ahead of each, and may wait; what it raises
+    ends the probe.
+    """
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
         for group in groups:
@@ -131,7 +136,9 @@ def probe(
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
             try:
-                answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+                answers = _asked(
+                    pool, embedders, group, concurrency=concurrency, before_request=before_request
+                )
             except BaseException:
                 embedders.stop()
                 raise
@@ -142,6 +149,26 @@ def probe(
             budget.settle(reserved=tokens, billed=billed)
             results += answers
     return Probed(results=tuple(results), stopped=_disagreement(results))
+
+
+def _asked(
+    pool: ThreadPoolExecutor,
+    embedders: Embedders,
+    group: Sequence[Sample],
+    *,
+    concurrency: int,
+    before_request: Callable[[], None],
+) -> list[ProbeResult]:
+    asked: list[Future[ProbeResult]] = []
+    running: set[Future[ProbeResult]] = set()
+    for sample in group:
+        if len(running) >= concurrency:
+            # What waits for a thread would be sent whatever happens meanwhile.
+            running = wait(running, return_when=FIRST_COMPLETED).not_done
+        before_request()
+        asked.append(pool.submit(_probe_tenant, embedders, sample))
+        running.add(asked[-1])
+    return [future.result() for future in asked]
 
 
 def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:

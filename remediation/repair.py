@@ -5,8 +5,9 @@ Knows no pytest; the plugin calls it between the two passes and shows what it re
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from checks.connection import connect, parse_url, read_only
@@ -16,16 +17,18 @@ from remediation.accepted import accepted_checks, open_failing, repairable_check
 from remediation.budget import Budget, budget_of
 from remediation.canary import CanaryEmbedder
 from remediation.freezing import freeze
+from remediation.health import Health
 from remediation.journal import Journal
+from remediation.locked_rows import PATIENCE_SECONDS
 from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
 from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
+from remediation.throttle import Throttle
 from remediation.tokens import token_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from checks.connection import Connection, ConnectionTarget
     from checks.examination import Examination
@@ -60,7 +63,11 @@ class Repair:
     tenants: tuple[str, ...] | None
     budget: Budget
     """The caps of the run; what the canary took is in it."""
+    started_from: Path = Path()
+    """The folder in which a relative `pause_file` is looked for."""
     retry: RetryPolicy | None = None
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
     results: list[TableRepair] = field(default_factory=list)
     _readers: dict[str, RowReader] = field(default_factory=dict)
 
@@ -100,15 +107,25 @@ class Repair:
         )
 
     def run(
-        self, plan: Plan, report_directory: Path, on_outcome: Callable[[Outcome], None]
+        self,
+        plan: Plan,
+        report_directory: Path,
+        on_outcome: Callable[[Outcome], None],
+        on_pause: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Repair table after table; `results` holds what came of it, also when this raises."""
+        """Repair table after table; `results` holds what came of it, also when this raises.
+
+        `on_pause` is called with a line for each pause, and for its end.
+        """
         repairable = {table.table for table in plan.tables if table.unrepairable is None}
         tables = [table for table in self.tables if table.target.name in repairable]
         if not tables:
             return
-        journal = Journal(report_directory / self.run_id)
-        try:
+        with ExitStack() as stack:
+            journal = Journal(report_directory / self.run_id)
+            stack.callback(journal.close)
+            health = Health(self.settings.repair, self.place, folder=self.started_from)
+            throttle = stack.enter_context(Throttle(health, on_pause))
             for table in tables:
                 work = TableWork(
                     reader=self._reader(table),
@@ -123,16 +140,16 @@ class Repair:
                     counter=token_counter(table.target.model, self.environment),
                     journal=journal,
                     budget=self.budget,
+                    throttle=throttle,
                     on_outcome=on_outcome,
                     tenants=self.tenants,
                     retry=self.retry,
+                    lock_patience=self.lock_patience,
                 )
                 try:
                     work.run()
                 finally:
                     self.results.append(work.result)
-        finally:
-            journal.close()
 
     @contextmanager
     def embedder(self, *, dry_run: bool) -> Iterator[CanaryEmbedder]:
@@ -202,7 +219,9 @@ def open_repair(
     examination: Examination,
     read_place: ConnectionTarget,
     tenants: tuple[str, ...] | None,
+    started_from: Path = Path(),
     retry: RetryPolicy | None = None,
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
@@ -229,5 +248,7 @@ def open_repair(
             keys=key_ring(connection, place, settings, environment, examination),
             tenants=tenants,
             budget=budget_of(settings),
+            started_from=started_from,
             retry=retry,
+            lock_patience=lock_patience,
         )

@@ -75,6 +75,8 @@ class RowReader:
     """Checks of which some failures are not repaired, but no healthy rows either."""
     cut: tuple[str, ...] = ()
     """What is left to a later run, in words."""
+    lock_timeout: timedelta | None = None
+    """How long a read waits for a lock on the table; None: as long as `timeout`."""
 
     def failing_rows(
         self,
@@ -157,7 +159,9 @@ class RowReader:
         return [self._row(row) for row in self._read(connection, statement, parameters)]
 
     def read_back(
-        self, connection: Connection, keys: Sequence[tuple[str, ...]]
+        self,
+        connection: Connection,
+        keys: Sequence[tuple[str, ...]],
     ) -> list[CurrentRow | None]:
         """The rows as they are now, aligned with the keys; None where one is gone from sight."""
         current: list[CurrentRow | None] = [None] * len(keys)
@@ -208,6 +212,7 @@ class RowReader:
             self.place,
             statement_timeout=self.timeout,
             row_security=self.target.row_security,
+            lock_timeout=self.lock_timeout,
         )
 
     def _read(

@@ -18,9 +18,11 @@ from checks.errors import CannotExamineError
 from remediation.backfill import INTERRUPTED, Backfill, Spending
 from remediation.embedders import Embedders
 from remediation.lessons import Lessons
-from remediation.lock import RepairLock, TableLockedError
+from remediation.lock import LockLostError, RepairLock, TableLockedError
+from remediation.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.outcomes import Account, Outcome
 from remediation.probe import Probed, ProbeResult, probe, samples
+from remediation.throttle import POLL_SECONDS, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +65,12 @@ class TableWork:
     counter: TokenCounter
     journal: Journal
     budget: Budget
+    throttle: Throttle
     on_outcome: Callable[[Outcome], None]
     tenants: tuple[str, ...] | None
     retry: RetryPolicy | None
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
 
     _spending: Spending = field(default_factory=Spending)
     _backfill: Backfill | None = None
@@ -102,7 +107,7 @@ class TableWork:
         begun = time.monotonic()
         try:
             self._locked()
-        except (TableLockedError, CannotExamineError) as error:
+        except (TableLockedError, LockLostError, CannotExamineError) as error:
             self._stopped = str(error)
         except psycopg.Error as error:
             self._stopped = f"the database refused: {reason_of(error)}"
@@ -123,7 +128,9 @@ class TableWork:
             )
             embedders = Embedders(self.endpoint, self.keys, stop=stop, retry=self.retry)
             stack.callback(embedders.close)
-            probed = self._probe(connection, embedders)
+            probed = self._probe(
+                connection, embedders, before_request=lambda: self._wait(lock, stop)
+            )
             self._learn(probed)
             if probed.stopped is not None:
                 return
@@ -139,14 +146,26 @@ class TableWork:
                 lock=lock,
                 budget=self.budget,
                 stop=stop,
+                throttle=self.throttle,
                 on_outcome=self.on_outcome,
                 tenants=self.tenants,
                 lessons=self._lessons,
                 spending=self._spending,
+                locked=LockedRows(patience=self.lock_patience),
             )
             self._backfill.run()
 
-    def _probe(self, connection: Connection, embedders: Embedders) -> Probed:
+    def _wait(self, lock: RepairLock, stop: threading.Event) -> None:
+        """Wait while the repair is paused. Raises LockLostError."""
+        while self.throttle.hold() is not None:
+            self.throttle.tell()
+            lock.beat()
+            stop.wait(POLL_SECONDS)
+        self.throttle.tell()
+
+    def _probe(
+        self, connection: Connection, embedders: Embedders, *, before_request: Callable[[], None]
+    ) -> Probed:
         if self.budget.rows_left() == 0:
             return Probed(stopped=self.budget.no_rows_left)
         provider = self.settings.provider
@@ -158,7 +177,13 @@ class TableWork:
             provider=provider,
             counter=self.counter,
         )
-        return probe(groups, embedders, budget=self.budget, concurrency=provider.concurrency)
+        return probe(
+            groups,
+            embedders,
+            budget=self.budget,
+            concurrency=provider.concurrency,
+            before_request=before_request,
+        )
 
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped

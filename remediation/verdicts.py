@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from remediation.outcomes import Outcome, RowOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from remediation.batching import FailingRow
     from remediation.selection import CurrentRow
 
@@ -25,6 +27,16 @@ class Attempt:
     """Keys of rows that were written, with the md5 of what was stored (a trigger may change it)."""
     uncertain: bool = False
     """A COMMIT may have gone unanswered."""
+
+
+def joined(attempts: Iterable[Attempt]) -> Attempt:
+    """What several attempts did, as a new one."""
+    every = Attempt()
+    for attempt in attempts:
+        every.locked |= attempt.locked
+        every.stored |= attempt.stored
+        every.uncertain |= attempt.uncertain
+    return every
 
 
 def still_locked(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> bool:

@@ -60,7 +60,8 @@ class CuttingProxy:
             if updated and b"COMMIT" in piece and self._left > 0:
                 self._left -= 1
                 committing.set()
-            server.sendall(piece)
+            if not _sent(server, piece):
+                break
         _shut(server)
 
     def _answers(
@@ -71,7 +72,8 @@ class CuttingProxy:
                 # The server has committed, and nobody will ever hear of it.
                 self.cuts += 1
                 break
-            client.sendall(piece)
+            if not _sent(client, piece):
+                break
         _shut(client)
         _shut(server)
 
@@ -81,6 +83,14 @@ def _received(end: socket.socket) -> bytes:
         return end.recv(65536)
     except OSError:
         return b""
+
+
+def _sent(end: socket.socket, piece: bytes) -> bool:
+    try:
+        end.sendall(piece)
+    except OSError:
+        return False
+    return True
 
 
 def _shut(end: socket.socket) -> None:

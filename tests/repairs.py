@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,6 +14,7 @@ from checks.connection import parse_url
 from checks.examination import examine
 from checks.selection import Selection
 from checks.settings import Settings
+from remediation.locked_rows import PATIENCE_SECONDS
 from remediation.outcomes import Outcome
 from remediation.provider_retry import RetryPolicy
 from remediation.repair import open_repair
@@ -21,7 +23,6 @@ from tests.provider_server import vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from checks.examination import Examination
     from checks.table_examination import TableExamination
@@ -179,6 +180,8 @@ def opened(
     keys: Mapping[str, str],
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
+    started_from: Path = Path(),
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -190,7 +193,9 @@ def opened(
         examination=examination,
         read_place=place,
         tenants=tenants,
+        started_from=started_from,
         retry=SOON,
+        lock_patience=lock_patience,
     ) as repair:
         yield repair
 
@@ -204,11 +209,22 @@ def repaired(
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
+    on_pause: Callable[[str], None] = lambda _: None,
+    started_from: Path = Path(),
+    lock_patience: float = PATIENCE_SECONDS,
 ) -> Done:
     """Examine, plan and repair."""
-    with opened(url, chosen, keys=keys, tables=tables, tenants=tenants) as repair:
+    with opened(
+        url,
+        chosen,
+        keys=keys,
+        tables=tables,
+        tenants=tenants,
+        started_from=started_from,
+        lock_patience=lock_patience,
+    ) as repair:
         plan = repair.plan()
-        repair.run(plan, folder, on_outcome)
+        repair.run(plan, folder, on_outcome, on_pause)
         return Done(
             plan=plan,
             results=tuple(repair.results),

@@ -97,7 +97,7 @@ def stale(url: str) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process is to do: it imports for seconds, on a busy machine for many."""
+    """Wait for what another process is to do: on a busy machine it imports for long."""
     for _ in range(1200):
         if condition():
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from _pytest._io import TerminalWriter
@@ -121,6 +122,22 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
     progress.settled(Outcome.FIXED)
     progress.close()
     assert "2/2" in written.getvalue()
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_pause_is_a_line_of_its_own_and_the_progress_goes_on(bar: bool) -> None:
+    written = io.StringIO()
+    writer = TerminalWriter(written)
+    writer.hasmarkup = bar
+    progress = Progress(2, writer)
+    progress.settled(Outcome.FIXED)
+    progress.say("the repair is paused: too much")
+    said = written.getvalue()
+    assert re.search(r"(^|[\r\n])the repair is paused: too much\n", said)
+    progress.settled(Outcome.FIXED)
+    progress.close()
+    after = written.getvalue().partition("too much\n")[2]
+    assert ("2/2" if bar else "settled 2 of 2 rows") in after
 
 
 @pytest.mark.parametrize(

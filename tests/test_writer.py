@@ -15,7 +15,7 @@ from remediation.accepted import repairable_checks
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome
 from remediation.selection import RowReader
-from remediation.writer import Writer
+from remediation.writer import Held, Writer
 from remediation.writes import NewVector
 from tests.cutting_proxy import CuttingProxy
 from tests.provider_server import vector_of
@@ -50,6 +50,7 @@ class Writing:
     def __init__(self, reader: RowReader, rows: list[FailingRow], place: Any) -> None:
         self.rows = rows
         self.kept: list[NewVector] = []
+        self.held: tuple[Held, ...] = ()
         self.lost_after = 1_000
         self.writer = Writer(
             target=reader.target,
@@ -65,16 +66,31 @@ class Writing:
         if self.lost_after < 0:
             raise LockLostError("the lock is lost")
 
-    def write(self, rows: Sequence[FailingRow] | None = None) -> dict[str, tuple[Outcome, str]]:
-        chosen = self.rows if rows is None else rows
+    def write(self) -> dict[str, tuple[Outcome, str]]:
+        """Write every row; those that were handed back are in `held`, the others returned."""
+        return self._write([NewVector(row=row, vector=vector_of(row.text)) for row in self.rows])
+
+    def write_held(self) -> dict[str, tuple[Outcome, str]]:
+        """Write again what was handed back."""
+        return self._write([held.new for held in self.held], self.held)
+
+    def _write(
+        self, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()
+    ) -> dict[str, tuple[Outcome, str]]:
         try:
-            written = self.writer.write(
-                [NewVector(row=row, vector=vector_of(row.text)) for row in chosen]
-            )
+            written = self.writer.write(vectors, earlier)
         finally:
             self.writer.close()
-        assert [outcome.row for outcome in written.outcomes] == list(chosen)
+        self.held = written.held
+        settled = [outcome.row.key for outcome in written.outcomes]
+        held = {held.new.row.key for held in written.held}
+        assert settled == [new.row.key for new in vectors if new.row.key not in held]
+        assert len(settled) + len(held) == len(vectors)
         return {o.row.key[0]: (o.outcome, o.reason) for o in written.outcomes}
+
+    @property
+    def held_keys(self) -> set[str]:
+        return {held.new.row.key[0] for held in self.held}
 
 
 FIXED = (Outcome.FIXED, "")
@@ -129,8 +145,14 @@ def test_every_row_is_kept_once_before_it_is_written(database: str) -> None:
         with psycopg.connect(database) as other:
             other.execute("SELECT FROM docs WHERE id = 7 FOR UPDATE")
             work.write()
+            work.write_held()
+            assert work.held_keys == {"7"}
+            other.rollback()
+            other.execute("LOCK TABLE docs IN SHARE MODE")
+            work.write_held()
+        assert work.write_held() == {"7": FIXED}
         assert [new.row for new in work.kept] == work.rows
-        assert table.wrong() == [7]
+        assert table.wrong() == []
 
 
 def test_a_lost_lock_leaves_what_was_written_fixed_and_the_rest_failed(database: str) -> None:
@@ -143,28 +165,118 @@ def test_a_lost_lock_leaves_what_was_written_fixed_and_the_rest_failed(database:
         assert len(table.wrong()) == 30
 
 
-def test_a_row_locked_by_another_session_is_skipped_and_its_neighbours_are_written(
+def test_rows_that_another_session_holds_are_handed_back_and_the_others_written(
     database: str,
 ) -> None:
     with docs(database, {"acme": (1, 9)}) as table, writing(database) as work:
         with psycopg.connect(database) as other:
             other.execute("UPDATE docs SET note = 'mine' WHERE id IN (3, 5)")
             said = work.write()
-        assert {key for key, (outcome, _) in said.items() if outcome is Outcome.SKIPPED} == {
-            "3",
-            "5",
-        }
-        assert table.wrong() == [3, 5]
+            assert set(said.values()) == {FIXED}
+            assert work.held_keys == {"3", "5"}
+            assert table.wrong() == [3, 5]
+            assert work.write_held() == {}
+        assert work.write_held() == {"3": FIXED, "5": FIXED}
+        assert table.wrong() == []
+        assert table.execute("SELECT note FROM docs WHERE id IN (3, 5)") == [("mine",)] * 2
 
 
-def test_a_locked_table_is_waited_for_but_not_forever(database: str) -> None:
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+def test_a_locked_table_costs_one_short_wait_and_every_row_is_handed_back(
+    database: str, mode: str
+) -> None:
+    with docs(database, {"acme": (1, 60)}) as table, writing(database) as work:
+        with psycopg.connect(database) as other:
+            other.execute(f"LOCK TABLE docs IN {mode} MODE")
+            assert work.write() == {}
+            assert all(held.whole for held in work.held)
+            # The rows of one transaction were tried, the others not even kept.
+            assert len(work.kept) == 10
+            assert [held.kept for held in work.held] == [False] * 50 + [True] * 10
+        assert set(work.write_held().values()) == {FIXED}
+        assert [new.row.key for new in work.kept[10:]] == [row.key for row in work.rows[10:]]
+        assert table.wrong() == []
+
+
+def test_a_row_whose_trigger_waits_for_a_lock_does_not_hold_up_its_neighbours(
+    database: str,
+) -> None:
+    with docs(database, {"acme": (1, 9)}) as table, writing(database) as work:
+        table.execute("CREATE TABLE totals (id integer PRIMARY KEY, n integer)")
+        table.execute("INSERT INTO totals VALUES (5, 0)")
+        table.execute(
+            "CREATE FUNCTION count_one() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN UPDATE totals SET n = n + 1 WHERE id = NEW.id; RETURN NEW; END $$"
+        )
+        table.execute(
+            "CREATE TRIGGER count_one AFTER UPDATE ON docs FOR EACH ROW"
+            " EXECUTE FUNCTION count_one()"
+        )
+        with psycopg.connect(database) as other:
+            other.execute("SELECT FROM totals FOR UPDATE")
+            said = work.write()
+            assert set(said.values()) == {FIXED}
+            assert work.held_keys == {"5"}
+            assert not any(held.whole for held in work.held)
+        assert work.write_held() == {"5": FIXED}
+        assert table.execute("SELECT n FROM totals") == [(1,)]
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001"], ids=["deadlock", "serialization"])
+def test_a_conflict_with_another_session_hands_the_row_back_and_writes_its_neighbours(
+    database: str, code: str
+) -> None:
+    with docs(database, {"acme": (1, 9)}) as table, writing(database) as work:
+        table.execute("CREATE TABLE conflicts AS SELECT 5 AS id")
+        table.execute(
+            "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.id IN (SELECT id FROM conflicts) THEN"
+            f" RAISE EXCEPTION 'in each other''s way' USING ERRCODE = '{code}'; END IF;"
+            " RETURN NEW; END $$"
+        )
+        table.execute(
+            "CREATE TRIGGER conflict BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION conflict()"
+        )
+        assert set(work.write().values()) == {FIXED}
+        assert work.held_keys == {"5"}
+        table.execute("DELETE FROM conflicts")
+        assert work.write_held() == {"5": FIXED}
+        assert table.wrong() == []
+
+
+def test_a_row_that_is_edited_while_it_is_held_is_not_overwritten(database: str) -> None:
     with docs(database, {"acme": (1, 3)}) as table, writing(database) as work:
         with psycopg.connect(database) as other:
-            other.execute("LOCK TABLE docs IN SHARE MODE")
-            said = work.write()
-        assert {outcome for outcome, _ in said.values()} == {Outcome.SKIPPED}
-        assert all("locked by another session" in reason for _, reason in said.values())
-        assert table.wrong() == [2, 3, 4]
+            other.execute("UPDATE docs SET body = 'theirs' WHERE id = 3")
+            work.write()
+            assert work.held_keys == {"3"}
+            other.commit()
+        assert work.write_held() == {
+            "3": (Outcome.SUPERSEDED, "its text was edited meanwhile"),
+        }
+        assert table.wrong() == [3]
+
+
+def test_a_lost_commit_is_known_as_our_own_write_also_after_a_lock(database: str) -> None:
+    with docs(database, {"acme": (1, 6)}) as table, psycopg.connect(database) as other:
+        locks: list[int] = []
+
+        def lock_the_table() -> bool:
+            # Before the second try, which follows the lost COMMIT of the first.
+            if proxy.cuts and not locks:
+                locks.append(proxy.cuts)
+                other.execute("LOCK TABLE docs IN SHARE MODE")
+            return True
+
+        with (
+            CuttingProxy(database, cut_commits=1) as proxy,
+            writing(database, through=proxy.url) as work,
+        ):
+            work.writer.may_begin = lock_the_table
+            assert work.write() == {}
+            assert table.wrong() == []
+            other.rollback()
+            assert set(work.write_held().values()) == {FIXED}
 
 
 def test_a_commit_whose_answer_was_lost_is_known_as_our_own_write(database: str) -> None:

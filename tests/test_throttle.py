@@ -1,0 +1,352 @@
+"""Repairs that wait: for a file, a standby, the log, a lost connection; told, and ended at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from remediation.hold import Hold
+from remediation.outcomes import Outcome
+from remediation.throttle import Throttle
+from tests.provider_server import ProviderServer, ReceivedRequest, Reply
+from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.standby import Standby, followed_database, primary_url, standby, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.runs import Site
+
+pytest_plugins = ("pytester",)
+__all__ = ["followed_database", "primary_url", "standby"]
+
+KEYS = environment("acme", "globex")
+END_HEALTH = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND query ~ 'pg_stat_replication' AND pid <> pg_backend_pid()
+"""
+"""Ends the session that is looking at the health of the server at this very moment, if any."""
+
+
+def when_asked(server: ProviderServer, count: int, work: Callable[[], object]) -> None:
+    """Do something as that request arrives, before it is answered."""
+
+    def rule(_: ReceivedRequest) -> None:
+        if len(server.requests) == count:
+            work()
+
+    server.always(rule)
+
+
+def still(count: Callable[[], int], seconds: float = 1.0) -> int:
+    """What a count comes to once it has not changed for that long. Raises TimeoutError."""
+    seen, since = count(), time.monotonic()
+    end = since + 30
+    while time.monotonic() - since < seconds:
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.05)
+        if count() != seen:
+            seen, since = count(), time.monotonic()
+    return seen
+
+
+def is_paused_for(told: list[str], words: str) -> bool:
+    return len(told) == 2 and words in told[0] and told[1].startswith("the repair goes on after ")
+
+
+def test_a_pause_file_stops_requests_and_writes_until_it_is_removed(
+    database: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pause"
+    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
+        when_asked(server, 5, file.touch)
+        told: list[str] = []
+        counts: list[tuple[int, int]] = []
+
+        def remove(_: threading.Event) -> None:
+            wait_until(lambda: bool(told))
+            requests = still(lambda: len(server.requests))
+            left = len(table.wrong())
+            counts.append((requests, left))
+            assert still(lambda: len(table.wrong())) == left
+            file.unlink()
+
+        with meanwhile(remove):
+            done = repaired(
+                database,
+                settings(server, repair={"pause_file": "pause"}),
+                tmp_path,
+                keys=KEYS,
+                on_pause=told.append,
+                started_from=tmp_path,
+            )
+        assert done.counts() == {"selected": 200, "fixed": 200}
+        assert table.wrong() == []
+        ((requests, left),) = counts
+        assert requests < len(server.requests) == 1 + 40
+        assert left > 0
+        assert len(server.texts) == 1 + 200
+        assert is_paused_for(told, f"the file {file} exists; remove it to go on")
+
+
+def test_the_probe_waits_too(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "pause"
+    file.touch()
+    with docs(database, {"acme": (1, 3)}) as table, ProviderServer() as server:
+        told: list[str] = []
+
+        def remove(_: threading.Event) -> None:
+            wait_until(lambda: bool(told))
+            assert still(lambda: len(server.requests), seconds=0.5) == 0
+            file.unlink()
+
+        with meanwhile(remove):
+            done = repaired(
+                database,
+                settings(server, repair={"pause_file": str(file)}),
+                tmp_path,
+                keys=KEYS,
+                on_pause=told.append,
+            )
+        assert done.counts() == {"selected": 3, "fixed": 3}
+        assert table.wrong() == []
+        assert is_paused_for(told, "remove it to go on")
+
+
+def test_a_standby_that_stops_replaying_pauses_the_repair_until_it_has_caught_up(
+    standby: Standby, followed_database: str, tmp_path: Path
+) -> None:
+    with docs(followed_database, {"acme": (1, 1500)}) as table, ProviderServer() as server:
+        standby.catch_up()
+        when_asked(server, 5, standby.pause)
+        told: list[str] = []
+        asked: list[int] = []
+
+        def resume(_: threading.Event) -> None:
+            wait_until(lambda: bool(told))
+            asked.append(still(lambda: len(server.requests)))
+            standby.resume()
+
+        with meanwhile(resume):
+            done = repaired(
+                followed_database,
+                settings(server, repair={"max_replication_lag": "200ms"}),
+                tmp_path,
+                keys=KEYS,
+                on_pause=told.append,
+            )
+        assert done.counts() == {"selected": 1500, "fixed": 1500}
+        assert table.wrong() == []
+        assert asked[0] < len(server.requests) == 1 + 300
+        assert "standby 'walreceiver' is " in told[0]
+        assert told[1].startswith("the repair goes on after ")
+
+
+def test_the_log_that_others_write_pauses_the_repair_until_they_stop(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 20)}) as table, ProviderServer() as server:
+        told: list[str] = []
+
+        def write(stop: threading.Event) -> None:
+            with psycopg.connect(database, autocommit=True) as connection:
+                end = time.monotonic() + 30
+                while not told and time.monotonic() < end and not stop.wait(0.05):
+                    connection.execute(
+                        "SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))"
+                    )
+                assert not stop.is_set()
+                assert len(server.requests) < 1 + 4
+
+        with meanwhile(write):
+            done = repaired(
+                database,
+                settings(server, repair={"max_wal_rate": "2MB/s"}),
+                tmp_path,
+                keys=KEYS,
+                on_pause=told.append,
+            )
+        assert done.counts() == {"selected": 20, "fixed": 20}
+        assert table.wrong() == []
+        assert "MB of write-ahead log per second, more than 2 MB" in told[0]
+        assert told[1].startswith("the repair goes on after ")
+
+
+def test_a_lost_health_connection_pauses_the_repair_and_does_not_end_it(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
+        told: list[str] = []
+        lost = threading.Event()
+
+        def lose(stop: threading.Event) -> None:
+            server.wait_for_requests(5)
+            with psycopg.connect(database, autocommit=True) as other:
+                wait_until(lambda: stop.is_set() or bool(other.execute(END_HEALTH).fetchall()))
+            lost.set()
+
+        def slow(_: ReceivedRequest) -> Reply:
+            if len(server.requests) > 5:
+                lost.wait(30)
+            return Reply(pause=0.1)
+
+        server.always(slow)
+        with meanwhile(lose):
+            done = repaired(
+                database,
+                settings(server, repair={"max_replication_lag": "2s"}),
+                tmp_path,
+                keys=KEYS,
+                on_pause=told.append,
+            )
+        assert done.counts() == {"selected": 200, "fixed": 200}
+        assert table.wrong() == []
+        assert is_paused_for(told, "the health of the server cannot be read: ")
+
+
+def test_a_pause_is_ended_by_an_interrupt_and_every_row_has_its_outcome(
+    database: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pause"
+    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
+        when_asked(server, 5, file.touch)
+        chosen = settings(server, repair={"pause_file": str(file)})
+
+        def interrupt(words: str) -> None:
+            if words.startswith("the repair is paused"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with opened(database, chosen, keys=KEYS) as repair:
+            plan = repair.plan()
+            with pytest.raises(KeyboardInterrupt):
+                repair.run(plan, tmp_path, lambda _: None, interrupt)
+            (result,) = repair.results
+        account = result.account
+        assert result.stopped == "the repair was interrupted"
+        assert account.settled == account.selected
+        assert account.count(Outcome.SKIPPED) > 0
+        assert account.count(Outcome.FIXED) == 200 - len(table.wrong())
+        assert table.wrong()
+
+
+def test_an_interrupt_ends_the_wait_of_the_probe(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "pause"
+    file.touch()
+    with docs(database, {"acme": (1, 3)}), ProviderServer() as server:
+        chosen = settings(server, repair={"pause_file": str(file)})
+        with opened(database, chosen, keys=KEYS) as repair:
+            plan = repair.plan()
+            with pytest.raises(KeyboardInterrupt):
+                repair.run(
+                    plan, tmp_path, lambda _: None, lambda _: os.kill(os.getpid(), signal.SIGINT)
+                )
+            (result,) = repair.results
+        assert result.stopped == "the repair was interrupted"
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("asked", [0, 5])
+def test_a_lock_that_is_lost_during_a_pause_ends_the_repair(
+    database: str, tmp_path: Path, asked: int
+) -> None:
+    file = tmp_path / "pause"
+    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
+        if asked:
+            when_asked(server, asked, file.touch)
+        else:
+            file.touch()
+
+        def lose(_: str) -> None:
+            table.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
+                " JOIN pg_database AS d ON d.oid = database"
+                " WHERE locktype = 'advisory' AND datname = current_database()"
+            )
+
+        chosen = settings(server, repair={"pause_file": str(file)})
+        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=lose)
+        assert done.docs.stopped is not None
+        assert "the connection that held the lock of public.docs was lost" in done.docs.stopped
+        assert done.docs.account.count(Outcome.FIXED) == 200 - len(table.wrong()) < 200
+        done.counts()
+
+
+class Scripted:
+    """A health that says what it is told."""
+
+    limited = True
+
+    def __init__(self) -> None:
+        self.now: Hold | None = None
+        self.looks = 0
+
+    def look(self) -> Hold | None:
+        self.looks += 1
+        return self.now
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() -> None:
+    told: list[str] = []
+    health = Scripted()
+    with Throttle(health, told.append, every=0.01) as throttle:  # type: ignore[arg-type]
+        for hold in [None, *[Hold(reason="too much"), None] * 3]:
+            health.now, looks = hold, health.looks
+            wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
+            throttle.tell()
+    assert told[0] == "the repair is paused: too much"
+    assert told[1].startswith("the repair goes on after ")
+    assert told[2].startswith("the repair was paused 3 times, ")
+    assert len(told) == 3
+
+
+def test_a_look_that_breaks_pauses_the_repair() -> None:
+    class Broken(Scripted):
+        def look(self) -> Hold | None:
+            raise KeyError
+
+    with Throttle(Broken(), lambda _: None) as throttle:  # type: ignore[arg-type]
+        wait_until(lambda: (hold := throttle.hold()) is not None and not hold.beginning)
+        hold = throttle.hold()
+        assert hold is not None
+        assert hold.reason == "the health of the server cannot be read: KeyError"
+
+
+def test_a_whole_run_tells_its_pause_on_the_terminal_and_in_the_report(
+    provided_site: Site,
+) -> None:
+    from tests.runs import SETTINGS, TENANTS, fill, missing
+
+    fill(provided_site.database, dict.fromkeys(TENANTS, 12))
+    provided_site.settings(SETTINGS + '\n[repair]\npause_file = "pause-integrity"\n')
+    file = provided_site.folder / "pause-integrity"
+    file.touch()
+
+    def remove(stop: threading.Event) -> None:
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+        with psycopg.connect(provided_site.database, autocommit=True) as connection:
+            # Its lock is taken before it begins to wait.
+            wait_until(lambda: connection.execute(held).fetchone() == (1,) or stop.is_set())
+        stop.wait(1.5)
+        file.unlink()
+
+    with meanwhile(remove):
+        run = provided_site.run("--remediate")
+    assert run.status == 0, run.output
+    paused = f"the repair is paused: the file {file} exists; remove it to go on"
+    assert paused in run.output
+    assert "the repair goes on after " in run.output
+    report = provided_site.report().read_text(encoding="utf-8")
+    assert "the repair is paused: the file " in report
+    assert "the repair goes on after " in report
+    assert sum(missing(provided_site.database).values()) == 0
