@@ -16,15 +16,17 @@ import psycopg
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from remediation.admission import Admission
-from remediation.batching import BatchLimits, batches
+from remediation.batching import batch_limits, batches
 from remediation.edits import Edits
 from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Account, Outcome
-from remediation.preparation import Prepared, prepare
-from remediation.provider_errors import InputRejected, KeyRefused, Stopped
+from remediation.parked import Parked, Waiting
+from remediation.preparation import Prepared, prepare, shorter_forms
+from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
+from remediation.provider_retry import Tries
 from remediation.settlement import Settlement, outcome_of
 from remediation.writer import Writer, Written
 from remediation.writes import NewVector
@@ -97,9 +99,10 @@ class Backfill:
         self._admission = Admission(
             budget=self.budget,
             lessons=self.lessons,
-            keys=self.embedders.keys,
+            embedders=self.embedders,
             counter=self.counter,
         )
+        self._parked = Parked()
         self._answers = Answers(checks=set_checks(self.reader.checks))
         self._edits = Edits(
             reader=self.reader,
@@ -123,6 +126,7 @@ class Backfill:
             embedders=self.embedders,
             asking=self.settings.provider.concurrency,
             writers=[self._writer() for _ in range(repair.write_concurrency)],
+            shorter=lambda text: shorter_forms(text, self.settings.provider, self.counter),
         )
         with self._flight, ThreadPoolExecutor(1, thread_name_prefix="repair") as decider:
             deciding = decider.submit(self._decide)
@@ -171,10 +175,7 @@ class Backfill:
             self._edits.find_after_write(self._settlement.reopen)
 
     def _round(self, rows: Iterable[FailingRow], *, selected: bool) -> None:
-        limits = BatchLimits(
-            rows=self.settings.provider.batch_size,
-            tokens_per_request=self.settings.provider.max_tokens_per_request,
-        )
+        limits = batch_limits(self.settings)
         for batch in batches(self._prepared(rows, selected), limits=limits, counter=self.counter):
             self._admit(batch)
         self._drain()
@@ -200,29 +201,73 @@ class Backfill:
                 self._settle([outcome_of(row, Outcome.QUARANTINED, prepared.refused)])
 
     def _admit(self, batch: Batch) -> None:
-        """Send a batch, or give its rows their outcome where nothing may be sent for them."""
-        while self._admission.must_wait(batch, self._flight):
+        """Send a batch, put it aside, or give its rows their outcome where nothing may be sent."""
+        waiting = Waiting(batch=batch)
+        self._send_parked()
+        while not self._may_go(waiting):
+            if not self._parked.full and self._admission.key_must_wait(batch, self._flight):
+                self._parked.put(waiting)
+                return
             self._collect()
-        batch, settled = self._admission.worth_asking(batch)
+            self._send_parked()
+        self._send(waiting)
+
+    def _send_parked(self) -> None:
+        while (waiting := self._parked.take(self._may_go)) is not None:
+            self._send(waiting)
+
+    def _may_go(self, waiting: Waiting) -> bool:
+        """Whether a batch is to be sent now, or to be given up."""
+        # What was let through before a cap was reached is finished, as what is in flight is.
+        if self.stop.is_set() or (self.stopped and not waiting.reserved):
+            return True
+        return not (
+            self._admission.must_wait(waiting, self._flight)
+            or self._admission.key_must_wait(waiting.batch, self._flight)
+        )
+
+    def _send(self, waiting: Waiting) -> None:
+        """Send a batch, or as much of it as is worth asking for and the caps allow."""
+        batch, settled = self._admission.worth_asking(waiting.batch)
         self._settle(settled)
+        if waiting.reserved:
+            self._send_again(waiting, batch)
+            return
         if self.stopped:
             self._skip(batch.rows)
             return
         sent, cap = self._admission.within_caps(batch)
         if sent.rows:
             self.budget.reserve(rows=len(sent.rows), tokens=sent.tokens)
-            self._flight.ask(sent)
+            self._flight.ask(sent, waiting.tries)
         if cap is not None:
             self._end(cap)
             self._skip(batch.rows[len(sent.rows) :])
 
+    def _send_again(self, waiting: Waiting, batch: Batch) -> None:
+        """Send what is left of a batch that came back, whose tokens are reserved."""
+        if self.stop.is_set():
+            self._end(INTERRUPTED)
+            self._skip(batch.rows)
+            batch = self._admission.part(batch, ())
+        self.budget.settle(reserved=waiting.batch.tokens - batch.tokens, billed=0)
+        if batch.rows:
+            self._flight.ask(batch, waiting.tries)
+
     def _drain(self) -> None:
-        while self._flight:
+        while self._flight or self._parked:
             self._collect()
+            self._send_parked()
 
     def _collect(self) -> None:
-        """Wait for something in flight and take in what has come."""
-        for landed in self._flight.land(seconds=1.0):
+        """Wait for something in flight, or for a key's turn, and take in what has come."""
+        pauses = [
+            self._admission.key_must_wait(batch, self._flight) for batch in self._parked.batches
+        ]
+        pause = min([1.0, *filter(None, pauses)])
+        if not self._flight:
+            self.stop.wait(pause)
+        for landed in self._flight.land(seconds=pause):
             if isinstance(landed.result, BaseException):
                 self._failed(landed, landed.result)
             elif isinstance(landed.result, Written):
@@ -251,24 +296,40 @@ class Backfill:
         self.spending.requests += answer.requests
         self.spending.tokens += answer.tokens
         self.spending.tokens_known &= answer.tokens_known
+        left = self._put_aside(batch, answer)
+        reserved = batch.tokens - left
         # What an answer did not say is billed as it was counted before.
-        billed = answer.tokens if answer.tokens_known else max(answer.tokens, batch.tokens)
-        self.budget.settle(reserved=batch.tokens, billed=billed)
-        self.lessons.answered(batch.tenant, answer.failure)
+        billed = answer.tokens if answer.tokens_known else max(answer.tokens, reserved)
+        self.budget.settle(reserved=reserved, billed=billed)
+        self.lessons.answered(
+            batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
+        )
         vectors = []
-        for row, outcome in zip(batch.rows, answer.outcomes, strict=True):
+        for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
                 self._settle([outcome_of(row, Outcome.QUARANTINED, outcome.reason)])
             elif outcome is not None:
+                if position in answer.cut:
+                    self._settlement.note(row, answer.cut[position])
                 vectors.append(NewVector(row=row, vector=outcome))
             elif isinstance(answer.failure, Stopped):
                 self._end(INTERRUPTED)
                 self._skip([row])
-            elif answer.failure is not None:
+            elif answer.failure is not None and not isinstance(answer.failure, NotYet):
                 self._settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
         if vectors:
             kept = self._admission.part(batch, [new.row for new in vectors])
             self._flight.write(kept, vectors)
+
+    def _put_aside(self, batch: Batch, answer: Isolated) -> int:
+        """Keep what is to be asked for again, each group as a batch; its tokens stay reserved."""
+        tokens = 0
+        tries = answer.failure.tries if isinstance(answer.failure, NotYet) else Tries()
+        for group in answer.left:
+            part = self._admission.part(batch, [batch.rows[position] for position in group])
+            self._parked.put(Waiting(batch=part, tries=tries, reserved=True))
+            tokens, tries = tokens + part.tokens, Tries()
+        return tokens
 
     def _writer(self) -> Writer:
         return Writer(

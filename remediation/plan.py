@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from remediation.batching import BatchLimits, batches
+from remediation.batching import batch_limits, batches
 from remediation.budget import TOKENS_PER_PRICE
 from remediation.keys import MissingKey
 from remediation.preparation import prepare
@@ -43,6 +43,10 @@ class TenantPlan:
     tokens: int
     missing_key: str | None
     """Why its rows cannot be repaired; None where a key was found."""
+    host: str | None = None
+    """Of its own endpoint; None where that is the settings', as for the model below."""
+    model: str | None = None
+    """What is asked for in place of the table's model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,16 +170,17 @@ def plan_table(
             else:
                 without_text += 1
 
-    limits = BatchLimits(
-        rows=provider.batch_size, tokens_per_request=provider.max_tokens_per_request
-    )
-    for batch in batches(prepared(), limits=limits, counter=counter):
+    for batch in batches(prepared(), limits=batch_limits(settings), counter=counter):
         rows[batch.tenant] += len(batch.rows)
         requests[batch.tenant] += 1
         tokens[batch.tenant] += batch.tokens
     lines = []
     for tenant, count in rows.most_common():
         key = keys.find(tenant)
+        own = None if isinstance(key, MissingKey) else key.own
+        model = table.target.model_of(tenant)
+        if own is not None and own.model is not None:
+            model = own.model
         lines.append(
             TenantPlan(
                 tenant=tenant,
@@ -183,6 +188,8 @@ def plan_table(
                 requests=requests[tenant],
                 tokens=tokens[tenant],
                 missing_key=key.reason if isinstance(key, MissingKey) else None,
+                host=None if own is None else own.host,
+                model=model if model != table.target.model else None,
             )
         )
     probed = [

@@ -18,6 +18,7 @@ from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, KeyRefused, ModelUnavailable
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
@@ -61,6 +62,8 @@ class ProbeResult:
     requests: int = 0
     tokens: int = 0
     tokens_known: bool = True
+    tries_unanswered: int = 0
+    """Of the requests, those without a usable answer."""
 
     @property
     def unanswered(self) -> str | None:
@@ -121,8 +124,12 @@ def probe(
     *,
     budget: Budget,
     concurrency: int,
+    stop: threading.Event,
 ) -> Probed:
-    """Embed the samples again, each with its tenant's own key, in one request a tenant."""
+    """Embed the samples again, each with its tenant's own key, in one request a tenant.
+
+    Sets `stop`, which ends its threads' waits at once, where it is interrupted.
+    """
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
         for group in groups:
@@ -130,7 +137,11 @@ def probe(
             if not budget.affords(tokens):
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
-            answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+            try:
+                answers = list(pool.map(lambda sample: _probe_tenant(embedders, sample), group))
+            except BaseException:
+                stop.set()
+                raise
             billed = sum(
                 answer.tokens if answer.tokens_known else max(answer.tokens, sample.tokens)
                 for sample, answer in zip(group, answers, strict=True)
@@ -158,6 +169,7 @@ def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
         requests=answer.requests,
         tokens=answer.tokens,
         tokens_known=answer.tokens_known,
+        tries_unanswered=answer.unanswered,
     )
 
 

@@ -17,7 +17,13 @@ from remediation.budget import Budget, budget_of
 from remediation.canary import CanaryEmbedder
 from remediation.freezing import freeze
 from remediation.journal import Journal
-from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
+from remediation.opening import (
+    RepairRefusedError,
+    endpoint_of,
+    key_ring,
+    rate_limits,
+    require_same_database,
+)
 from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from remediation.keys import KeyRing
     from remediation.outcomes import Outcome
     from remediation.provider_retry import RetryPolicy
+    from remediation.rate_limits import RateLimits
 
 __all__ = ["Repair", "RepairRefusedError", "TableRepair", "open_repair"]
 
@@ -52,6 +59,7 @@ class Repair:
     server: Server
     connection: Connection
     keys: KeyRing
+    limits: RateLimits
     tenants: tuple[str, ...] | None
     budget: Budget
     """The caps of the run; what the canary took is in it."""
@@ -112,9 +120,8 @@ class Repair:
                     place=self.place,
                     run_id=self.run_id,
                     keys=self.keys,
-                    endpoint=endpoint_of(
-                        self.settings, self.environment, table.target.model, table.target.dimensions
-                    ),
+                    limits=self.limits,
+                    endpoint=endpoint_of(self.settings, self.environment, table.target),
                     counter=token_counter(table.target.model, self.environment),
                     journal=journal,
                     budget=self.budget,
@@ -136,6 +143,7 @@ class Repair:
             settings=self.settings,
             environment=self.environment,
             keys=self.keys,
+            limits=self.limits,
             budget=self.budget,
             dry_run=dry_run,
             retry=self.retry,
@@ -187,11 +195,12 @@ def open_repair(
     read_place: ConnectionTarget,
     tenants: tuple[str, ...] | None,
     retry: RetryPolicy | None = None,
+    limits: RateLimits | None = None,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
-    `retry` None: the provider's own policy. Raises `RepairRefusedError`, `CannotExamineError` and
-    `ConnectionUrlError`.
+    `retry` None: the provider's own policy; `limits` None: those of the settings. Raises
+    `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     variable = settings.database.write_url_env
     url = environment.get(variable)
@@ -211,6 +220,7 @@ def open_repair(
             server=server,
             connection=connection,
             keys=key_ring(connection, place, settings, environment, examination),
+            limits=limits or rate_limits(settings),
             tenants=tenants,
             budget=budget_of(settings),
             retry=retry,

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from checks.connection import Connection, ConnectionTarget
     from checks.settings import Settings
     from remediation.budget import Budget
+    from remediation.endpoint import Endpoint
     from remediation.journal import Journal
     from remediation.keys import KeyRing
     from remediation.plan import TablePlan
-    from remediation.provider import Endpoint
     from remediation.provider_retry import RetryPolicy
+    from remediation.rate_limits import RateLimits
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
 
@@ -59,6 +60,7 @@ class TableWork:
     place: ConnectionTarget
     run_id: str
     keys: KeyRing
+    limits: RateLimits
     endpoint: Endpoint
     counter: TokenCounter
     journal: Journal
@@ -121,9 +123,17 @@ class TableWork:
             lock = stack.enter_context(
                 RepairLock(self.place, self.reader.target, run_id=self.run_id)
             )
-            embedders = Embedders(self.endpoint, self.keys, stop=stop, retry=self.retry)
+            embedders = Embedders(
+                self.endpoint,
+                self.keys,
+                stop=stop,
+                limits=self.limits,
+                counter=self.counter,
+                models=self.reader.target.declared.tenant_models,
+                retry=self.retry,
+            )
             stack.callback(embedders.close)
-            probed = self._probe(connection, embedders)
+            probed = self._probe(connection, embedders, stop)
             self._learn(probed)
             if probed.stopped is not None:
                 return
@@ -146,7 +156,7 @@ class TableWork:
             )
             self._backfill.run()
 
-    def _probe(self, connection: Connection, embedders: Embedders) -> Probed:
+    def _probe(self, connection: Connection, embedders: Embedders, stop: threading.Event) -> Probed:
         if self.budget.rows_left() == 0:
             return Probed(stopped=self.budget.no_rows_left)
         provider = self.settings.provider
@@ -158,12 +168,19 @@ class TableWork:
             provider=provider,
             counter=self.counter,
         )
-        return probe(groups, embedders, budget=self.budget, concurrency=provider.concurrency)
+        return probe(
+            groups, embedders, budget=self.budget, concurrency=provider.concurrency, stop=stop
+        )
 
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
-            self._lessons.answered(result.tenant, result.failure)
+            self._lessons.answered(
+                result.tenant,
+                result.failure,
+                tries=result.requests,
+                unanswered=result.tries_unanswered,
+            )
             if result.unanswered is not None:
                 self._lessons.stopped_tenants.setdefault(result.tenant, result.unanswered)
             self._spending.requests += result.requests

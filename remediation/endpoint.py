@@ -1,0 +1,89 @@
+"""Where vectors come from, and the client that asks there with one key. Sends nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import httpx2
+import openai
+
+from checks.settings_values import api_version_of, plain_base_url
+
+if TYPE_CHECKING:
+    import ssl
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """Where vectors come from and of which shape they are.
+
+    `model` is what the endpoint calls it, `declared` what the settings call it (None: the same).
+    With `stamped` the declared name is written beside each vector, so an answer must name it.
+    `dimensions` is what a vector must have; it is passed in the request only with
+    `send_dimensions`. Raises ValueError for a base URL that is not plain http or https.
+    """
+
+    base_url: str
+    model: str
+    dimensions: int
+    send_dimensions: bool = False
+    declared: str | None = None
+    stamped: bool = False
+    settings: str = "[provider] base_url, model and dimensions"
+    """Where a person corrects what the endpoint does not take."""
+
+    def __post_init__(self) -> None:
+        try:
+            plain_base_url(self.base_url)
+        except ValueError as fault:
+            # The URL itself is not shown: it may hold a password.
+            raise ValueError(f"base_url: {fault}") from None
+
+    @property
+    def declared_model(self) -> str:
+        """The model as the settings call it."""
+        return self.declared or self.model
+
+
+def client_of(endpoint: Endpoint, key: str, *, timeout: float) -> openai.OpenAI:
+    """A client whose own retries are off and that sends this key, whatever the environment holds.
+
+    An `api-version` in the base URL's query makes it an Azure endpoint: the key goes into the
+    header `api-key`, and the deployment into the path, named like the model unless the URL names
+    one. Azure's newer `.../openai/v1` speaks as OpenAI does, with or without a version.
+    """
+    # A redirect would carry the texts to a host that the settings do not name.
+    transport = openai.DefaultHttpxClient(follow_redirects=False, verify=_tls())
+    parts = urlsplit(endpoint.base_url)
+    version = api_version_of(endpoint.base_url)
+    path = parts.path.rstrip("/")
+    if version is None or path.endswith("/openai/v1"):
+        return openai.OpenAI(
+            api_key=key,
+            base_url=urlunsplit(parts._replace(query="")),
+            timeout=timeout,
+            max_retries=0,
+            default_headers={"Authorization": f"Bearer {key}"},
+            default_query=dict(parse_qsl(parts.query)),
+            http_client=transport,
+        )
+    if "/openai" not in path:
+        path += "/openai"
+    return openai.AzureOpenAI(
+        api_key=key,
+        base_url=urlunsplit(parts._replace(path=path, query="")),
+        api_version=version,
+        timeout=timeout,
+        max_retries=0,
+        default_headers={"api-key": key, "Authorization": openai.omit},  # type: ignore[dict-item]
+        http_client=transport,
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One TLS context for all clients: making one takes 65 ms, and there may be 10,000 tenants."""
+    return httpx2.create_ssl_context()
