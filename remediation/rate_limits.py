@@ -5,6 +5,7 @@ Knows neither keys in the clear nor HTTP clients, and never waits; it says how l
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -30,7 +31,8 @@ _ROUNDING = 0.001
 # Go's way to write a duration, in which OpenAI writes `x-ratelimit-reset-*` ("Rate limits" guide).
 _DURATION = re.compile(
     r"(?:(?P<h>\d{1,6}(?:\.\d{1,9})?)h)?(?:(?P<m>\d{1,6}(?:\.\d{1,9})?)m(?!s))?"
-    r"(?:(?P<s>\d{1,6}(?:\.\d{1,9})?)s)?(?:(?P<ms>\d{1,9}(?:\.\d{1,9})?)ms)?"
+    r"(?:(?P<s>\d{1,6}(?:\.\d{1,9})?)s)?(?:(?P<ms>\d{1,9}(?:\.\d{1,9})?)ms)?",
+    re.ASCII,
 )
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -88,7 +90,7 @@ class RateLimit:
         self._left: dict[str, _Left] = {}
         self._held_until = 0.0
         self._most_at_once: int | None = None
-        self._slowed_at = 0.0
+        self._slowed_at = -math.inf
 
     def begin(self, tokens: int) -> Sent | float:
         """Let a request through, or say in how many seconds it is worth asking again."""
@@ -116,7 +118,7 @@ class RateLimit:
             now = self._clock()
             if hold is not None:
                 self._held_until = max(self._held_until, now + hold)
-                if sent.at >= self._slowed_at:  # once for all that were in flight together
+                if sent.at > self._slowed_at:  # once for all that were in flight together
                     self._most_at_once = max(1, self._in_flight // 2)
                     self._slowed_at = now
             elif self._most_at_once is not None:
