@@ -107,10 +107,10 @@ def test_nobody_sends_before_a_refusal_is_over_and_then_half_as_many_at_once() -
     assert [isinstance(limit.begin(1), Sent) for _ in range(3)] == [True, True, False]
 
 
-def told(clock: Clock, tokens: int = 10, **headers: str) -> RateLimit:
+def told(clock: Clock, **headers: str) -> RateLimit:
     """A limit after one answer with these headers; `_` stands for `-`."""
     limit = RateLimit(clock=clock)
-    sent = limit.begin(tokens)
+    sent = limit.begin(10)
     assert isinstance(sent, Sent)
     named = {f"x-ratelimit-{name.replace('_', '-')}": value for name, value in headers.items()}
     limit.end(sent, headers=named)
