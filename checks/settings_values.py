@@ -165,6 +165,8 @@ def plain_base_url(value: str) -> str:
 
     Of all queries Azure's `api-version` alone is allowed.
     """
+    if not all("!" <= character <= "~" for character in value):
+        raise ValueError("expected a URL of visible ASCII characters, found others; write it so")
     try:
         url = urlsplit(value)
         port_is_readable = url.port is None or url.port > 0

@@ -60,7 +60,7 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
         words = f"  {tenant_words(line.tenant)}: {plural(line.rows, 'row')}"
         if line.missing_key is None:
             own = f", at {line.host}" if line.host else ""
-            own += f", model {line.model}" if line.model else ""
+            own += f", model {line.model!r}" if line.model else ""
             yield (
                 f"{words}, {plural(line.requests, 'request')}, {plural(line.tokens, 'token')}{own}"
             )

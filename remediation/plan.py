@@ -9,11 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from remediation.batching import batch_limits, batches
 from remediation.budget import TOKENS_PER_PRICE
 from remediation.keys import MissingKey
 from remediation.preparation import prepare
 from remediation.probe import samples
+from remediation.rate_limits import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -210,7 +213,10 @@ def plan_table(
         without_text=without_text,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
-        seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),
+        seconds=max(
+            _seconds(table, settings, sent.requests + len(probed), sent.rows),
+            _seconds_by_limits(lines, settings, keys),
+        ),
         counted=counter.description,
         cut=reader.cut,
     )
@@ -222,3 +228,22 @@ def _seconds(table: TableExamination, settings: Settings, requests: int, rows: i
     per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
     asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
     return asking + rows * per_row / settings.repair.write_concurrency
+
+
+def _seconds_by_limits(lines: Sequence[TenantPlan], settings: Settings, keys: KeyRing) -> float:
+    """The least time that the limits of a minute allow the key with the most to send."""
+    requests, tokens = Counter[SecretStr](), Counter[SecretStr]()
+    for line in lines:
+        key = keys.find(line.tenant)
+        if not isinstance(key, MissingKey):
+            requests[key.secret] += line.requests
+            tokens[key.secret] += line.tokens
+    windows = 0
+    for used, limit in (
+        (requests, settings.repair.requests_per_minute),
+        (tokens, settings.repair.tokens_per_minute),
+    ):
+        if limit is not None:
+            # The first window's worth is sent at once.
+            windows = max([windows, *((count - 1) // limit for count in used.values())])
+    return windows * WINDOW

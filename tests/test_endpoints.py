@@ -85,6 +85,7 @@ def test_a_row_without_a_key_is_none(values: tuple[str | None, ...]) -> None:
         (("api_key", "base_url"), ("x", "ftp://hidden/v1"), "base_url: expected an http or https"),
         (("api_key", "base_url"), ("x", "https://u:hidden@h/v1"), "without credentials"),
         (("api_key", "base_url"), ("x", "https://h/v1?hidden=1"), "api-version"),
+        (("api_key", "base_url"), ("x", "https://hidden\x1b[2J/v1"), "visible ASCII"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why_and_shows_no_value(
@@ -143,7 +144,7 @@ def test_each_tenants_texts_go_to_its_own_endpoint_with_its_own_key_alone(
             lines = list(plan_lines(repair.plan(), place="here", dry_run=True))
         host = own.base_url.removeprefix("http://").removesuffix("/v1")
         (line,) = [line for line in lines if "tenant 'globex'" in line]
-        assert line.endswith(f", at {host}, model {ALIAS}")
+        assert line.endswith(f", at {host}, model {ALIAS!r}")
         (line,) = [line for line in lines if "tenant 'acme'" in line]
         assert " at " not in line
         done = repaired(database, chosen, tmp_path, keys=environment)
@@ -235,7 +236,7 @@ def test_a_tenants_declared_model_is_asked_for_checked_and_stamped(
         with opened(database, chosen, keys=keys) as repair:
             lines = list(plan_lines(repair.plan(), place="here", dry_run=True))
         (line,) = [line for line in lines if "tenant 'globex'" in line]
-        assert line.endswith(f", model {large}")
+        assert line.endswith(f", model {large!r}")
         done = repaired(database, chosen, tmp_path, keys=keys)
         assert done.counts() == {"selected": 14, "fixed": 14}
         assert table.execute(

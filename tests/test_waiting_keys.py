@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checks.canary import TenantTexts
 from remediation.outcomes import Outcome
 from remediation.parked import MOST_PARKED
 from remediation.rate_limits import RateLimits
@@ -305,3 +306,27 @@ def test_what_was_let_through_before_a_cap_is_finished_after_its_wait(
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.counts() == {"selected": 20, "fixed": 5, "skipped": 15}
         assert len(server.requests) == 2
+
+
+def test_the_canary_keeps_the_limits_that_it_shares_with_the_repair(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 10), "globex": (1, 0)}), ProviderServer() as server:
+        chosen = settings(server, keys={"fallback_env": "PLATFORM"})
+        with opened(
+            database,
+            chosen,
+            keys={"PLATFORM": "sk-platform-0000"},
+            limits=RateLimits(requests_per_minute=3, window=1.0),
+        ) as repair:
+            target = repair.examination.tables[0].target
+            texts = [
+                TenantTexts(target=target, tenant=tenant, texts=("one", "two"))
+                for tenant in ("acme", "globex")
+            ]
+            with repair.embedder(dry_run=False) as canary:
+                for _ in range(2):
+                    assert [answer.unseen for answer in canary.embed(texts)] == [None, None]
+            repair.run(repair.plan(), tmp_path, lambda _: None)
+        assert len(server.requests) == 4 + 1 + 2
+        assert max(map(len, most_at_once(server.requests, 1.0))) <= 3
