@@ -181,8 +181,8 @@ class TableWork:
                 tries=result.requests,
                 unanswered=result.tries_unanswered,
             )
-            if result.unanswered is not None:
-                self._lessons.stopped_tenants.setdefault(result.tenant, result.unanswered)
+            if result.refused is not None:
+                self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
             self._spending.requests += result.requests
             self._spending.tokens += result.tokens
             self._spending.tokens_known &= result.tokens_known

@@ -171,6 +171,24 @@ def test_two_tenants_with_one_key_and_two_endpoints_share_no_endpoint(
         assert all(text.endswith("of globex") for text in own.texts)
 
 
+def test_an_own_endpoint_that_disagrees_with_what_is_stored_stops_its_tenant_alone(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with (
+        docs(database, {"acme": (2, 9), "globex": (2, 9)}) as table,
+        ProviderServer(model="another-model") as own,
+    ):
+        keys_in(
+            table, {"acme": (ACME, None, None), "globex": (GLOBEX, own.base_url, "another-model")}
+        )
+        done = repaired(database, settings(server, keys=BY_SQL), tmp_path, keys={})
+        assert done.counts() == {"selected": 18, "fixed": 9, "failed": 9}
+        (reason,) = done.reasons(Outcome.FAILED)
+        assert reason.startswith("the probe refused: healthy rows, embedded again by this tenant's")
+        assert done.docs.stopped is None
+        assert len(own.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("answered", "fixed"), [(MODEL, 20), (f"openai/{MODEL}", 20), (ALIAS, 10), ("other", 10)]
 )
