@@ -123,7 +123,7 @@ def _verdict(target: Target, tenant: str | None, drift: SegmentDrift, *, least: 
     sampled = Sampled(unseen=drift.unseen, nothing=drift.nothing)
     if failing:
         sampled = Sampled(
-            says=_words(target, drift, least), query=_query(target, tenant, drift.drifting)
+            says=_words(target, tenant, drift, least), query=_query(target, tenant, drift.drifting)
         )
     return Verdict(
         check=NAME,
@@ -138,12 +138,12 @@ def _verdict(target: Target, tenant: str | None, drift: SegmentDrift, *, least: 
     )
 
 
-def _words(target: Target, drift: SegmentDrift, least: float) -> str:
+def _words(target: Target, tenant: str | None, drift: SegmentDrift, least: float) -> str:
     cosines = ", ".join(f"{value:.3f}" for value in drift.cosines[:COSINES_SHOWN])
     more = len(drift.cosines) - COSINES_SHOWN
     cosines += f" and {more} more" if more > 0 else ""
     told = (
-        f"have a vector that is not what model {target.model!r} gives for their text now"
+        f"have a vector that is not what model {target.model_of(tenant)!r} gives for their text now"
         f" (cosine {cosines}; at least {least:g} expected)"
     )
     if drift.partial:

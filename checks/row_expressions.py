@@ -63,6 +63,18 @@ def model_of(target: Target) -> sql.Composable | None:
     return None if held is None else sql.SQL("{}::text").format(_held(target, held))
 
 
+def declared_model_of(target: Target, tenant: sql.Composable) -> sql.Composable:
+    """SQL of the name of the model that a tenant's rows ought to be embedded with."""
+    own = target.declared.tenant_models
+    if not own:
+        return sql.Literal(target.model)
+    cases = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(name), sql.Literal(model))
+        for name, model in own.items()
+    )
+    return sql.SQL("CASE {} {} ELSE {} END").format(tenant, cases, sql.Literal(target.model))
+
+
 def embedded_text_of(target: Target) -> sql.Composable | None:
     """SQL of the text that was embedded, as the store keeps it; None where it keeps pieces."""
     if target.store is None or target.store.declared.text is None or target.repeats:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 class RowWords:
     """SQL for each word a predicate may use of a row."""
 
+    tenant: sql.Composable
     embedding: sql.Composable
     embeddable: sql.Composable
     """Its text is not blank."""
@@ -74,6 +75,7 @@ class RowWords:
 def columns_of(target: Target) -> RowWords:
     """The words as columns of `rows_of`."""
     return RowWords(
+        tenant=sql.SQL("tenant"),
         embedding=sql.SQL("embedding"),
         embeddable=sql.SQL("embeddable"),
         past_grace=() if target.declared.grace is None else (sql.SQL("NOT pending"),),
@@ -97,6 +99,7 @@ def expressions_of(target: Target) -> RowWords:
     if target.store is not None:
         return replace(columns_of(target), for_people=True)
     return RowWords(
+        tenant=tenant_of(target),
         embedding=sql.Identifier(target.embedding.name),
         embeddable=embeddable_of(text_of(target)),
         past_grace=()

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from checks import uniqueness
 from checks.row_check import AppliedCheck, Remedy, RowCheck, Severity
+from checks.row_expressions import declared_model_of
 from checks.rows import columns_of, expressions_of
 from checks.stores import MAY_REPEAT
 from checks.vectors import VARIABLE_HEADER
@@ -129,7 +130,7 @@ def _declares(declared: Table, column: ProvenanceColumn) -> bool:
 
 def _other_model(target: Target, row: RowWords) -> sql.Composable:
     return sql.SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
-        row.embedding, row.model, sql.Literal(target.model)
+        row.embedding, row.model, declared_model_of(target, row.tenant)
     )
 
 

@@ -131,6 +131,8 @@ class Table(Section):
     model_column: Column | None = None
     group_by: Annotated[tuple[Column, ...], Field(min_length=1)] = ()
     model: Text | None = None
+    tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
+    """Tenants that are embedded with another model than the table's, and with which."""
     dimensions: Dimensions | None = None
     required: Flag = True
     index: IndexMethod | None = None
@@ -164,6 +166,8 @@ class Table(Section):
             yield ("tenant_from",), "tenant is given as well; keep one of the two"
         if "tenants" in given and not given.keys() & {"tenant", "tenant_from"}:
             yield ("tenants",), "needs tenant or tenant_from, which say whose a row is"
+        if "tenant_models" in given and not given.keys() & {"tenant", "tenant_from"}:
+            yield ("tenant_models",), "needs tenant or tenant_from, which say whose a row is"
         if "grace" in given and "created_at" not in given:
             yield ("grace",), "needs created_at, which tells how old a row is"
         holders = (given, given.get("store"))

@@ -160,7 +160,13 @@ def _environment_name(value: str) -> str:
     return value
 
 
-def _base_url(value: str) -> str:
+def plain_base_url(value: str) -> str:
+    """The URL of an endpoint, unchanged. Raises ValueError in words that do not show it.
+
+    Of all queries Azure's `api-version` alone is allowed.
+    """
+    if not all("!" <= character <= "~" for character in value):
+        raise ValueError("expected a URL of visible ASCII characters, found others; write it so")
     try:
         url = urlsplit(value)
         port_is_readable = url.port is None or url.port > 0
@@ -174,9 +180,18 @@ def _base_url(value: str) -> str:
         raise ValueError(
             "expected a URL without credentials, found some before the @; give keys through [keys]"
         )
-    if url.query or url.fragment:
-        raise ValueError("expected a URL without ? and #, found one; end it at the path")
+    if url.fragment or (url.query and api_version_of(value) is None):
+        raise ValueError(
+            "expected a URL without # and without a ? but Azure's ?api-version=..., found one;"
+            " end it at the path"
+        )
     return value
+
+
+def api_version_of(base_url: str) -> str | None:
+    """The `api-version` that is the whole query of an Azure endpoint's URL, else None."""
+    stated = re.fullmatch(r"api-version=([\w.-]+)", urlsplit(base_url).query)
+    return stated[1] if stated else None
 
 
 def _file_path(value: object) -> Path:
@@ -206,7 +221,7 @@ Expression = Annotated[str, PlainValidator(_expression)]
 """A column or SQL expression, kept as written."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrl = Annotated[str, AfterValidator(plain_base_url)]
 FilePath = Annotated[Path, PlainValidator(_file_path)]
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 BytesPerSecond = Annotated[int, PlainValidator(parse_byte_rate)]

@@ -43,6 +43,10 @@ class Target:
     index_faults: tuple[str, ...] = ()
     """What is wrong with its declared index, in words, with the statements that mend it."""
 
+    def model_of(self, tenant: str | None) -> str:
+        """The declared model of a tenant: its own, else the table's."""
+        return self.declared.tenant_models.get(tenant or "", self.model)
+
     @property
     def absent(self) -> bool:
         """Declared with `required = false`, and not there."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remediation.keys import MissingKey
 from remediation.outcomes import Outcome, RowOutcome
+from remediation.rate_limits import LOOK_AGAIN
 from remediation.settlement import outcome_of
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from remediation.batching import Batch, FailingRow
     from remediation.budget import Budget
+    from remediation.embedders import Embedders
     from remediation.flight import Flight
-    from remediation.keys import KeyRing
     from remediation.lessons import Lessons
+    from remediation.parked import Waiting
     from remediation.tokens import TokenCounter
 
 
@@ -29,17 +31,32 @@ class Admission:
 
     budget: Budget
     lessons: Lessons
-    keys: KeyRing
+    embedders: Embedders
     counter: TokenCounter
 
-    def must_wait(self, batch: Batch, flight: Flight) -> bool:
+    def must_wait(self, waiting: Waiting, flight: Flight) -> bool:
         """Whether something in flight must come back before the batch is sent."""
         return (
             flight.full
-            or self.lessons.must_wait(batch, flight.batches)
+            or self.lessons.check_is_unproven(waiting.batch, flight.batches)
             # What is in flight is reserved by its estimate, and may come to less.
-            or (bool(flight) and not self.budget.affords(batch.tokens))
+            or (
+                bool(flight)
+                and not waiting.reserved
+                and not self.budget.affords(waiting.batch.tokens)
+            )
         )
+
+    def key_must_wait(self, batch: Batch, flight: Flight) -> float:
+        """Seconds for which the batch can be put aside, and others sent: its key has to wait.
+
+        0.0 where it need not, or where waiting is no use.
+        """
+        if batch.tenant in self.lessons.stopped_tenants:
+            return 0.0
+        if self.lessons.key_is_unproven(batch, flight.batches):
+            return LOOK_AGAIN
+        return self.embedders.seconds_to_wait(batch.tenant, batch.tokens)
 
     def worth_asking(self, batch: Batch) -> tuple[Batch, list[RowOutcome]]:
         """The rows of a tenant with a working key that fail a check whose repair heals.
@@ -56,7 +73,7 @@ class Admission:
                 settled.append(outcome_of(row, Outcome.SKIPPED, hopeless))
         refused = self.lessons.stopped_tenants.get(batch.tenant)
         if refused is None:
-            key = self.keys.find(batch.tenant)
+            key = self.embedders.keys.find(batch.tenant)
             refused = key.reason if isinstance(key, MissingKey) else None
         if refused is not None:
             settled += [outcome_of(row, Outcome.FAILED, refused) for row in keep]

@@ -59,7 +59,11 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
     for line in table.tenants[:TENANTS_SHOWN]:
         words = f"  {tenant_words(line.tenant)}: {plural(line.rows, 'row')}"
         if line.missing_key is None:
-            yield f"{words}, {plural(line.requests, 'request')}, {plural(line.tokens, 'token')}"
+            own = f", at {line.host}" if line.host else ""
+            own += f", model {line.model!r}" if line.model else ""
+            yield (
+                f"{words}, {plural(line.requests, 'request')}, {plural(line.tokens, 'token')}{own}"
+            )
         else:
             yield f"{words} cannot be repaired: {line.missing_key}"
     if len(table.tenants) > TENANTS_SHOWN:

@@ -16,7 +16,7 @@ import psycopg
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from remediation.admission import Admission
-from remediation.batching import BatchLimits, batches
+from remediation.batching import batch_limits, batches
 from remediation.edits import Edits
 from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
@@ -24,8 +24,10 @@ from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.locked_rows import MOST_ROWS, LockedRows
 from remediation.outcomes import Account, Outcome
-from remediation.preparation import Prepared, prepare
-from remediation.provider_errors import InputRejected, KeyRefused, Stopped
+from remediation.parked import Parked, Waiting
+from remediation.preparation import Prepared, prepare, shorter_forms
+from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
+from remediation.provider_retry import Tries
 from remediation.settlement import Settlement, outcome_of
 from remediation.writer import LOCK_TIMEOUT, Writer, Written
 from remediation.writes import NewVector
@@ -109,9 +111,10 @@ class Backfill:
         self._admission = Admission(
             budget=self.budget,
             lessons=self.lessons,
-            keys=self.embedders.keys,
+            embedders=self.embedders,
             counter=self.counter,
         )
+        self._parked = Parked()
         self._answers = Answers(checks=set_checks(self.reader.checks))
         self._edits = Edits(
             reader=self.reader,
@@ -135,6 +138,7 @@ class Backfill:
             embedders=self.embedders,
             asking=self.settings.provider.concurrency,
             writers=[self._writer() for _ in range(repair.write_concurrency)],
+            shorter=lambda text: shorter_forms(text, self.settings.provider, self.counter),
         )
         with self._flight, ThreadPoolExecutor(1, thread_name_prefix="repair") as decider:
             deciding = decider.submit(self._decide)
@@ -185,10 +189,7 @@ class Backfill:
             self._edits.find_after_write(self._settlement.reopen)
 
     def _round(self, rows: Iterable[FailingRow], *, selected: bool) -> None:
-        limits = BatchLimits(
-            rows=self.settings.provider.batch_size,
-            tokens_per_request=self.settings.provider.max_tokens_per_request,
-        )
+        limits = batch_limits(self.settings)
         for batch in batches(self._prepared(rows, selected), limits=limits, counter=self.counter):
             self._admit(batch)
         self._drain()
@@ -216,37 +217,77 @@ class Backfill:
                 self._settle([outcome_of(row, Outcome.QUARANTINED, prepared.refused)])
 
     def _admit(self, batch: Batch) -> None:
-        """Send a batch, or give its rows their outcome where nothing may be sent for them."""
-        while not self.stopped and (
+        """Send a batch, put it aside, or give its rows their outcome where nothing may be sent."""
+        waiting = Waiting(batch=batch)
+        self._send_parked()
+        while not self._may_go(waiting):
+            if not self._parked.full and self._admission.key_must_wait(batch, self._flight):
+                self._parked.put(waiting)
+                return
+            self._collect()
+            self._send_parked()
+        self._send(waiting)
+
+    def _send_parked(self) -> None:
+        while (waiting := self._parked.take(self._may_go)) is not None:
+            self._send(waiting)
+
+    def _may_go(self, waiting: Waiting) -> bool:
+        """Whether a batch is to be sent now, or to be given up."""
+        # What was let through before a cap was reached is finished, as what is in flight is.
+        if self.stop.is_set() or (self.stopped and not waiting.reserved):
+            return True
+        return not (
             self.throttle.hold() is not None
             or self.locked.hold_up_asking
-            or self._admission.must_wait(batch, self._flight)
-        ):
-            self._collect()
-        batch, settled = self._admission.worth_asking(batch)
+            or self._admission.must_wait(waiting, self._flight)
+            or self._admission.key_must_wait(waiting.batch, self._flight)
+        )
+
+    def _send(self, waiting: Waiting) -> None:
+        """Send a batch, or as much of it as is worth asking for and the caps allow."""
+        batch, settled = self._admission.worth_asking(waiting.batch)
         self._settle(settled)
+        if waiting.reserved:
+            self._send_again(waiting, batch)
+            return
         if self.stopped:
             self._skip(batch.rows)
             return
         sent, cap = self._admission.within_caps(batch)
         if sent.rows:
             self.budget.reserve(rows=len(sent.rows), tokens=sent.tokens)
-            self._flight.ask(sent)
+            self._flight.ask(sent, waiting.tries)
         if cap is not None:
             self._end(cap, rest_is_counted=True)
             self._skip(batch.rows[len(sent.rows) :])
 
+    def _send_again(self, waiting: Waiting, batch: Batch) -> None:
+        """Send what is left of a batch that came back, whose tokens are reserved."""
+        if self.stop.is_set():
+            self._end(INTERRUPTED)
+            self._skip(batch.rows)
+            batch = self._admission.part(batch, ())
+        self.budget.settle(reserved=waiting.batch.tokens - batch.tokens, billed=0)
+        if batch.rows:
+            self._flight.ask(batch, waiting.tries)
+
     def _drain(self) -> None:
-        while self._flight or self.locked:
+        while self._flight or self._parked or self.locked:
             self._collect()
+            self._send_parked()
 
     def _collect(self) -> None:
-        """Wait for something in flight, or for a locked row's time, and take in what has come."""
+        """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
         self.throttle.tell()
         for due in self.locked.take_due():
             self._flight.write(due.batch, [held.new for held in due.held], due.held)
+        pauses = [
+            self._admission.key_must_wait(batch, self._flight) for batch in self._parked.batches
+        ]
         due_in = self.locked.seconds_left()
-        seconds = LONGEST_WAIT_SECONDS if due_in is None else min(due_in, LONGEST_WAIT_SECONDS)
+        pauses += [] if due_in is None else [max(due_in, 0.01)]
+        seconds = min([LONGEST_WAIT_SECONDS, *(pause for pause in pauses if pause > 0.0)])
         if not self._flight:
             self.stop.wait(seconds)
         for landed in self._flight.land(seconds=seconds):
@@ -281,24 +322,40 @@ class Backfill:
         self.spending.requests += answer.requests
         self.spending.tokens += answer.tokens
         self.spending.tokens_known &= answer.tokens_known
+        left = self._put_aside(batch, answer)
+        reserved = batch.tokens - left
         # What an answer did not say is billed as it was counted before.
-        billed = answer.tokens if answer.tokens_known else max(answer.tokens, batch.tokens)
-        self.budget.settle(reserved=batch.tokens, billed=billed)
-        self.lessons.answered(batch.tenant, answer.failure)
+        billed = answer.tokens if answer.tokens_known else max(answer.tokens, reserved)
+        self.budget.settle(reserved=reserved, billed=billed)
+        self.lessons.answered(
+            batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
+        )
         vectors = []
-        for row, outcome in zip(batch.rows, answer.outcomes, strict=True):
+        for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
                 self._settle([outcome_of(row, Outcome.QUARANTINED, outcome.reason)])
             elif outcome is not None:
+                if position in answer.cut:
+                    self._settlement.note(row, answer.cut[position])
                 vectors.append(NewVector(row=row, vector=outcome))
             elif isinstance(answer.failure, Stopped):
                 self._end(INTERRUPTED)
                 self._skip([row])
-            elif answer.failure is not None:
+            elif answer.failure is not None and not isinstance(answer.failure, NotYet):
                 self._settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
         if vectors:
             kept = self._admission.part(batch, [new.row for new in vectors])
             self._flight.write(kept, vectors)
+
+    def _put_aside(self, batch: Batch, answer: Isolated) -> int:
+        """Keep what is to be asked for again, each group as a batch; its tokens stay reserved."""
+        tokens = 0
+        tries = answer.failure.tries if isinstance(answer.failure, NotYet) else Tries()
+        for group in answer.left:
+            part = self._admission.part(batch, [batch.rows[position] for position in group])
+            self._parked.put(Waiting(batch=part, tries=tries, reserved=True))
+            tokens, tries = tokens + part.tokens, Tries()
+        return tokens
 
     def _writer(self) -> Writer:
         return Writer(

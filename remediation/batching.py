@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from checks.settings import Settings
     from remediation.tokens import TokenCounter
 
 OPENAI_INPUTS_PER_REQUEST = 2_048
@@ -62,6 +63,17 @@ class BatchLimits:
         for name in ("rows", "tokens_per_request", "buffered_rows", "buffered_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
+
+
+def batch_limits(settings: Settings) -> BatchLimits:
+    """How large a batch may be by the settings; no request holds more tokens than a minute may."""
+    return BatchLimits(
+        rows=settings.provider.batch_size,
+        tokens_per_request=min(
+            settings.provider.max_tokens_per_request,
+            settings.repair.tokens_per_minute or settings.provider.max_tokens_per_request,
+        ),
+    )
 
 
 def batches(

@@ -16,7 +16,7 @@ from checks.connection import connect
 from remediation.budget import budget_of
 from remediation.embedders import Embedders
 from remediation.keys import MissingKey
-from remediation.opening import endpoint_of, key_ring
+from remediation.opening import endpoint_of, key_ring, rate_limits
 from remediation.poison import embed_isolating
 from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, ProviderError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from remediation.budget import Budget
     from remediation.keys import KeyRing
     from remediation.provider_retry import RetryPolicy
+    from remediation.rate_limits import RateLimits
 
 DRY_RUN = "a dry run calls no provider, so drift was not looked for"
 
@@ -56,6 +57,7 @@ class CanaryEmbedder:
     settings: Settings
     environment: Mapping[str, str] = field(repr=False)
     keys: KeyRing
+    limits: RateLimits
     budget: Budget
     dry_run: bool = False
     retry: RetryPolicy | None = None
@@ -65,7 +67,7 @@ class CanaryEmbedder:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self._embedders: dict[tuple[str, int], Embedders] = {}
+        self._embedders: dict[str, Embedders] = {}
         self._counters: dict[str, TokenCounter] = {}
 
     def price(self, texts: Iterable[TenantTexts]) -> Price:
@@ -177,15 +179,17 @@ class CanaryEmbedder:
         return self._counters[model]
 
     def _embedders_for(self, target: Target) -> Embedders:
-        shape = (target.model, target.dimensions)
-        if shape not in self._embedders:
-            self._embedders[shape] = Embedders(
-                endpoint_of(self.settings, self.environment, *shape),
+        if target.name not in self._embedders:
+            self._embedders[target.name] = Embedders(
+                endpoint_of(self.settings, self.environment, target),
                 self.keys,
                 stop=self._stop,
+                limits=self.limits,
+                counter=self._counter(target.model),
+                models=target.declared.tenant_models,
                 retry=self.retry,
             )
-        return self._embedders[shape]
+        return self._embedders[target.name]
 
     def close(self) -> None:
         """Close every connection to the provider."""
@@ -221,6 +225,7 @@ def open_embedder(
             settings=settings,
             environment=environment,
             keys=key_ring(connection, place, settings, environment, examination),
+            limits=rate_limits(settings),
             budget=budget_of(settings),
             retry=retry,
         )

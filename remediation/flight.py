@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 from remediation.poison import Isolated, embed_isolating
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from remediation.batching import Batch
     from remediation.embedders import Embedders
+    from remediation.preparation import Cut
+    from remediation.provider_retry import Tries
     from remediation.writer import Held, Writer, Written
     from remediation.writes import NewVector
 
@@ -38,8 +40,16 @@ class Flight:
     As many requests at a time as `asking`, and as many writes as there are writers.
     """
 
-    def __init__(self, *, embedders: Embedders, asking: int, writers: Sequence[Writer]) -> None:
+    def __init__(
+        self,
+        *,
+        embedders: Embedders,
+        asking: int,
+        writers: Sequence[Writer],
+        shorter: Callable[[str], Iterable[Cut]],
+    ) -> None:
         self._embedders = embedders
+        self._shorter = shorter
         self._asking = asking
         self._writers = tuple(writers)
         self._idle: queue.SimpleQueue[Writer] = queue.SimpleQueue()
@@ -83,9 +93,9 @@ class Flight:
         """The batches in flight."""
         return (batch for batch, _ in self._works.values())
 
-    def ask(self, batch: Batch) -> None:
-        """Send a batch to the provider with its tenant's key."""
-        self._works[self._askers.submit(self._ask, batch)] = (batch, False)
+    def ask(self, batch: Batch, tries: Tries) -> None:
+        """Send a batch to the provider with its tenant's key, after the `tries` that failed."""
+        self._works[self._askers.submit(self._ask, batch, tries)] = (batch, False)
 
     def write(
         self, batch: Batch, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()
@@ -101,9 +111,14 @@ class Flight:
             result = future.exception() or future.result()
             yield Landed(batch=batch, result=result, writing=writing)
 
-    def _ask(self, batch: Batch) -> Isolated:
+    def _ask(self, batch: Batch, tries: Tries) -> Isolated:
         with self._embedders.lend(batch.tenant) as embedder:
-            return embed_isolating(embedder, [row.text for row in batch.rows])
+            return embed_isolating(
+                embedder,
+                [row.text for row in batch.rows],
+                earlier=tries,
+                shorter=self._shorter,
+            )
 
     def _write(self, vectors: Sequence[NewVector], earlier: Sequence[Held]) -> Written:
         writer = self._idle.get()

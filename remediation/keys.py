@@ -9,15 +9,18 @@ import os
 import signal
 import subprocess
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from checks.redaction import redactor
+from remediation.own_endpoint import KeyRowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from remediation.own_endpoint import KeyRow, OwnEndpoint
 
 PLACEHOLDER = "{tenant}"
 COMMAND_SECONDS = 10.0
@@ -32,6 +35,8 @@ class Key:
 
     secret: SecretStr
     source: str
+    own: OwnEndpoint | None = None
+    """The endpoint that goes with the key, where that is not the settings'."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +50,7 @@ class KeyRing:
     """Looks for keys in the order of `[keys]`: environment, SQL, command, declared fallback.
 
     `known_tenants` must be all tenants of the run, those of other tables too: it is what shows
-    that two of them map to one variable. `sql_lookup` returns a tenant's key or None. Answers are
+    that two of them map to one variable. `sql_lookup` returns a tenant's row or None. Answers are
     kept per tenant; lookups run one at a time, so `sql_lookup` may use one connection. Raises
     ValueError where the pattern or the command does not name the tenant: every tenant would get
     the same key.
@@ -55,7 +60,7 @@ class KeyRing:
         self,
         *,
         env: str | None,
-        sql_lookup: Callable[[str], str | None] | None,
+        sql_lookup: Callable[[str], KeyRow | None] | None,
         command: Sequence[str] | None,
         fallback_env: str | None,
         environ: Mapping[str, str],
@@ -124,13 +129,18 @@ class KeyRing:
         if self._sql_lookup is None:
             return None
         try:
-            secret = self._sql_lookup(tenant)
+            row = self._sql_lookup(tenant)
+        except KeyRowError as error:
+            return MissingKey(reason=f"[keys] sql failed for tenant {_name(tenant)}: {error}")
         except Exception as error:  # whatever a driver raises: its text may quote the key's row
             return MissingKey(
                 reason=f"[keys] sql failed for tenant {_name(tenant)} ({type(error).__name__}); "
                 "run it by hand and correct it"
             )
-        return _usable(secret, "[keys] sql") if secret else None
+        if row is None:
+            return None
+        key = _usable(row.api_key, "[keys] sql")
+        return replace(key, own=row.own) if isinstance(key, Key) else key
 
     def _from_command(self, tenant: str) -> Key | MissingKey | None:
         if self._command is None:

@@ -5,6 +5,7 @@ A rule that never heals and a dead key then cost one request, not one per thread
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ UNHEALED_BATCHES = 3
 """Batches in a row that read back as still failing before a proven check is given up."""
 OUTAGES = 3
 """Requests in a row that a tenant's provider leaves without a usable answer, retries included."""
+TRIES_TO_JUDGE = 50
+"""Tries of a tenant from which on the share of them without a usable answer stops it: over half."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,11 +43,26 @@ class Lessons:
     """Tenants for whom asking is no use, and why."""
     _trusted: set[str | None] = field(default_factory=set)
     _outages: dict[str | None, int] = field(default_factory=dict)
+    _tries: Counter[str | None] = field(default_factory=Counter)
+    _unanswered: Counter[str | None] = field(default_factory=Counter)
     _healed: set[str] = field(default_factory=set)
     _unhealed: dict[str, int] = field(default_factory=dict)
 
-    def answered(self, tenant: str | None, failure: ProviderError | None) -> None:
-        """Learn from a request of a tenant."""
+    def answered(
+        self,
+        tenant: str | None,
+        failure: ProviderError | None,
+        *,
+        tries: int = 0,
+        unanswered: int = 0,
+    ) -> None:
+        """Learn from a request of a tenant: what it came to, and how many of its tries did not.
+
+        A text that is refused is an answer. One that is to be asked for again (NotYet) is neither.
+        """
+        self._tries[tenant] += tries
+        self._unanswered[tenant] += unanswered
+        of, without = self._tries[tenant], self._unanswered[tenant]
         if failure is None:
             self._trusted.add(tenant)
             self._outages.pop(tenant, None)
@@ -56,6 +74,11 @@ class Lessons:
                 self.stopped_tenants.setdefault(
                     tenant, f"given up after {outages} requests in a row: {failure.reason}"
                 )
+        if failure is not None and of >= TRIES_TO_JUDGE and 2 * without > of:
+            self.stopped_tenants.setdefault(
+                tenant,
+                f"given up, as {without:,} of {of:,} tries had no usable answer: {failure.reason}",
+            )
 
     def written(self, outcomes: Sequence[RowOutcome]) -> None:
         """Learn from a batch: a check that none of its rows was healed of must not bill forever."""
@@ -81,13 +104,15 @@ class Lessons:
             return None
         return "; ".join(self.stopped_checks[check] for check in row.checks)
 
-    def must_wait(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
-        """Whether something in flight is yet to prove a check of the batch, or its tenant's key."""
+    def check_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
+        """Whether something in flight is yet to prove a check of the batch."""
         unproven = checks_of(batch) - self._healed - self.stopped_checks.keys()
-        return any(
-            (other.tenant == batch.tenant and batch.tenant not in self._trusted)
-            or unproven & checks_of(other)
-            for other in in_flight
+        return any(unproven & checks_of(other) for other in in_flight)
+
+    def key_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
+        """Whether something in flight is yet to prove the key of the batch's tenant."""
+        return batch.tenant not in self._trusted and any(
+            other.tenant == batch.tenant for other in in_flight
         )
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from checks.connection import read_only
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from remediation.endpoint import Endpoint
 from remediation.keys import KeyRing
-from remediation.provider import Endpoint
+from remediation.own_endpoint import key_row
+from remediation.rate_limits import RateLimits
 from remediation.tenants import known_tenants
 
 if TYPE_CHECKING:
@@ -21,26 +23,38 @@ if TYPE_CHECKING:
     from checks.examination import Examination
     from checks.server import Server
     from checks.settings import Settings
+    from checks.targets import Target
+    from remediation.own_endpoint import KeyRow
 
 
 class RepairRefusedError(IntegrityError):
     """The repair cannot begin at all; says why and what to do."""
 
 
-def endpoint_of(
-    settings: Settings, environment: Mapping[str, str], model: str, dimensions: int
-) -> Endpoint:
-    """Where a table's texts are embedded. Raises `RepairRefusedError` for a malformed base URL."""
+def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Target) -> Endpoint:
+    """Where a table's texts are embedded, unless a tenant has an endpoint of its own.
+
+    Raises `RepairRefusedError` for a malformed base URL.
+    """
     provider = settings.provider
     try:
         return Endpoint(
             base_url=environment.get("OPENAI_BASE_URL") or provider.base_url,
-            model=model,
-            dimensions=dimensions,
+            model=target.model,
+            dimensions=target.dimensions,
             send_dimensions=provider.send_dimensions,
+            stamped=target.provenance_column("model_column") is not None,
         )
     except ValueError as error:
         raise RepairRefusedError(f"OPENAI_BASE_URL: {error}") from None
+
+
+def rate_limits(settings: Settings) -> RateLimits:
+    """The limits of every key, by the settings; nothing is known of the provider's own yet."""
+    return RateLimits(
+        requests_per_minute=settings.repair.requests_per_minute,
+        tokens_per_minute=settings.repair.tokens_per_minute,
+    )
 
 
 def require_same_database(read: Server, write: Server, variable: str | None) -> None:
@@ -71,15 +85,16 @@ def key_ring(
     """
     keys = settings.keys
 
-    def lookup(tenant: str) -> str | None:
+    def lookup(tenant: str) -> KeyRow | None:
         timeout = settings.database.statement_timeout
         with read_only(connection, place, statement_timeout=timeout):
-            row = connection.execute(keys.sql or "", {"tenant": tenant}).fetchone()
-        key = None if row is None else row[0]
-        if key is not None and not isinstance(key, str):
-            raise TypeError  # the ring names the type of error alone
-        redactor.add(key)
-        return key
+            cursor = connection.execute(keys.sql or "", {"tenant": tenant})
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        found = key_row([column.name for column in cursor.description or ()], row)
+        redactor.add(None if found is None else found.api_key)
+        return found
 
     return KeyRing(
         env=keys.env,

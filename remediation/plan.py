@@ -9,11 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from remediation.batching import BatchLimits, batches
+from pydantic import SecretStr
+
+from remediation.batching import batch_limits, batches
 from remediation.budget import TOKENS_PER_PRICE
 from remediation.keys import MissingKey
 from remediation.preparation import prepare
 from remediation.probe import samples
+from remediation.rate_limits import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +46,10 @@ class TenantPlan:
     tokens: int
     missing_key: str | None
     """Why its rows cannot be repaired; None where a key was found."""
+    host: str | None = None
+    """Of its own endpoint; None where that is the settings', as for the model below."""
+    model: str | None = None
+    """What is asked for in place of the table's model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,16 +173,17 @@ def plan_table(
             else:
                 without_text += 1
 
-    limits = BatchLimits(
-        rows=provider.batch_size, tokens_per_request=provider.max_tokens_per_request
-    )
-    for batch in batches(prepared(), limits=limits, counter=counter):
+    for batch in batches(prepared(), limits=batch_limits(settings), counter=counter):
         rows[batch.tenant] += len(batch.rows)
         requests[batch.tenant] += 1
         tokens[batch.tenant] += batch.tokens
     lines = []
     for tenant, count in rows.most_common():
         key = keys.find(tenant)
+        own = None if isinstance(key, MissingKey) else key.own
+        model = table.target.model_of(tenant)
+        if own is not None and own.model is not None:
+            model = own.model
         lines.append(
             TenantPlan(
                 tenant=tenant,
@@ -183,6 +191,8 @@ def plan_table(
                 requests=requests[tenant],
                 tokens=tokens[tenant],
                 missing_key=key.reason if isinstance(key, MissingKey) else None,
+                host=None if own is None else own.host,
+                model=model if model != table.target.model else None,
             )
         )
     probed = [
@@ -203,7 +213,10 @@ def plan_table(
         without_text=without_text,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
-        seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),
+        seconds=max(
+            _seconds(table, settings, sent.requests + len(probed), sent.rows),
+            _seconds_by_limits(lines, settings, keys),
+        ),
         counted=counter.description,
         cut=reader.cut,
     )
@@ -215,3 +228,22 @@ def _seconds(table: TableExamination, settings: Settings, requests: int, rows: i
     per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
     asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
     return asking + rows * per_row / settings.repair.write_concurrency
+
+
+def _seconds_by_limits(lines: Sequence[TenantPlan], settings: Settings, keys: KeyRing) -> float:
+    """The least time that the limits of a minute allow the key with the most to send."""
+    requests, tokens = Counter[SecretStr](), Counter[SecretStr]()
+    for line in lines:
+        key = keys.find(line.tenant)
+        if not isinstance(key, MissingKey):
+            requests[key.secret] += line.requests
+            tokens[key.secret] += line.tokens
+    windows = 0
+    for used, limit in (
+        (requests, settings.repair.requests_per_minute),
+        (tokens, settings.repair.tokens_per_minute),
+    ):
+        if limit is not None:
+            # The first window's worth is sent at once.
+            windows = max([windows, *((count - 1) // limit for count in used.values())])
+    return windows * WINDOW

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from remediation.batching import FailingRow
 from remediation.provider_errors import unsendable
-from remediation.tokens import TiktokenTokens
+from remediation.tokens import TiktokenTokens, characters_within
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from checks.settings import Provider
     from remediation.tokens import TokenCounter
 
@@ -31,7 +33,7 @@ class Prepared:
 def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepared:
     """Decide on one row. Only an exact count refuses or cuts a text, an estimate never does.
 
-    The provider then says what is too long.
+    The provider then says what is too long; see `shorter_forms`.
     """
     if not row.text:
         return Prepared(row=row, refused=NO_TEXT)
@@ -47,6 +49,43 @@ def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepa
     return Prepared(
         row=row, refused=f"its text has {counter.count(row.text):,} tokens, more than {limit:,}"
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A text shortened for a provider that refused the whole, and the words that say so."""
+
+    text: str
+    note: str
+
+
+def shorter_forms(text: str, provider: Provider, counter: TokenCounter) -> Iterator[Cut]:
+    """What to send in place of a text that was refused alone, the longest first.
+
+    Nothing where settings do not allow it, where tokens are counted exactly and the text was cut
+    before, or where it is surely short enough: a byte-level BPE token has at least a byte. So the
+    last form, of as many bytes as tokens are allowed, is never too long.
+    """
+    limit = provider.max_tokens_per_input
+    size = len(text.encode())
+    if provider.too_long != "truncate" or counter.exact or size <= limit:
+        return
+    estimated = _at_white_space(text, characters_within(text, limit))
+    if estimated.strip() and len(estimated) < len(text):
+        yield Cut(text=estimated, note=f"text cut to about {limit:,} tokens, by estimate")
+    within = _at_white_space(text, len(text.encode()[:limit].decode(errors="ignore")))
+    if within.strip() and within != estimated:
+        yield Cut(text=within, note=f"text cut to {len(within.encode()):,} bytes")
+
+
+def _at_white_space(text: str, end: int) -> str:
+    """The text up to `end`, or up to the white space before it where that leaves half of it."""
+    if end >= len(text) or text[end].isspace():
+        return text[:end].rstrip()
+    for position in range(end, end // 2, -1):
+        if text[position - 1].isspace():
+            return text[:position].rstrip()
+    return text[:end]
 
 
 def sendable(text: str, provider: Provider, counter: TokenCounter) -> str | None:

@@ -61,6 +61,10 @@ class ProbeResult:
     requests: int = 0
     tokens: int = 0
     tokens_known: bool = True
+    tries_unanswered: int = 0
+    """Of the requests, those without a usable answer."""
+    own: bool = False
+    """Whether the tenant has an endpoint or a model of its own, which says nothing of others'."""
 
     @property
     def unanswered(self) -> str | None:
@@ -74,6 +78,22 @@ class ProbeResult:
     def agrees(self) -> bool:
         """Whether nothing speaks against writing; a tenant without healthy rows shows nothing."""
         return all(cosine >= LEAST_COSINE for cosine in self.cosines)
+
+    @property
+    def numbers(self) -> str:
+        """The cosines, for people."""
+        return ", ".join(f"{cosine:.3f}" for cosine in self.cosines)
+
+    @property
+    def refused(self) -> str | None:
+        """Why nothing is written for this tenant alone, or None."""
+        if self.agrees or not self.own:
+            return self.unanswered
+        return (
+            f"the probe refused: healthy rows, embedded again by this tenant's own endpoint or"
+            f" model, have a cosine under {LEAST_COSINE} with what is stored ({self.numbers});"
+            " correct base_url and model of [keys] sql, or tenant_models"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +194,7 @@ def _asked(
 def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
     try:
         with embedders.lend(sample.tenant) as embedder:
+            asked, usual = embedder.endpoint, embedders.endpoint
             answer = embed_isolating(embedder, sample.texts)
     except KeyRefused as error:
         return ProbeResult(tenant=sample.tenant, failure=error)
@@ -189,17 +210,18 @@ def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
         requests=answer.requests,
         tokens=answer.tokens,
         tokens_known=answer.tokens_known,
+        tries_unanswered=answer.unanswered,
+        own=(asked.base_url, asked.model) != (usual.base_url, usual.model),
     )
 
 
 def _disagreement(results: Sequence[ProbeResult]) -> str | None:
     """Why the probe refuses the repair, with the numbers, or None."""
-    against = [result for result in results if not result.agrees]
+    against = [result for result in results if not result.agrees and not result.own]
     if not against:
         return _silence(results)
     numbers = "; ".join(
-        f"{tenant_words(result.tenant)}: {', '.join(f'{cosine:.3f}' for cosine in result.cosines)}"
-        for result in against[:TENANTS_SHOWN]
+        f"{tenant_words(result.tenant)}: {result.numbers}" for result in against[:TENANTS_SHOWN]
     )
     if len(against) > TENANTS_SHOWN:
         numbers += f"; {len(against) - TENANTS_SHOWN:,} more tenants"

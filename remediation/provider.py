@@ -8,18 +8,17 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import httpx2
 import openai
 
 from checks.redaction import redactor
-from checks.wires import wires
 from remediation import provider_response
+from remediation.endpoint import client_of
 from remediation.provider_errors import (
+    InputRejected,
     KeyRefused,
+    NotYet,
     ProviderError,
     ProviderUnavailable,
     Stopped,
@@ -28,12 +27,13 @@ from remediation.provider_errors import (
     reveals,
     unsendable,
 )
-from remediation.provider_retry import RetryPolicy, TryFailed, retry_after, retrying
+from remediation.provider_retry import RetryPolicy, Tries, TryFailed, retry_after
+from remediation.rate_limits import RateLimit, Sent
+from remediation.tokens import EstimatedTokens
 
 if TYPE_CHECKING:
-    import ssl
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -41,42 +41,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import SecretStr
 
+    from remediation.endpoint import Endpoint
+    from remediation.tokens import TokenCounter
+
 # Below WARNING the client and its transport log headers and bodies: keys and texts.
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-CONNECT_SECONDS = 4.0
-"""For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
 BYTES_PER_NUMBER = 40
 """Upper bound of a number in a JSON list, pretty-printed; base64 takes 5.4 bytes."""
 BYTES_PER_ITEM = 4_096
 """Upper bound of what surrounds the numbers of one item."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Endpoint:
-    """Where vectors come from and of which shape they are.
-
-    `dimensions` is what a vector must have; it is passed in the request only with
-    `send_dimensions`. Raises ValueError for a base URL that is not plain http or https.
-    """
-
-    base_url: str
-    model: str
-    dimensions: int
-    send_dimensions: bool = False
-
-    def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            plain = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-        except ValueError:
-            plain = False
-        if not plain:  # the URL itself is not shown: it may hold a password
-            raise ValueError(
-                "expected [provider] base_url as http://host/path or https://host/path, without "
-                "user or password; found something else"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,29 +59,15 @@ class Embedded:
     """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took.
 
     `tokens` were billed, answers that were thrown away included; without `tokens_known` some
-    answer did not say, and `tokens` is too low. `requests` counts every try.
+    answer did not say, and `tokens` is too low. `requests` counts every try, `unanswered` those
+    of them without a usable answer.
     """
 
     vectors: NDArray[np.float32]
     tokens: int
     tokens_known: bool
     requests: int
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """One TLS context for all clients: making one takes 65 ms, and there may be 10,000 tenants."""
-    return httpx2.create_ssl_context()
-
-
-def _keep_wire(request: httpx2.Request) -> None:
-    """Have the socket that a request opens kept, so that a stop can cut it."""
-
-    def opened(event: str, details: Mapping[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            wires.keep(details["return_value"].get_extra_info("socket"))
-
-    request.extensions["trace"] = opened
+    unanswered: int
 
 
 class Embedder:
@@ -114,8 +75,9 @@ class Embedder:
 
     The key is always the one given: OPENAI_ORG_ID, OPENAI_PROJECT_ID and an Authorization among
     OPENAI_CUSTOM_HEADERS, which the client would add by itself, belong to someone else's key.
-    `timeout` is in seconds: for a silence, and for one whole answer; connecting has
-    `CONNECT_SECONDS`. Raises KeyRefused for a key that no HTTP header can carry.
+    `timeout` is in seconds: for a silence, and for one whole answer; connecting has less, see
+    `client_of`. `limit` is that of the key, shared by all that send with it. Raises KeyRefused for
+    a key that no HTTP header can carry.
     """
 
     def __init__(
@@ -126,6 +88,8 @@ class Embedder:
         stop: threading.Event,
         timeout: float = 60.0,
         retry: RetryPolicy | None = None,
+        limit: RateLimit | None = None,
+        counter: TokenCounter | None = None,
     ) -> None:
         key = api_key.get_secret_value()
         redactor.add(key)
@@ -138,19 +102,10 @@ class Embedder:
         self._stop = stop
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
-        self._client = openai.OpenAI(
-            api_key=key,
-            base_url=endpoint.base_url,
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-            max_retries=0,
-            default_headers={"Authorization": f"Bearer {key}"},
-            # A redirect would carry the texts to a host that the settings do not name.
-            http_client=openai.DefaultHttpxClient(
-                follow_redirects=False,
-                verify=_tls(),
-                event_hooks={"request": [_keep_wire]},
-            ),
-        )
+        self._limit = limit or RateLimit()
+        self._counter = counter or EstimatedTokens()
+        self._dead: str | None = None
+        self._client = client_of(endpoint, key, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -167,26 +122,26 @@ class Embedder:
         """Close the connections."""
         self._client.close()
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
+    def embed(self, texts: Sequence[str], *, earlier: Tries | None = None) -> Embedded:
         """One vector per text, from one request that is repeated while that may help.
 
-        Raises InputRejected, without a request, where a text is empty or cannot be encoded;
-        a ProviderError of another kind as its name says; ValueError for no texts.
+        Waits for the key's turn and between tries; with `earlier`, the tries of the same request
+        before, it never waits and raises NotYet instead. Raises InputRejected, without a request,
+        where a text is empty or cannot be encoded, or where the texts are too many for the key's
+        limits; a ProviderError of another kind as its name says; ValueError for no texts.
         """
         if not texts:
             raise ValueError("expected at least one text to embed, found none")
         for text in texts:
             if not_sendable := unsendable(text):
                 raise not_sendable
+        tokens = sum(self._counter.count(text) for text in texts)
+        if too_large := self._limit.too_large(tokens, alone=len(texts) == 1):
+            raise InputRejected(too_large)
         spent = _Spent()
         failure: ProviderError
         try:
-            vectors = retrying(self._retry, self._stop)(self._try, texts, spent)
-        except TryFailed as failed:
-            failure = failed.error
-            if failed.retry_after and failed.retry_after > self._retry.longest_retry_after:
-                failure.reason += f"; it asks to wait {failed.retry_after:.0f} s"
-                failure.args = (failure.reason,)
+            vectors = self._tried(texts, tokens, spent, earlier)
         except ProviderError as error:
             failure = error
         else:
@@ -196,40 +151,94 @@ class Embedder:
                 tokens=spent.tokens,
                 tokens_known=spent.tokens_known,
                 requests=spent.requests,
+                unanswered=spent.unanswered,
             )
         failure.requests, failure.tokens = spent.requests, spent.tokens
+        failure.unanswered = spent.unanswered
         # Raised outside of the except clauses: no client error with its request, and the key in
         # its headers, stays reachable as the context.
         raise failure.with_traceback(None)
 
-    def _try(self, texts: Sequence[str], spent: _Spent) -> NDArray[np.float32]:
-        if self._stop.is_set():
-            raise Stopped("stopped before the provider answered")
+    def _tried(
+        self, texts: Sequence[str], tokens: int, spent: _Spent, earlier: Tries | None
+    ) -> NDArray[np.float32]:
+        """Try until there are vectors, or no further try."""
+        tries = earlier or Tries()
+        reason = "its key has to wait"
+        while True:
+            sent = self._turn(tokens, None if earlier is None else NotYet(reason, tries))
+            billed, hold = spent.tokens, None
+            headers: dict[str, str] = {}
+            given_up: ProviderError | None = None
+            try:
+                return self._try(texts, spent, headers)
+            except KeyRefused as error:
+                self._dead = error.reason
+                raise
+            except TryFailed as failed:
+                spent.unanswered += 1
+                tries = tries.and_one(failed)
+                hold = self._retry.delay(tries, failed.retry_after)
+                reason = failed.error.reason
+                if self._retry.exhausted(tries, failed.retry_after):
+                    given_up = failed.error
+                    if (failed.retry_after or 0.0) > self._retry.longest_retry_after:
+                        given_up.reason += f"; it asks to wait {failed.retry_after:.0f} s"
+                        given_up.args = (given_up.reason,)
+            finally:
+                self._limit.end(sent, headers=headers, billed=spent.tokens - billed, hold=hold)
+            if given_up is not None:
+                raise given_up
+
+    def _turn(self, tokens: int, not_yet: NotYet | None) -> Sent:
+        """Wait until the key may be used, or raise `not_yet` with the seconds to wait."""
+        while True:
+            if self._stop.is_set():
+                raise Stopped("stopped before the provider answered")
+            if self._dead is not None:
+                raise KeyRefused(self._dead)
+            held = self._limit.held
+            if held > self._retry.longest_hold:
+                raise ProviderUnavailable(f"the provider asks to wait {held:.0f} s for this key")
+            sent = self._limit.begin(tokens)
+            if isinstance(sent, Sent):
+                return sent
+            if not_yet is not None:
+                not_yet.seconds = sent
+                raise not_yet
+            self._stop.wait(sent)
+
+    def _try(
+        self, texts: Sequence[str], spent: _Spent, headers: dict[str, str]
+    ) -> NDArray[np.float32]:
         spent.requests += 1
-        body = self._answer(texts)
+        body = self._answer(texts, headers)
         try:
             response = provider_response.parse(body)
             tokens, known = provider_response.usage(response)
             spent.tokens += tokens
             spent.tokens_known &= known
+
+            def may_quote(words: str) -> bool:
+                return not reveals(words, texts, self._api_key.get_secret_value())
+
+            provider_response.require_model(response, self.endpoint, may_quote=may_quote)
             return provider_response.vectors(
-                response,
-                count=len(texts),
-                dimensions=self.endpoint.dimensions,
-                model=self.endpoint.model,
-                may_quote=lambda words: not reveals(words, texts, self._api_key.get_secret_value()),
+                response, count=len(texts), dimensions=self.endpoint.dimensions
             )
         except UntrustworthyResponse as error:
             failed = TryFailed(error)
         raise failed
 
-    def _answer(self, texts: Sequence[str]) -> bytes:
+    def _answer(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
+        """The body of a successful answer; `headers` takes in those of any answer."""
         failed: TryFailed | ProviderError
         try:
-            return self._post(texts)
+            return self._post(texts, headers)
         except UntrustworthyResponse as error:
             failed = TryFailed(error)
         except openai.APIStatusError as error:
+            headers.update(error.response.headers)
             failed = self._refused(error, texts)
         except (openai.APITimeoutError, TimeoutError):
             failed = TryFailed(
@@ -240,7 +249,7 @@ class Embedder:
             failed = TryFailed(ProviderUnavailable(f"connection to the provider failed ({cause})"))
         raise failed
 
-    def _post(self, texts: Sequence[str]) -> bytes:
+    def _post(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
         """The body of a successful answer, read within the time and size that an answer takes."""
         deadline = time.monotonic() + self._timeout
         most = len(texts) * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
@@ -252,6 +261,7 @@ class Embedder:
             dimensions=self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit,
             extra_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
         ) as response:
+            headers.update(response.headers)
             if response.status_code != 200:
                 raise UntrustworthyResponse(
                     f"expected status 200 of the provider, found {response.status_code}"
@@ -274,6 +284,7 @@ class Embedder:
             error.response.content,
             texts=texts,
             key=self._api_key.get_secret_value(),
+            settings=self.endpoint.settings,
         )
         if worth_another_try:
             return TryFailed(refused, retry_after(error.response.headers))
@@ -283,5 +294,6 @@ class Embedder:
 @dataclass(kw_only=True, slots=True)
 class _Spent:
     requests: int = 0
+    unanswered: int = 0
     tokens: int = 0
     tokens_known: bool = True

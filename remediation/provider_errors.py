@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from remediation.provider_retry import Tries
 
 REASON_CHARACTERS = 300
 TEXT_PIECE = 20
@@ -41,13 +44,17 @@ SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format"})
 
 
 class ProviderError(IntegrityError):
-    """No vectors. `reason` is short and safe to show; `requests` and `tokens` were spent on it."""
+    """No vectors. `reason` is short and safe to show; `requests` and `tokens` were spent on it.
+
+    `unanswered` of the requests came back without a usable answer.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
         self.requests = 0
         self.tokens = 0
+        self.unanswered = 0
 
 
 class KeyRefused(ProviderError):
@@ -70,14 +77,26 @@ class UntrustworthyResponse(ProviderError):
     """An answer came that is not what was asked for: nothing of it is used."""
 
 
+class NotYet(ProviderError):
+    """To be asked again in `seconds`, with the `tries` that have failed; nothing is wrong yet."""
+
+    def __init__(self, reason: str, tries: Tries, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.tries = tries
+        self.seconds = seconds
+
+
 class Stopped(ProviderError):
     """The run is stopping."""
 
 
 def refusal(
-    status: int, body: bytes, *, texts: Sequence[str], key: str
+    status: int, body: bytes, *, texts: Sequence[str], key: str, settings: str
 ) -> tuple[ProviderError, bool]:
-    """The error for an HTTP status that is not success, and whether another try may help."""
+    """The error for an HTTP status that is not success, and whether another try may help.
+
+    `settings` are those to check where the endpoint does not know what it is asked for.
+    """
     code, kind, parameter, message = _error_fields(body)
     error, worth_another_try = _sorted(status, {code, kind}, parameter)
     words = f"provider answered {status}"
@@ -85,7 +104,7 @@ def refusal(
     if labels:
         words += f" ({', '.join(dict.fromkeys(labels))})"
     if error is ModelUnavailable:
-        words += ", check [provider] base_url, model and dimensions"
+        words += f", check {settings}"
     # 401: the message quotes the key, masked, with its last characters.
     if message and status != 401 and not reveals(message, texts, key):
         words += f": {message}"

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from remediation.provider_errors import UntrustworthyResponse, shown
+from remediation.provider_errors import ModelUnavailable, UntrustworthyResponse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from remediation.endpoint import Endpoint
 
 
 class Usage(NamedTuple):
@@ -53,25 +55,39 @@ def usage(response: Mapping[str, Any]) -> Usage:
     return Usage(0, False)
 
 
-def vectors(
-    response: Mapping[str, Any],
-    *,
-    count: int,
-    dimensions: int,
-    model: str,
-    may_quote: Callable[[str], bool],
-) -> NDArray[np.float32]:
+def require_model(
+    response: Mapping[str, Any], endpoint: Endpoint, *, may_quote: Callable[[str], bool]
+) -> None:
+    """Raises UntrustworthyResponse where an answer names no model that it may be of.
+
+    That is the model as it was asked for or as it is declared. Raises ModelUnavailable where it is
+    the first, and the second would be written beside the vectors. `may_quote` says whether a
+    reason may repeat a string of the provider's.
+    """
+    answered = response.get("model")
+    requested, declared = endpoint.model, endpoint.declared_model
+    if isinstance(answered, str):
+        if same_model(declared, answered):
+            return
+        if same_model(requested, answered) and not endpoint.stamped:
+            return
+    quoted = isinstance(answered, str) and may_quote(answered)
+    stated = shown(repr(answered)[:100]) if quoted else "something else"
+    if isinstance(answered, str) and same_model(requested, answered):
+        raise ModelUnavailable(
+            f"the tenant's endpoint answers as model {stated}, not as {declared!r}, which"
+            " model_column would say; let it name that one, or declare its model in tenant_models"
+        )
+    expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
+    raise UntrustworthyResponse(f"expected vectors of model {expected}, found {stated}")
+
+
+def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:
     """Vectors in the order of the texts: float32, shape (count, dimensions), finite, not zero.
 
     Items are put in order by their `index`, which must be 0 to count - 1, each once. Raises
-    UntrustworthyResponse where anything is not as asked for; `may_quote` says whether its reason
-    may repeat a string of the provider's.
+    UntrustworthyResponse where anything is not as asked for.
     """
-    answered = response.get("model")
-    if not isinstance(answered, str) or not same_model(model, answered):
-        quoted = isinstance(answered, str) and may_quote(answered)
-        stated = shown(repr(answered)[:100]) if quoted else "something else"
-        raise UntrustworthyResponse(f"expected vectors of model {model!r}, found {stated}")
     items = response.get("data")
     if not isinstance(items, list):
         raise UntrustworthyResponse("expected a list of embeddings in 'data', found none")

@@ -1,6 +1,6 @@
-"""When and how long to wait before a request is tried again: the only retry layer there is.
+"""Whether a request is tried again and how long after: the only retry layer there is.
 
-Must not know HTTP clients or vectors; it sees failed tries and waits.
+Must not know HTTP clients or vectors, and never waits; it sees failed tries and counts.
 """
 
 from __future__ import annotations
@@ -12,13 +12,37 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-import tenacity
-
-from remediation.provider_errors import ProviderError, UntrustworthyResponse
+from remediation.provider_errors import UntrustworthyResponse
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Mapping
+
+    from remediation.provider_errors import ProviderError
+
+
+class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop
+    """One try that may be repeated: what it came to, and the wait in seconds the provider asks."""
+
+    def __init__(self, error: ProviderError, retry_after: float | None = None) -> None:
+        super().__init__(error.reason)
+        self.error = error
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tries:
+    """The tries of one request that came to nothing so far."""
+
+    failed: int = 0
+    untrustworthy: int = 0
+    """Those of them that ended in an answer that cannot be trusted."""
+
+    def and_one(self, failed: TryFailed) -> Tries:
+        """With one more."""
+        return Tries(
+            failed=self.failed + 1,
+            untrustworthy=self.untrustworthy + isinstance(failed.error, UntrustworthyResponse),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,52 +59,26 @@ class RetryPolicy:
     longest_delay: float = 60.0
     longest_retry_after: float = 120.0
 
+    @property
+    def longest_hold(self) -> float:
+        """Seconds beyond which a key that has to wait is given up, in place of being waited for."""
+        return self.longest_retry_after + self.base_delay
 
-class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop
-    """One try that may be repeated: what it came to, and the wait in seconds the provider asks."""
-
-    def __init__(self, error: ProviderError, retry_after: float | None = None) -> None:
-        super().__init__(error.reason)
-        self.error = error
-        self.retry_after = retry_after
-
-
-def retrying(policy: RetryPolicy, stop: threading.Event) -> tenacity.Retrying:
-    """Tenacity's loop under the policy; a wait ends at once when `stop` is set.
-
-    Repeats on TryFailed alone and raises the last one when the tries are used up. The caller
-    looks at `stop` before each try.
-    """
-    untrustworthy = 0
-
-    def exhausted(state: tenacity.RetryCallState) -> bool:
-        nonlocal untrustworthy
-        failed = _failure(state)
-        untrustworthy += isinstance(failed.error, UntrustworthyResponse)
+    def exhausted(self, tries: Tries, retry_after: float | None) -> bool:
+        """Whether there is no further try."""
         return (
-            state.attempt_number >= policy.attempts
-            or untrustworthy >= policy.untrustworthy_attempts
-            or (failed.retry_after or 0.0) > policy.longest_retry_after
+            tries.failed >= self.attempts
+            or tries.untrustworthy >= self.untrustworthy_attempts
+            or (retry_after or 0.0) > self.longest_retry_after
         )
 
-    backoff = tenacity.wait_random_exponential(
-        multiplier=policy.base_delay, max=policy.longest_delay
-    )
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        asked = _failure(state).retry_after
-        if asked is None:
-            return backoff(state)
-        # Not before it was asked, and not all at the same moment after it.
-        return asked + random.uniform(0.0, policy.base_delay)  # noqa: S311
-
-    return tenacity.Retrying(
-        stop=exhausted,
-        wait=wait,
-        retry=tenacity.retry_if_exception_type(TryFailed),
-        sleep=tenacity.sleep_using_event(stop),
-        reraise=True,
-    )
+    def delay(self, tries: Tries, retry_after: float | None) -> float:
+        """Seconds for which nothing is sent with the key after a try that failed."""
+        if retry_after is not None:
+            # Not before it was asked, and not all at the same moment after it.
+            return retry_after + random.uniform(0.0, self.base_delay)  # noqa: S311
+        doubled = self.base_delay * 2.0 ** (tries.failed - 1)
+        return random.uniform(0.0, min(self.longest_delay, doubled))  # noqa: S311
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -111,10 +109,3 @@ def _number(value: str | None) -> float | None:
     except ValueError:
         return None
     return None if math.isnan(number) else max(0.0, number)
-
-
-def _failure(state: tenacity.RetryCallState) -> TryFailed:
-    failed = state.outcome.exception() if state.outcome else None
-    if not isinstance(failed, TryFailed):
-        raise TypeError(f"expected a failed try, found {failed!r}")
-    return failed

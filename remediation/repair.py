@@ -20,7 +20,13 @@ from remediation.freezing import freeze
 from remediation.health import Health
 from remediation.journal import Journal
 from remediation.locked_rows import PATIENCE_SECONDS
-from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
+from remediation.opening import (
+    RepairRefusedError,
+    endpoint_of,
+    key_ring,
+    rate_limits,
+    require_same_database,
+)
 from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from remediation.keys import KeyRing
     from remediation.outcomes import Outcome
     from remediation.provider_retry import RetryPolicy
+    from remediation.rate_limits import RateLimits
 
 __all__ = ["Repair", "RepairRefusedError", "RowName", "TableRepair", "open_repair"]
 
@@ -60,6 +67,7 @@ class Repair:
     server: Server
     connection: Connection
     keys: KeyRing
+    limits: RateLimits
     tenants: tuple[str, ...] | None
     budget: Budget
     """The caps of the run; what the canary took is in it."""
@@ -134,9 +142,8 @@ class Repair:
                     place=self.place,
                     run_id=self.run_id,
                     keys=self.keys,
-                    endpoint=endpoint_of(
-                        self.settings, self.environment, table.target.model, table.target.dimensions
-                    ),
+                    limits=self.limits,
+                    endpoint=endpoint_of(self.settings, self.environment, table.target),
                     counter=token_counter(table.target.model, self.environment),
                     journal=journal,
                     budget=self.budget,
@@ -158,6 +165,7 @@ class Repair:
             settings=self.settings,
             environment=self.environment,
             keys=self.keys,
+            limits=self.limits,
             budget=self.budget,
             dry_run=dry_run,
             retry=self.retry,
@@ -222,11 +230,12 @@ def open_repair(
     started_from: Path = Path(),
     retry: RetryPolicy | None = None,
     lock_patience: float = PATIENCE_SECONDS,
+    limits: RateLimits | None = None,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
-    `retry` None: the provider's own policy. Raises `RepairRefusedError`, `CannotExamineError` and
-    `ConnectionUrlError`.
+    `retry` None: the provider's own policy; `limits` None: those of the settings. Raises
+    `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     variable = settings.database.write_url_env
     url = environment.get(variable)
@@ -246,6 +255,7 @@ def open_repair(
             server=server,
             connection=connection,
             keys=key_ring(connection, place, settings, environment, examination),
+            limits=limits or rate_limits(settings),
             tenants=tenants,
             budget=budget_of(settings),
             started_from=started_from,

@@ -151,6 +151,7 @@ def _written(target: Target, store: StoreTable) -> dict[str, sql.Composable]:
     values: dict[str, sql.Composable] = {store.declared.embedding: cast_new(target)}
     provenance = provenance_values(
         target,
+        tenant=sql.SQL("integrity_row.integrity_tenant"),
         text_md5=sql.SQL("integrity_row.integrity_text"),
         updated_at=None if updated_at is None else own_column("integrity_updated_at"),
     )

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from checks.connection import Connection, ConnectionTarget
     from checks.settings import Settings
     from remediation.budget import Budget
+    from remediation.endpoint import Endpoint
     from remediation.journal import Journal
     from remediation.keys import KeyRing
     from remediation.plan import TablePlan
-    from remediation.provider import Endpoint
     from remediation.provider_retry import RetryPolicy
+    from remediation.rate_limits import RateLimits
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
 
@@ -61,6 +62,7 @@ class TableWork:
     place: ConnectionTarget
     run_id: str
     keys: KeyRing
+    limits: RateLimits
     endpoint: Endpoint
     counter: TokenCounter
     journal: Journal
@@ -126,7 +128,15 @@ class TableWork:
             lock = stack.enter_context(
                 RepairLock(self.place, self.reader.target, run_id=self.run_id)
             )
-            embedders = Embedders(self.endpoint, self.keys, stop=stop, retry=self.retry)
+            embedders = Embedders(
+                self.endpoint,
+                self.keys,
+                stop=stop,
+                limits=self.limits,
+                counter=self.counter,
+                models=self.reader.target.declared.tenant_models,
+                retry=self.retry,
+            )
             stack.callback(embedders.close)
             probed = self._probe(
                 connection, embedders, before_request=lambda: self._wait(lock, stop)
@@ -188,9 +198,14 @@ class TableWork:
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
-            self._lessons.answered(result.tenant, result.failure)
-            if result.unanswered is not None:
-                self._lessons.stopped_tenants.setdefault(result.tenant, result.unanswered)
+            self._lessons.answered(
+                result.tenant,
+                result.failure,
+                tries=result.requests,
+                unanswered=result.tries_unanswered,
+            )
+            if result.refused is not None:
+                self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
             self._spending.requests += result.requests
             self._spending.tokens += result.tokens
             self._spending.tokens_known &= result.tokens_known

@@ -60,6 +60,16 @@ class EstimatedTokens:
         return max(1, -(-(2 * ascii_characters + 3 * other_bytes) // 6))
 
 
+def characters_within(text: str, limit: int) -> int:
+    """How many of its first characters the estimate counts at no more than `limit` tokens."""
+    sixths = 6 * limit
+    for position, character in enumerate(text):
+        sixths -= 2 if character.isascii() else 3 * len(character.encode("utf-8", "surrogatepass"))
+        if sixths < 0:
+            return position
+    return len(text)
+
+
 class TiktokenTokens:
     """The exact count of a byte-level BPE encoding."""
 

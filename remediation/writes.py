@@ -12,7 +12,7 @@ from psycopg import sql
 
 from checks.expressions import beside_parameters, embed_sql
 from checks.provenance import hash_type_of, time_as_stored
-from checks.row_expressions import tenant_of, text_of, updated_at_of
+from checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
 from remediation.reads import type_of
 
 if TYPE_CHECKING:
@@ -111,16 +111,22 @@ RETURNING integrity_position, md5({stored})
 
 
 def provenance_values(
-    target: Target, *, text_md5: sql.Composable, updated_at: sql.Composable | None
+    target: Target,
+    *,
+    tenant: sql.Composable,
+    text_md5: sql.Composable,
+    updated_at: sql.Composable | None,
 ) -> dict[str, sql.Composable]:
     """What a write of a vector says of it, by column; of the declared ones, those that can be set.
 
-    `text_md5` is that of the text as it was read to be embedded. The time is not before
-    `updated_at`, whatever the clocks and the column's precision: such a row would be stale again.
+    `tenant` is the one whose key the text was sent with, `text_md5` that of the text as it was read
+    to be embedded. The time is not before `updated_at`, whatever the clocks and the column's
+    precision: such a row would be stale again.
     """
     values: dict[str, sql.Composable] = {}
     if (held := target.provenance_column("model_column")) is not None:
-        values[held.column.name] = sql.Literal(target.model)
+        model = declared_model_of(target, tenant)
+        values[held.column.name] = sql.SQL("{}::{}").format(model, type_of(held.column.full_type))
     if (held := target.provenance_column("embedded_at")) is not None:
         now = sql.SQL("pg_catalog.now()")
         at = now if updated_at is None else sql.SQL("greatest({}, {})").format(now, updated_at)
@@ -134,7 +140,10 @@ def provenance_values(
 
 def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
     values = provenance_values(
-        target, text_md5=sql.SQL("integrity_text"), updated_at=updated_at_of(target)
+        target,
+        tenant=sql.SQL("integrity_tenant"),
+        text_md5=sql.SQL("integrity_text"),
+        updated_at=updated_at_of(target),
     )
     return {name: beside_parameters(value) for name, value in values.items()}
 

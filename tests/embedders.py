@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from remediation.provider import Embedder, Endpoint
+from remediation.endpoint import Endpoint
+from remediation.provider import Embedder
 from remediation.provider_errors import ProviderError
 from remediation.provider_retry import RetryPolicy
 from tests.provider_server import MODEL, vector_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from remediation.rate_limits import RateLimit
     from tests.provider_server import ProviderServer
 
 KEY = "sk-acme-Zq7vT2mXw9"
@@ -34,6 +36,7 @@ def embedder(
     key: str = KEY,
     timeout: float = 30.0,
     retry: RetryPolicy = SOON,
+    limit: RateLimit | None = None,
     **endpoint: Any,
 ) -> Embedder:
     """An embedder for that server; `endpoint` overrides fields of its Endpoint."""
@@ -44,6 +47,7 @@ def embedder(
         stop=stop or threading.Event(),
         timeout=timeout,
         retry=retry,
+        limit=limit,
     )
 
 

@@ -19,6 +19,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,8 +40,12 @@ MODEL = "text-embedding-3-small"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceivedRequest:
-    """A request as it came: header names in lower case, the key without `Bearer`."""
+    """A request as it came: header names in lower case, the key without `Bearer`.
 
+    `at` is when it was read whole, on the monotonic clock.
+    """
+
+    at: float
     path: str
     headers: Mapping[str, str]
     key: str | None
@@ -99,8 +104,13 @@ class ProviderServer:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property
+    def origin(self) -> str:
+        """The URL without a path."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{self.origin}/v1"
 
     @property
     def texts(self) -> list[str]:
@@ -193,6 +203,35 @@ class ProviderServer:
         self._thread.join()
 
 
+def azure(deployment: str, version: str, key: str) -> Callable[[ReceivedRequest], Reply | None]:
+    """A rule for `always`: as Azure OpenAI, insist on path, query and header, and on no other."""
+
+    def rule(request: ReceivedRequest) -> Reply | None:
+        if request.headers.get("api-key") != key or "authorization" in request.headers:
+            return Reply(
+                status=401,
+                error={
+                    "code": "401",
+                    "message": "Access denied due to invalid subscription key or wrong API"
+                    " endpoint. Make sure to provide a valid key for an active subscription.",
+                },
+            )
+        path, _, query = request.path.partition("?")
+        if query != f"api-version={version}":
+            return Reply(status=404, error={"code": "404", "message": "Resource not found"})
+        if path != f"/openai/deployments/{deployment}/embeddings":
+            return Reply(
+                status=404,
+                error={
+                    "code": "DeploymentNotFound",
+                    "message": "The API deployment for this resource does not exist.",
+                },
+            )
+        return None
+
+    return rule
+
+
 def vector_of(text: str, dimensions: int = 8, model: str = MODEL) -> NDArray[np.float32]:
     """The unit vector, float32, that a healthy server of that model gives a text."""
     seed = hashlib.sha256(f"{model}\0{text}".encode()).digest()
@@ -220,6 +259,7 @@ class _Conversation(BaseHTTPRequestHandler):
         texts = tuple([given] if isinstance(given, str) else given)
         authorization = self.headers.get("authorization")
         request = ReceivedRequest(
+            at=time.monotonic(),
             path=self.path,
             headers={name.lower(): value for name, value in self.headers.items()},
             key=authorization.removeprefix("Bearer ") if authorization else None,

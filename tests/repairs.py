@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from checks.examination import Examination
     from checks.table_examination import TableExamination
     from remediation.plan import Plan
+    from remediation.rate_limits import RateLimits
     from remediation.repair import Repair, TableRepair
     from tests.provider_server import ProviderServer
 
@@ -182,6 +183,7 @@ def opened(
     tenants: tuple[str, ...] | None = None,
     started_from: Path = Path(),
     lock_patience: float = PATIENCE_SECONDS,
+    limits: RateLimits | None = None,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -196,6 +198,7 @@ def opened(
         started_from=started_from,
         retry=SOON,
         lock_patience=lock_patience,
+        limits=limits,
     ) as repair:
         yield repair
 
@@ -212,6 +215,7 @@ def repaired(
     on_pause: Callable[[str], None] = lambda _: None,
     started_from: Path = Path(),
     lock_patience: float = PATIENCE_SECONDS,
+    limits: RateLimits | None = None,
 ) -> Done:
     """Examine, plan and repair."""
     with opened(
@@ -222,6 +226,7 @@ def repaired(
         tenants=tenants,
         started_from=started_from,
         lock_patience=lock_patience,
+        limits=limits,
     ) as repair:
         plan = repair.plan()
         repair.run(plan, folder, on_outcome, on_pause)

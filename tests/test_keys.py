@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from checks.redaction import redactor
 from remediation.keys import Key, KeyRing, MissingKey, variable_name
+from remediation.own_endpoint import KeyRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PATTERN = "OPENAI_API_KEY__{tenant}"
@@ -32,6 +34,11 @@ def ring(**changes: Any) -> KeyRing:
         "known_tenants": (),
     }
     return KeyRing(**{**arguments, **changes})
+
+
+def by_sql(**keys: str) -> Callable[[str], KeyRow | None]:
+    """A lookup that knows these tenants' keys, and no endpoint of theirs."""
+    return lambda tenant: KeyRow(api_key=keys[tenant]) if tenant in keys else None
 
 
 def found(answer: Key | MissingKey) -> tuple[str, str]:
@@ -74,7 +81,7 @@ def test_a_variable_holds_only_what_an_environment_can(tenant: str) -> None:
 def test_the_environment_comes_first_then_sql_then_the_command_then_the_fallback() -> None:
     sources = {
         "environ": {"OPENAI_API_KEY__ACME": "sk-env-1", "PLATFORM": "sk-platform"},
-        "sql_lookup": {"acme": "sk-sql-1", "globex": "sk-sql-2"}.get,
+        "sql_lookup": by_sql(acme="sk-sql-1", globex="sk-sql-2"),
         "command": python("import sys; print('sk-cmd') if 'initech' in sys.argv[1] else None"),
         "fallback_env": "PLATFORM",
     }
@@ -110,7 +117,7 @@ def test_a_variable_that_two_tenants_map_to_is_used_for_neither_and_no_fallback_
 def test_a_tenant_of_an_ambiguous_variable_may_still_have_a_key_in_sql() -> None:
     keys = ring(
         environ={"OPENAI_API_KEY__A_B": "sk-whose"},
-        sql_lookup={"a-b": "sk-own-key"}.get,
+        sql_lookup=by_sql(**{"a-b": "sk-own-key"}),
         known_tenants=["a-b", "a_b"],
     )
     assert found(keys.find("a-b")) == ("sk-own-key", "[keys] sql")
@@ -126,7 +133,7 @@ def test_a_tenant_nobody_declared_does_not_share_a_known_tenants_variable() -> N
 def test_a_row_without_a_tenant_is_served_by_a_declared_fallback_alone(tenant: str | None) -> None:
     sources: dict[str, Any] = {
         "environ": {"OPENAI_API_KEY__": "sk-trap", "PLATFORM": "sk-platform"},
-        "sql_lookup": lambda _: "sk-trap",
+        "sql_lookup": lambda _: KeyRow(api_key="sk-trap"),
         "command": python("print('sk-trap')"),
         "known_tenants": [tenant],
     }
@@ -148,7 +155,7 @@ def test_a_name_without_ascii_letters_matches_no_variable() -> None:
 def test_an_empty_variable_counts_as_absent() -> None:
     keys = ring(
         environ={"OPENAI_API_KEY__ACME": ""},
-        sql_lookup={"acme": "sk-sql-1"}.get,
+        sql_lookup=by_sql(acme="sk-sql-1"),
         known_tenants=["acme"],
     )
     assert found(keys.find("acme"))[0] == "sk-sql-1"
@@ -179,7 +186,7 @@ def test_a_key_that_was_found_is_redacted_from_then_on() -> None:
 
 
 def test_sql_that_fails_stops_the_search_and_shows_only_the_kind_of_error() -> None:
-    def lookup(tenant: str) -> str | None:
+    def lookup(tenant: str) -> KeyRow | None:
         raise LookupError(f"row ({tenant}, sk-secret-in-error)")
 
     keys = ring(
@@ -270,10 +277,10 @@ def test_a_tenant_that_no_argument_can_carry_has_no_key() -> None:
 def test_each_tenant_is_looked_up_once_however_many_threads_ask() -> None:
     asked: list[str] = []
 
-    def lookup(tenant: str) -> str | None:
+    def lookup(tenant: str) -> KeyRow | None:
         asked.append(tenant)
         threading.Event().wait(0.02)  # long enough for the other threads to ask as well
-        return f"sk-{tenant}-key"
+        return KeyRow(api_key=f"sk-{tenant}-key")
 
     keys = ring(env=None, sql_lookup=lookup)
     tenants = ["acme", "globex"] * 50

@@ -98,3 +98,17 @@ def test_a_table_without_a_key_is_planned_as_not_repairable(database: str, tmp_p
         assert "no primary key" in planned.unrepairable
         assert (planned.failing, planned.rows, done.results) == (3, 0, ())
         assert server.requests == []
+
+
+def test_a_limit_by_the_minute_makes_the_plan_as_long_as_the_busiest_key_takes(
+    database: str,
+) -> None:
+    with docs(database, {"acme": (0, 50), "globex": (0, 20)}):
+        limits = {"requests_per_minute": 3}
+        for keys, minutes in (
+            ({"env": "KEY_{tenant}"}, 3),  # 10 requests of acme: in the minutes 0 to 3
+            ({"env": "NONE_{tenant}", "fallback_env": "KEY_ACME"}, 4),  # 14 of both
+        ):
+            chosen = settings("http://127.0.0.1:1/v1", repair=limits, keys=keys)
+            with opened(database, chosen, keys=KEYS) as repair:
+                assert repair.plan().seconds == 60.0 * minutes

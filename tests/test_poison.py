@@ -111,7 +111,12 @@ def test_what_was_embedded_before_a_failure_is_kept(
     result = isolated(embedder(server), texts)
     assert_vectors(
         Isolated(
-            outcomes=result.outcomes[:2], failure=None, tokens=0, tokens_known=True, requests=0
+            outcomes=result.outcomes[:2],
+            failure=None,
+            tokens=0,
+            tokens_known=True,
+            requests=0,
+            unanswered=0,
         ),
         texts[:2],
         set(),

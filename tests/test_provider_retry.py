@@ -19,6 +19,7 @@ from remediation.provider_errors import (
     Stopped,
 )
 from remediation.provider_retry import RetryPolicy, retry_after
+from remediation.rate_limits import RateLimit
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 
@@ -27,15 +28,22 @@ if TYPE_CHECKING:
 
 
 class RecordingStop(threading.Event):
-    """A stop that notes the seconds it is waited for, and lets them pass at once."""
+    """A stop that notes the seconds it is waited for, and lets them pass at once on its clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[float] = []
+        self.now = 0.0
 
     def wait(self, timeout: float | None = None) -> bool:
         self.waits.append(timeout or 0.0)
+        self.now += timeout or 0.0
         return self.is_set()
+
+    @property
+    def limit(self) -> RateLimit:
+        """A limit by that clock."""
+        return RateLimit(clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -132,7 +140,7 @@ def test_the_wait_that_the_provider_asks_for_is_kept(server: ProviderServer) -> 
         Reply(status=503, headers={"Retry-After": "90", "retry-after-ms": "1500"}),
         Reply(status=429, headers={"Retry-After": "120"}),
     )
-    with embedder(server, stop=stop) as asked:
+    with embedder(server, stop=stop, limit=stop.limit) as asked:
         asked.embed(TEXTS)
     assert [int(seconds * 10) / 10 for seconds in stop.waits] == [7.0, 1.5, 120.0]
 
@@ -152,9 +160,10 @@ def test_delays_double_up_to_their_cap_with_full_jitter(server: ProviderServer) 
     seen = []
     for _ in range(6):
         stop = RecordingStop()
-        failure(embedder(server, stop=stop, retry=RetryPolicy(base_delay=1.0, longest_delay=5.0)))
+        policy = RetryPolicy(base_delay=1.0, longest_delay=5.0)
+        failure(embedder(server, stop=stop, retry=policy, limit=stop.limit))
         assert len(stop.waits) == 5
-        assert all(0 <= seconds <= cap for seconds, cap in zip(stop.waits, caps, strict=True))
+        assert all(0 < seconds <= cap + 0.01 for seconds, cap in zip(stop.waits, caps, strict=True))
         seen.append(stop.waits[2])
     assert len(set(seen)) > 1
 
