@@ -22,7 +22,7 @@ from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
-from remediation.locked_rows import MOST_ROWS, LockedRows
+from remediation.locked_rows import LockedRows
 from remediation.outcomes import Account, Outcome
 from remediation.parked import Parked, Waiting
 from remediation.preparation import Prepared, prepare, shorter_forms
@@ -387,20 +387,11 @@ class Backfill:
         given_up = self.locked.put(self._admission.part(batch, [h.new.row for h in held]), held)
         if not given_up:
             return
-        seconds = f"{self.locked.patience:,.0f} s"
-        if any(each.whole for each in given_up):
-            self._end(
-                f"{self.target.name} stayed locked by another session for {seconds}",
-                rest_is_counted=True,
-            )
-        elif self.locked.hold_up_asking:
-            self._end(
-                f"more than {MOST_ROWS} rows of {self.target.name} were locked by other sessions,"
-                f" some of them for {seconds}",
-                rest_is_counted=True,
-            )
+        hopeless = self.locked.hopeless(given_up)
+        if hopeless is not None:
+            self._end(hopeless, rest_is_counted=True)
         self.locked.settled(each.new.row.key for each in given_up)
-        reason = f"locked by another session for {seconds}"
+        reason = self.locked.reason
         self._settle([outcome_of(each.new.row, Outcome.SKIPPED, reason) for each in given_up])
 
     def _settle(self, outcomes: Sequence[RowOutcome]) -> None:

@@ -91,6 +91,19 @@ class LockedRows:
             heapq.heappush(self._heap, (now + pause, next(self._numbers), due))
         return given_up
 
+    @property
+    def reason(self) -> str:
+        """Why a row was given up, in words."""
+        return f"locked by another session for {self.patience:,.0f} s"
+
+    def hopeless(self, given_up: Sequence[Held]) -> str | None:
+        """Why the next texts would fare no better than these rows, or None."""
+        if any(each.whole for each in given_up):
+            return f"the table stayed {self.reason}"
+        if self.hold_up_asking:
+            return f"more than {MOST_ROWS} rows were locked, some of them {self.reason}"
+        return None
+
     def take_due(self) -> Iterator[Due]:
         """What is to be written now; each leaves the rows that wait as it is taken."""
         now = time.monotonic()

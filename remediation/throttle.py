@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.5
 STALE_SECONDS = 5.0
 """A look that takes longer hangs; what it saw before is no longer known to hold."""
 POLL_SECONDS = 0.1
-BEGINNING_SECONDS = 2.0
+BEGINNING_SECONDS = 5.0
 """A pause until the first measurement is told only where it lasts longer."""
 QUIET_SECONDS = 60.0
 LONG_SECONDS = 10.0

@@ -440,7 +440,7 @@ def test_a_table_that_stays_locked_costs_no_more_than_what_was_in_flight(
             other.execute("LOCK TABLE docs IN SHARE MODE")
             done = repaired(database, settings(server), tmp_path, keys=KEYS, lock_patience=1.0)
         assert done.counts() == {"selected": 200, "skipped": 200}
-        assert done.docs.stopped == "public.docs stayed locked by another session for 1 s"
+        assert done.docs.stopped == "the table stayed locked by another session for 1 s"
         # The probe; then the first batch alone, which was to prove the check.
         assert 1 < len(server.requests) <= 1 + 1 + 4
         assert len(table.wrong()) == 200
@@ -454,7 +454,7 @@ def test_many_locked_rows_stop_the_asking_and_then_the_repair(
             other.execute("SELECT FROM docs WHERE id > 30 FOR UPDATE")
             done = repaired(database, settings(server), tmp_path, keys=KEYS, lock_patience=1.0)
         assert done.docs.stopped is not None
-        assert "more than 50 rows of public.docs were locked" in done.docs.stopped
+        assert "more than 50 rows were locked" in done.docs.stopped
         assert done.counts() == {"selected": 400, "fixed": 29, "skipped": 371}
         # 29 free rows, 50 that may wait, and what was in flight by then: asked for and written.
         assert len(server.texts) <= 1 + 29 + 50 + 5 * (4 + 2 * 2 + 1)
