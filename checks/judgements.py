@@ -5,10 +5,11 @@ Knows neither pytest nor the database.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checks.cases import CANARIES
+from checks.wording import number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from checks.table_examination import TableExamination
 
 TENANTS_LISTED = 50
-"""Failing tenants that one item spells out; the report holds them all."""
+"""Failing tenants that one item spells out; its properties in JUnit XML have them all."""
+QUERIES_SHOWN = 3
+"""Statements that one item shows: those of its tenants differ in the tenant's name alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +42,20 @@ class Judgement:
 
     @property
     def message(self) -> str:
-        """The open findings in words, capped."""
-        return _listed([finding.message for finding in self.open_findings])
+        """The open findings in words, capped; of several the worst first, below their sum."""
+        findings = sorted(self.open_findings, key=lambda f: (f.whole_table, -f.failing))
+        shown = findings[:QUERIES_SHOWN] + [
+            replace(f, query=None) for f in findings[QUERIES_SHOWN:]
+        ]
+        listed = _listed([finding.message for finding in shown])
+        counted = [finding for finding in findings if not finding.whole_table]
+        if len(counted) < 2:
+            return listed
+        rows = plural(sum(finding.failing for finding in counted), "row")
+        return (
+            f"{self.case.check}: {rows} of {plural(len(counted), 'tenant')} in {self.case.table},"
+            f" the worst first\n{listed}"
+        )
 
     @property
     def accepted(self) -> str:
@@ -58,7 +73,7 @@ def _listed(messages: Sequence[str]) -> str:
     lines = list(messages[:TENANTS_LISTED])
     left_out = len(messages) - len(lines)
     if left_out:
-        lines.append(f"… and {left_out:,} more tenants, all of them in the incident report")
+        lines.append(f"… and {number(left_out)} more: --junitxml=PATH lists all of them")
     return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from demo.incident import new_keys
 from remediation.keys import variable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -94,15 +93,6 @@ def stale(url: str) -> list[int]:
         for key, body, vector in rows
         if not np.array_equal(np.asarray(vector.to_numpy()), embed(body))
     ]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process is to do: on a busy machine it imports for long."""
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("what was waited for did not come within 120 s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,6 @@ import pwd
 import socket
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ import psycopg
 import pytest
 
 from demo.postgres import create_database, drop_database, server
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 SYSTEM_USER = "pgserver" if os.geteuid() == 0 else None
 """PostgreSQL does not run as root; the package of the embedded server makes this user for that."""
@@ -58,15 +58,6 @@ class Standby:
             row = connection.execute(statement).fetchone()
         assert row is not None
         return row[0]
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait until something holds. Raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

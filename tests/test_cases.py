@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from checks.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
-from checks.judgements import TENANTS_LISTED, judge
+from checks.judgements import QUERIES_SHOWN, TENANTS_LISTED, judge
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
 
 ROW_CHECKS = ("completeness", "dimensionality", "degenerate", "uniqueness")
@@ -97,9 +97,23 @@ def test_beyond_500_segments_there_is_one_case_per_check_and_table(
         assert len(judgement.findings) == SEGMENTS_WITH_ITEMS + more
         left_out = SEGMENTS_WITH_ITEMS + more - TENANTS_LISTED
         assert judgement.message.endswith(
-            f"… and {left_out:,} more tenants, all of them in the incident report"
+            f"… and {left_out:,} more: --junitxml=PATH lists all of them"
         )
         assert judgement.message.count("have text but no embedding") == TENANTS_LISTED
+        assert judgement.message.startswith("completeness: 501 rows of 501 tenants in public.docs")
+        assert judgement.message.count("show them with") == QUERIES_SHOWN
+
+
+def test_of_many_failing_tenants_the_worst_come_first(database: str) -> None:
+    fill(database, [f"t{i}" for i in range(SEGMENTS_WITH_ITEMS + 1)])
+    run(
+        database,
+        "INSERT INTO docs SELECT 9000 + i, 't7', 'x', NULL FROM generate_series(1, 5) AS i",
+    )
+    examination = examined(database, table(tenant="tenant"))
+    (case,) = [case for case in cases_of(examination) if case.check == "completeness"]
+    first = judge(case, examination).message.splitlines()[1]
+    assert first.startswith("completeness: 6 of 6 rows of tenant 't7'")
 
 
 def test_segments_of_all_tables_of_one_entry_are_counted_together(database: str) -> None:

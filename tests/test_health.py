@@ -23,8 +23,8 @@ from tests.standby import (
     primary_url,
     running_program,
     standby,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     import threading

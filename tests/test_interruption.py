@@ -17,7 +17,8 @@ import pytest
 from checks.wires import Wires
 from demo.endpoint import endpoint
 from remediation.interruption import Interruption
-from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing, stale, wait_until
+from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing, stale
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

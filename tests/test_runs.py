@@ -24,8 +24,8 @@ from tests.runs import (
     fill,
     missing,
     stale,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

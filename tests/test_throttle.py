@@ -16,7 +16,8 @@ from remediation.outcomes import Outcome
 from remediation.throttle import Throttle
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply
 from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
-from tests.standby import Standby, followed_database, primary_url, standby, wait_until
+from tests.standby import Standby, followed_database, primary_url, standby
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -336,9 +337,11 @@ def test_a_whole_run_tells_its_pause_on_the_terminal_and_in_the_report(
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
         with psycopg.connect(provided_site.database, autocommit=True) as connection:
             # Its lock is taken before it begins to wait.
-            wait_until(lambda: connection.execute(held).fetchone() == (1,) or stop.is_set())
-        stop.wait(1.5)
-        file.unlink()
+            try:
+                wait_until(lambda: connection.execute(held).fetchone() == (1,) or stop.is_set())
+                stop.wait(1.5)
+            finally:
+                file.unlink()
 
     with meanwhile(remove):
         run = provided_site.run("--remediate")
