@@ -6,14 +6,14 @@ Reads only, in the caller's transaction; judges nothing and asks no provider.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from psycopg import sql
 
 from checks.rows import rows_of
 from checks.scan import among
-from checks.vectors import from_vector_bytes, vector_bytes
+from checks.vectors import vector_bytes, vector_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def draw(
     """
     statement = compile_draw(target, checks, tenants=tenants, rows=rows, seed=seed, vectors=vectors)
     for tenant, identity, *key, text, stored, stored_hash in connection.execute(statement):
-        vector = _vector(stored) if vectors else None
+        vector = vector_read(stored) if vectors else None
         if vector is not None and not (
             vector.shape == (target.dimensions,) and bool(np.isfinite(vector).all())
         ):
@@ -162,13 +162,3 @@ def _healthy(checks: Sequence[AppliedCheck]) -> sql.Composable:
     return sql.SQL("({}) IS NOT TRUE").format(
         sql.SQL(" OR ").join(sql.SQL("({})").format(predicate) for predicate in fails)
     )
-
-
-def _vector(stored: bytes | list[Any]) -> NDArray[np.float32]:
-    if isinstance(stored, bytes):
-        return from_vector_bytes(stored)
-    try:
-        with np.errstate(over="ignore"):
-            return np.array(stored, dtype=np.float64).astype(np.float32)
-    except ValueError:  # an array of arrays of NULLs and numbers
-        return np.empty(0, dtype=np.float32)

@@ -6,7 +6,7 @@ Builds expressions only; runs nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psycopg import sql
@@ -154,10 +154,24 @@ def vector_bytes(value: sql.Composable, schema: str | None) -> sql.Composable:
     return vector.bytes(cast, schema)
 
 
-def from_vector_bytes(stored: bytes) -> NDArray[np.float32]:
+def _from_vector_bytes(stored: bytes) -> NDArray[np.float32]:
     """A vector (float32, shape (dimensions,)) from what vector_send() gives.
 
     Two 16-bit integers, the dimension and a reserved one, then big-endian floats (pgvector's
     vector_send in src/vector.c).
     """
     return np.frombuffer(stored, dtype=">f4", offset=4).astype(np.float32)
+
+
+def vector_read(stored: bytes | list[Any]) -> NDArray[np.float32]:
+    """A vector from what vector_send() gives, or from an array as psycopg reads it.
+
+    NULL elements become NaN; an array of unequal axes becomes one without elements.
+    """
+    if isinstance(stored, bytes):
+        return _from_vector_bytes(stored)
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(stored, dtype=np.float64).astype(np.float32)
+    except ValueError:  # an array of arrays of NULLs and numbers
+        return np.empty(0, dtype=np.float32)

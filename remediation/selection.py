@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from checks.connection import read_only
-from checks.vectors import from_vector_bytes
+from checks.vectors import vector_read
 from remediation.batching import FailingRow
 from remediation.reads import (
     compile_healthy,
@@ -201,7 +201,7 @@ class RowReader:
             self.target, tuple(whole.values()), tenants=tenants, per_tenant=per_tenant
         )
         for tenant, text, stored in self._read(connection, statement, None):
-            vector = _vector(stored)
+            vector = vector_read(stored)
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
                 yield HealthyRow(tenant=tenant, text=text, vector=vector)
 
@@ -240,16 +240,6 @@ class RowReader:
 
     def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:
         return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
-
-
-def _vector(stored: bytes | list[float | None]) -> NDArray[np.float32]:
-    if isinstance(stored, bytes):
-        return from_vector_bytes(stored)
-    try:
-        with np.errstate(over="ignore"):
-            return np.array(stored, dtype=np.float64).astype(np.float32)
-    except ValueError:  # an array of arrays of NULLs and numbers
-        return np.empty(0, dtype=np.float32)
 
 
 def md5(value: bytes) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.ann_indexes import key_of
-from checks.discovery.entries import Entry, Line, printable
+from checks.discovery.entries import Entry, Line
+from checks.discovery.index_lines import index_lines
 from checks.discovery.known import KnownLayout, known_layout
 from checks.discovery.likely import Guess, Likely
 from checks.discovery.names import (
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 MOST_DIMENSIONS = 16_000
 """What the settings and pgvector's vector type allow."""
-
-METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_product"))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -248,25 +246,7 @@ class Guesser:
             entry.add("model", model, f"the most frequent value of {name} in a sample")
 
     def add_index(self) -> None:
-        indexes = self.group.example.indexes
-        own = [index for index in indexes if key_of(index, self.embedding) is not None]
-        known = [
-            (index, metric)
-            for index in sorted(own, key=lambda index: (not index.valid, index.predicate or ""))
-            for suffix, metric in METRICS
-            if index.operator_class.endswith(suffix)
-        ]
-        if not known:
-            reason = "none was found; a search reads every row"
-            parts = [f"{index.name} on {index.expression}" for index in indexes if index.expression]
-            if parts:
-                reason = f"none was found over the whole vectors, but {', '.join(parts)}"
-            self.entry.add("index", "hnsw", reason, stands=False)
-            return
-        index, metric = known[0]
-        name = printable(display_identifier(index.name))
-        self.entry.add("index", index.method, f"the method of {name}")
-        self.entry.add("metric", metric, f"its operator class is {index.operator_class}")
+        self.entry.lines += index_lines(self.group.example.indexes, self.embedding)
 
     def _quoted(self, name: str) -> str:
         return self.found.quoted[name]

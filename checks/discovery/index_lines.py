@@ -1,0 +1,46 @@
+"""The index that an entry declares: one over the whole vectors, for a metric that is known.
+
+Decides on catalog facts alone; whether the index is sound is for the check to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checks.ann_indexes import key_of
+from checks.discovery.entries import Line
+from checks.names import display_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.ann_indexes import AnnIndex
+    from checks.catalog import Column
+
+METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_product"))
+
+
+def index_lines(indexes: Sequence[AnnIndex], embedding: Column) -> list[Line]:
+    """`index` and `metric` by the best of a table's indexes, or why none stands."""
+    known = [
+        (index, metric)
+        # A valid one before an invalid one, one over all rows before a partial one.
+        for index in sorted(indexes, key=lambda index: (not index.valid, index.predicate or ""))
+        if key_of(index, embedding) is not None
+        for suffix, metric in METRICS
+        if index.operator_class.endswith(suffix)
+    ]
+    if not known:
+        parts = [f"{index.name} on {index.expression}" for index in indexes if index.expression]
+        reason = (
+            f"none was found over the whole vectors, but {', '.join(parts)}"
+            if parts
+            else "none was found; a search reads every row"
+        )
+        return [Line(key="index", value="hnsw", reason=reason, stands=False)]
+    index, metric = known[0]
+    name = display_identifier(index.name)
+    return [
+        Line(key="index", value=index.method, reason=f"the method of {name}"),
+        Line(key="metric", value=metric, reason=f"its operator class is {index.operator_class}"),
+    ]
