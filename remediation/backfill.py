@@ -220,8 +220,9 @@ class Backfill:
         """Send a batch, put it aside, or give its rows their outcome where nothing may be sent."""
         waiting = Waiting(batch=batch)
         self._send_parked()
-        while not self._may_go(waiting):
-            if not self._parked.full and self._admission.key_must_wait(batch, self._flight):
+        while (behind := self._parked.holds(batch.tenant)) or not self._may_go(waiting):
+            aside = behind or self._admission.key_must_wait(batch, self._flight)
+            if aside and not self._parked.full:
                 self._parked.put(waiting)
                 return
             self._collect()

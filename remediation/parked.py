@@ -47,6 +47,10 @@ class Parked:
     def batches(self) -> Iterator[Batch]:
         return (waiting.batch for waiting in self._waiting)
 
+    def holds(self, tenant: str | None) -> bool:
+        """Whether a batch of the tenant is put aside: a later one does not overtake it."""
+        return any(batch.tenant == tenant for batch in self.batches)
+
     def put(self, waiting: Waiting) -> None:
         """Put a batch aside."""
         self._waiting.append(waiting)
@@ -54,8 +58,12 @@ class Parked:
         self._waiting.sort(key=lambda each: -each.tries.failed)
 
     def take(self, may_go: Callable[[Waiting], bool]) -> Waiting | None:
-        """The first that may go, or None."""
+        """The first that may go, or None; of a tenant none before the one ahead of it."""
+        behind: set[str | None] = set()
         for position, waiting in enumerate(self._waiting):
+            if waiting.batch.tenant in behind:
+                continue
             if may_go(waiting):
                 return self._waiting.pop(position)
+            behind.add(waiting.batch.tenant)
         return None

@@ -164,8 +164,8 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
             yield Markup("{} {}.").format(plural(rows, "row was", "rows were"), ending)
     if any(probe.refused for probe in repair.probes):
         yield Markup(
-            "The probe refused at least one table: healthy rows, embedded again, did not match "
-            "what is stored."
+            "The probe refused at least one table or tenant: healthy rows, embedded again, did not "
+            "match what is stored."
         )
     if any(table.re_examined for table in incident.tables):
         yield Markup("Afterwards the same checks were run again.")
