@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.expressions import embed_sql
-from checks.provenance import hash_type_of
+from checks.provenance import hash_type_of, kept_text
 from checks.store_rows import own_column, source_is_gone, store_column
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def model_of(target: Target) -> sql.Composable | None:
     """SQL of the name of the model that a row's text was embedded with."""
     held = target.provenance_column("model_column")
     return None if held is None else sql.SQL("{}::text").format(_held(target, held))
+
+
+def beside_vector_of(target: Target) -> sql.Composable:
+    """SQL of what stands in the columns that a write sets with a vector, an array of texts."""
+    kept = (kept_text(_held(target, held)) for held in target.written_beside)
+    return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(kept))
 
 
 def embedded_text_of(target: Target) -> sql.Composable | None:

@@ -74,15 +74,7 @@ def result_lines(results: list[TableRepair]) -> Iterator[str]:
     """What came of the repair, a line per table, and the reasons behind what was not fixed."""
     for result in results:
         account = result.account
-        left = [group for group in account.groups if group.outcome is not Outcome.FIXED]
-        for group in left[:GROUPS_SHOWN]:
-            yield (
-                f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
-                f" {group.outcome}: {group.reason}"
-            )
-        if len(left) > GROUPS_SHOWN:
-            rows = sum(group.rows for group in left[GROUPS_SHOWN:])
-            yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
+        yield from _lines_of_the_rest(result, Outcome.FIXED)
         if result.stopped:
             yield f"{result.table}: the repair stopped early: {result.stopped}"
         counts = {outcome: account.count(outcome) for outcome in Outcome}
@@ -96,6 +88,40 @@ def result_lines(results: list[TableRepair]) -> Iterator[str]:
             f"{result.table}: {counts[Outcome.FIXED]:,}/{account.selected:,} rows re-embedded,"
             f" {errors:,} errors{rest}"
         )
+
+
+def put_back_lines(results: list[TableRepair], *, dry_run: bool) -> Iterator[str]:
+    """What came of a rollback, or would, as `result_lines`."""
+    for result in results:
+        account = result.account
+        yield from _lines_of_the_rest(result, Outcome.RESTORED)
+        if result.stopped and dry_run:
+            yield f"{result.table}: nothing would be put back: {result.stopped}"
+        elif result.stopped:
+            yield f"{result.table}: the rollback stopped early: {result.stopped}"
+        counts = {outcome: account.count(outcome) for outcome in Outcome}
+        rest = "".join(
+            f", {counts[outcome]:,} {outcome}"
+            for outcome in (Outcome.SUPERSEDED, Outcome.SKIPPED, Outcome.FAILED)
+            if counts[outcome]
+        )
+        yield (
+            f"{result.table}: {counts[Outcome.RESTORED]:,}/{account.selected:,} rows"
+            f" {'would be put back' if dry_run else 'put back'}{rest}"
+        )
+
+
+def _lines_of_the_rest(result: TableRepair, done: Outcome) -> Iterator[str]:
+    """The rows of a table with another outcome, and why."""
+    left = [group for group in result.account.groups if group.outcome is not done]
+    for group in left[:GROUPS_SHOWN]:
+        yield (
+            f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
+            f" {group.outcome}: {group.reason}"
+        )
+    if len(left) > GROUPS_SHOWN:
+        rows = sum(group.rows for group in left[GROUPS_SHOWN:])
+        yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
 
 
 def dollars(amount: float) -> str:
@@ -117,12 +143,12 @@ def duration(seconds: float) -> str:
 class Progress:
     """A bar on a terminal, a line at every tenth elsewhere."""
 
-    def __init__(self, total: int, writer: TerminalWriter) -> None:
+    def __init__(self, total: int, writer: TerminalWriter, *, what: str = "repair") -> None:
         self._total = total
         self._writer = writer
         self._settled = 0
         self._bar = (
-            tqdm(total=total, unit=" rows", desc="repair", file=self, dynamic_ncols=True)
+            tqdm(total=total, unit=" rows", desc=what, file=self, dynamic_ncols=True)
             if writer.hasmarkup
             else None
         )

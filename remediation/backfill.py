@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,6 +17,7 @@ from checks.connection import reason_of
 from checks.errors import IntegrityError
 from remediation.admission import Admission
 from remediation.batching import BatchLimits, batches
+from remediation.changes import NewVectors
 from remediation.edits import Edits
 from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
@@ -242,7 +243,8 @@ class Backfill:
         batch = landed.batch
         if not landed.writing:
             self.budget.settle(reserved=batch.tokens, billed=0)
-        self._settle([outcome_of(row, Outcome.FAILED, words(error)) for row in batch.rows])
+        failed = [outcome_of(row, Outcome.FAILED, words(error)) for row in batch.rows]
+        self._settle([replace(outcome, uncertain=landed.writing) for outcome in failed])
         if not isinstance(error, KeyRefused):
             raise error
         self.lessons.answered(batch.tenant, error)
@@ -270,10 +272,9 @@ class Backfill:
             kept = self._admission.part(batch, [new.row for new in vectors])
             self._flight.write(kept, vectors)
 
-    def _writer(self) -> Writer:
+    def _writer(self) -> Writer[NewVector]:
         return Writer(
-            target=self.target,
-            reader=self.reader,
+            change=NewVectors(target=self.target, reader=self.reader),
             place=self.write_place,
             stop=self.stop,
             check_lock=self.lock.check,
@@ -285,10 +286,18 @@ class Backfill:
             self._break_off(written.stopped)
         outcomes = self._answers.judge(written.outcomes)
         self.lessons.written(outcomes)
-        for outcome in outcomes:
-            if outcome.try_again:
-                self._edits.keep(outcome)
+        again = [outcome for outcome in outcomes if outcome.try_again]
+        for outcome in again:
+            self._edits.keep(outcome)
+        # What was written of them before they changed is for an undo to know.
+        self._enter(again)
         self._settle([outcome for outcome in outcomes if not outcome.try_again])
+
+    def _enter(self, outcomes: Sequence[RowOutcome]) -> None:
+        try:
+            self.journal.outcomes(self.target.name, outcomes)
+        except OSError as error:
+            self._break_off(journal_words(error))
 
     def _settle(self, outcomes: Sequence[RowOutcome]) -> None:
         try:

@@ -38,11 +38,13 @@ class Flight:
     As many requests at a time as `asking`, and as many writes as there are writers.
     """
 
-    def __init__(self, *, embedders: Embedders, asking: int, writers: Sequence[Writer]) -> None:
+    def __init__(
+        self, *, embedders: Embedders, asking: int, writers: Sequence[Writer[NewVector]]
+    ) -> None:
         self._embedders = embedders
         self._asking = asking
         self._writers = tuple(writers)
-        self._idle: queue.SimpleQueue[Writer] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Writer[NewVector]] = queue.SimpleQueue()
         for writer in writers:
             self._idle.put(writer)
         self._works: dict[Future[Any], tuple[Batch, bool]] = {}

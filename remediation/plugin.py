@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from checks.connection import ConnectionTarget
     from checks.evidence import Evidence
+    from checks.examination import Examination
     from checks.settings import Settings
     from remediation.canary import CanaryEmbedder
 
@@ -70,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--dry-run",
         action="store_true",
-        help="with --remediate: show the plan, write nothing and call no provider",
+        help="with --remediate or --rollback: show the plan, write nothing, call no provider",
     )
     group.addoption("--batch-size", type=_positive, metavar="N", help="texts per request, at most")
     group.addoption("--max-rows", type=_positive, metavar="N", help="rows to repair, at most")
@@ -90,9 +92,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse combinations that cannot be meant; exits with 4."""
     remediate = config.getoption("--remediate")
-    if config.getoption("--dry-run") and not remediate:
+    if config.getoption("--dry-run") and not remediate and not config.getoption("--rollback"):
         raise pytest.UsageError(
-            "--dry-run needs --remediate: it shows the plan of a repair (a plain run never repairs)"
+            "--dry-run needs --remediate or --rollback: it shows what they would do (a plain run"
+            " never repairs)"
         )
     if not remediate:
         return
@@ -124,7 +127,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         report_directory=report_directory(config),
     )
     config.stash[REPAIR_RUN] = run
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         _run_passes(session, evidence, run)
     return True
 
@@ -196,9 +199,16 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         run.results = repair.results
         for result in repair.results:
             run.note(next(reversed(list(result_lines([result])))))
-    evidence.examination = repair.remeasure()
-    evidence.measured_through = repair.place
-    run.measured_again = bool(repair.results)
+    take_in(evidence, run, repair.remeasure(), repair.place)
+
+
+def take_in(
+    evidence: Evidence, run: RepairRun, examination: Examination, place: ConnectionTarget
+) -> None:
+    """Make what was measured again, through `place`, what the checks judge from now on."""
+    evidence.examination = examination
+    evidence.measured_through = place
+    run.measured_again = bool(run.results)
     known = {m.segment for table in evidence.before.tables for m in table.measurements}
     run.new_findings = tuple(
         finding
@@ -278,7 +288,7 @@ def pytest_terminal_summary(
     """The plan of a dry run, or what came of the repair, below pytest's own summaries."""
     yield
     run = config.stash.get(REPAIR_RUN, None)
-    if run is None:
+    if run is None or run.rolls_back is not None:
         return
     lines: list[str] = []
     if run.plan is not None and (run.dry_run or not run.plan.tables):
@@ -328,7 +338,7 @@ def _overridden(config: pytest.Config, evidence: Evidence) -> Settings:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends a repair as Ctrl-C does: in order, and with a report."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

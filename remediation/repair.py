@@ -6,19 +6,17 @@ Knows no pytest; the plugin calls it between the two passes and shows what it re
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.connection import connect, parse_url, read_only
-from checks.measuring import examine_targets
-from checks.server import read_server
 from remediation.accepted import accepted_checks, open_failing, repairable_checks
 from remediation.budget import Budget, budget_of
 from remediation.canary import CanaryEmbedder
 from remediation.freezing import freeze
 from remediation.journal import Journal
-from remediation.opening import RepairRefusedError, endpoint_of, key_ring, require_same_database
+from remediation.opening import RepairRefusedError, endpoint_of, key_ring, open_write_side
 from remediation.plan import Plan, TablePlan, plan_table, refusal
+from remediation.remeasuring import measure_again
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
 from remediation.tokens import token_counter
@@ -104,6 +102,7 @@ class Repair:
             return
         journal = Journal(report_directory / self.run_id)
         try:
+            journal.begin(self.run_id, self.server.identity)
             for table in tables:
                 work = TableWork(
                     reader=self._reader(table),
@@ -148,16 +147,9 @@ class Repair:
     def remeasure(self) -> Examination:
         """Measure every touched table again, through the connection that wrote."""
         touched = {result.table for result in self.results}
-        with connect(self.place) as connection:
-            again = examine_targets(
-                connection,
-                self.place,
-                [table.target for table in self.examination.tables if table.target.name in touched],
-                timeout=self.settings.database.statement_timeout,
-                tenants=self.tenants,
-                today=self.examination.today,
-            )
-        return self.examination.updated(again)
+        return measure_again(
+            self.examination, touched, self.place, self.settings, tenants=self.tenants
+        )
 
     def _reader(self, table: TableExamination) -> RowReader:
         """One for plan and repair, whose sets are frozen before the first write."""
@@ -193,24 +185,16 @@ def open_repair(
     `retry` None: the provider's own policy. Raises `RepairRefusedError`, `CannotExamineError` and
     `ConnectionUrlError`.
     """
-    variable = settings.database.write_url_env
-    url = environment.get(variable)
-    place = parse_url(url, variable=variable) if url else read_place
-    if url and place.search_path is None:
-        place = replace(place, search_path=read_place.search_path)
-    with connect(place) as connection:
-        with read_only(connection, place, statement_timeout=settings.database.statement_timeout):
-            server = read_server(connection)
-        require_same_database(examination.server, server, variable if url else None)
+    with open_write_side(settings, environment, examination, read_place) as side:
         yield Repair(
             run_id=run_id,
             settings=settings,
             environment=environment,
             examination=examination,
-            place=place,
-            server=server,
-            connection=connection,
-            keys=key_ring(connection, place, settings, environment, examination),
+            place=side.place,
+            server=side.server,
+            connection=side.connection,
+            keys=key_ring(side.connection, side.place, settings, environment, examination),
             tenants=tenants,
             budget=budget_of(settings),
             retry=retry,

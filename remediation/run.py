@@ -1,4 +1,4 @@
-"""What one `--remediate` run did so far: the value that the report is made from."""
+"""What one `--remediate` or `--rollback` run did so far: the report is made from it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class RepairRun:
-    """What a `--remediate` run did so far; the report is made from it."""
+    """What a `--remediate` or a `--rollback` run did so far; the report is made from it."""
 
     run_id: str
     started_at: datetime
     dry_run: bool
     report_directory: Path
+    rolls_back: str | None = None
+    """The run that this one rolls back; None for a repair."""
     place: str = ""
     server: Server | None = None
     plan: Plan | None = None

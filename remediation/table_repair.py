@@ -17,6 +17,7 @@ from checks.connection import connect, reason_of
 from checks.errors import CannotExamineError
 from remediation.backfill import INTERRUPTED, Backfill, Spending
 from remediation.embedders import Embedders
+from remediation.journal import journal_words
 from remediation.lessons import Lessons
 from remediation.lock import RepairLock, TableLockedError
 from remediation.outcomes import Account, Outcome
@@ -97,7 +98,7 @@ class TableWork:
     def run(self) -> None:
         """Repair the table. What the database or another repair refuses is in the result.
 
-        Raises what is not foreseen, KeyboardInterrupt and OSError of the journal included.
+        Raises what is not foreseen, KeyboardInterrupt included.
         """
         begun = time.monotonic()
         try:
@@ -106,6 +107,8 @@ class TableWork:
             self._stopped = str(error)
         except psycopg.Error as error:
             self._stopped = f"the database refused: {reason_of(error)}"
+        except OSError as error:
+            self._stopped = journal_words(error)
         except BaseException:
             self._stopped = INTERRUPTED
             raise
@@ -127,6 +130,7 @@ class TableWork:
             self._learn(probed)
             if probed.stopped is not None:
                 return
+            self.journal.begin_table(self.reader.target)
             self._backfill = Backfill(
                 target=self.reader.target,
                 reader=self.reader,

@@ -1,6 +1,7 @@
 """Guarded writes: repeat what was read, write, then read back and say what came of it.
 
 The only module that changes a user's table; overwrites nothing that changed since it was read.
+What is written is for a `Change` to say: new vectors, or those that stood there before.
 """
 
 from __future__ import annotations
@@ -8,31 +9,24 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic
 
 import psycopg
-from pgvector.psycopg.vector import register_vector_info
-from psycopg import sql
-from psycopg.types import TypeInfo
 
 from checks.connection import connect, reason_of, set_local
 from checks.errors import CannotExamineError
-from remediation.freezing import set_checks
+from remediation.changes import Changed, Key
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome, RowOutcome
-from remediation.statements import write_rows
-from remediation.verdicts import Attempt, judge_write, still_locked
-from remediation.writes import compile_stored, new_values
+from remediation.verdicts import Attempt
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from checks.connection import Connection, ConnectionTarget
-    from checks.targets import Target
-    from remediation.selection import RowReader
-    from remediation.writes import NewVector
+    from remediation.changes import Change, RowChange
 
 LOCK_TIMEOUT = timedelta(milliseconds=500)
 STATEMENT_TIMEOUT = timedelta(seconds=5)
@@ -44,8 +38,6 @@ ATTEMPTS = 5
 """Tries of one write before its rows are given up."""
 PAUSE_SECONDS = 0.1
 """Before the second try; doubles from try to try: 1.5 s in all, about what a restart takes."""
-
-Key: TypeAlias = tuple[str, ...]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,34 +72,36 @@ class _Tries:
 
 
 @dataclass(kw_only=True, slots=True)
-class Writer:
-    """Writes vectors of one target over one connection of its own; used by one thread at a time."""
+class Writer(Generic[Changed]):
+    """Writes to one target over one connection of its own; used by one thread at a time."""
 
-    target: Target
-    reader: RowReader
+    change: Change[Changed]
     place: ConnectionTarget
     stop: threading.Event
     check_lock: Callable[[], None]
     """Called ahead of each try. Raises `LockLostError` where nothing may be written any more."""
-    before_write: Callable[[Sequence[NewVector]], None]
+    before_write: Callable[[Sequence[Changed]], None]
     """Called once ahead of each write; keeps what is about to be replaced. Raises OSError."""
     _connection: Connection | None = None
     _pace: Pace = field(default_factory=Pace)
 
-    def write(self, vectors: Sequence[NewVector]) -> Written:
+    def write(self, changes: Sequence[Changed]) -> Written:
         """Write in short transactions. Raises nothing that is foreseen."""
         outcomes: list[RowOutcome] = []
-        waiting = list(vectors)
+        waiting = list(changes)
         while waiting:
             chunk = waiting[: max(1, int(self._pace.rows))]
             try:
                 self.check_lock()
-                self.before_write(chunk)
+                ready, settled = self._foreseen(chunk)
+                if ready:
+                    self.before_write(ready)
             except (LockLostError, OSError) as error:
                 stopped = _words(error)
                 outcomes += [_outcome(new, Outcome.FAILED, stopped) for new in waiting]
                 return Written(outcomes=tuple(outcomes), stopped=stopped)
-            settled = self._settle(chunk, Attempt())
+            if ready:
+                settled |= self._settle(ready, Attempt())
             outcomes += [settled[new.row.key] for new in chunk]
             waiting = waiting[len(chunk) :]
         return Written(outcomes=tuple(outcomes))
@@ -118,7 +112,32 @@ class Writer:
             self._connection.close()
             self._connection = None
 
-    def _settle(self, chunk: Sequence[NewVector], known: Attempt) -> dict[Key, RowOutcome]:
+    def _foreseen(self, chunk: Sequence[Changed]) -> tuple[list[Changed], dict[Key, RowOutcome]]:
+        """The chunk with what it will be stored as, and the outcome of rows that cannot be."""
+        trouble = ""
+        for _ in self._tries():
+            try:
+                return self.change.foresee(self._open(), chunk), {}
+            except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
+                trouble = _lost(error)
+                self.close()
+            except psycopg.Error as error:
+                if len(chunk) > 1:
+                    middle = len(chunk) // 2
+                    first, refused = self._foreseen(chunk[:middle])
+                    second, also_refused = self._foreseen(chunk[middle:])
+                    return first + second, refused | also_refused
+                return [], {chunk[0].row.key: self._refused(chunk[0], error)}
+        return [], {new.row.key: _outcome(new, Outcome.FAILED, trouble) for new in chunk}
+
+    def _tries(self) -> Iterator[int]:
+        """Numbers of tries, with a pause before each but the first; ends early on a stop."""
+        for number in range(ATTEMPTS):
+            if number and self.stop.wait(PAUSE_SECONDS * 2 ** (number - 1)):
+                return
+            yield number
+
+    def _settle(self, chunk: Sequence[Changed], known: Attempt) -> dict[Key, RowOutcome]:
         """Write one chunk, trying again on locks and lost connections, and read it back.
 
         A COMMIT whose answer was lost may have succeeded: what was read before guards the next
@@ -126,9 +145,7 @@ class Writer:
         """
         left = list(chunk)
         tries = _Tries(attempt=known)
-        for number in range(ATTEMPTS):
-            if number and self.stop.wait(PAUSE_SECONDS * 2 ** (number - 1)):
-                break
+        for _ in self._tries():
             try:
                 self.check_lock()
                 self._write_once(left, tries)
@@ -152,9 +169,7 @@ class Writer:
                 tries.outcome = Outcome.SKIPPED
                 tries.trouble = f"locked by another session: {reason_of(error)}"
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
-                reason = str(error) if isinstance(error, CannotExamineError) else reason_of(error)
-                tries.outcome = Outcome.FAILED
-                tries.trouble = f"the connection to the database was lost: {reason}"
+                tries.outcome, tries.trouble = Outcome.FAILED, _lost(error)
                 tries.attempt.uncertain = True
                 self.close()
             except psycopg.Error as error:
@@ -166,41 +181,38 @@ class Writer:
             if not left:
                 break
         return tries.settled | {
-            new.row.key: _outcome(new, tries.outcome, tries.trouble) for new in left
+            new.row.key: _outcome(
+                new, tries.outcome, tries.trouble, uncertain=tries.attempt.uncertain
+            )
+            for new in left
         }
 
-    def _refused(self, new: NewVector, error: psycopg.Error) -> RowOutcome:
+    def _refused(self, new: Changed, error: psycopg.Error) -> RowOutcome:
         """What a refusal comes to; a foreign key refuses rightly where the row itself is gone."""
         if isinstance(error, psycopg.errors.ForeignKeyViolation):
             with suppress(psycopg.Error, CannotExamineError):
-                (now,) = self.reader.read_back(self._open(), [new.row.key])
-                if now is None:
-                    return judge_write(new.row, now, Attempt())
+                gone = self.change.gone(self._open(), new)
+                if gone is not None:
+                    return gone
         return _outcome(new, Outcome.FAILED, _refusal(error), healed=False)
 
-    def _halves(self, chunk: Sequence[NewVector], known: Attempt) -> dict[Key, RowOutcome]:
+    def _halves(self, chunk: Sequence[Changed], known: Attempt) -> dict[Key, RowOutcome]:
         middle = len(chunk) // 2
         return self._settle(chunk[:middle], known) | self._settle(chunk[middle:], known)
 
-    def _write_once(self, chunk: Sequence[NewVector], tries: _Tries) -> None:
+    def _write_once(self, chunk: Sequence[Changed], tries: _Tries) -> None:
         """One try: settles every row but those that another session holds locked."""
-        attempt = tries.attempt
-        self._update(chunk, attempt)
+        self._update(chunk, tries.attempt)
         self._pace.faster()
-        connection = self._open()
-        current = self.reader.read_back(connection, [new.row.key for new in chunk])
-        if attempt.uncertain:
-            attempt.stored |= self._recognised(chunk, attempt)
-        for new, now in zip(chunk, current, strict=True):
-            if still_locked(new.row, now, attempt):
+        judged = self.change.judge(self._open(), chunk, tries.attempt)
+        for new, outcome in zip(chunk, judged, strict=True):
+            if outcome is None:
                 tries.outcome = Outcome.SKIPPED
                 tries.trouble = "locked by another session for as long as we tried"
             else:
-                tries.settled[new.row.key] = judge_write(
-                    new.row, now, attempt, about_sets=set_checks(self.reader.checks)
-                )
+                tries.settled[new.row.key] = outcome
 
-    def _update(self, chunk: Sequence[NewVector], attempt: Attempt) -> None:
+    def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
         connection = self._open()
         with connection.transaction():
             set_local(
@@ -208,48 +220,35 @@ class Writer:
                 self.place,
                 statement_timeout=STATEMENT_TIMEOUT,
                 lock_timeout=LOCK_TIMEOUT,
-                row_security=self.target.row_security,
+                row_security=self.change.target.row_security,
             )
-            ours, stored = write_rows(connection, self.target, chunk)
+            ours, stored = self.change.write(connection, chunk)
         # After the COMMIT: what was rolled back was not written.
         attempt.locked.update(new.row.key for new in ours)
         attempt.stored |= stored
 
-    def _recognised(self, chunk: Sequence[NewVector], attempt: Attempt) -> dict[Key, str | None]:
-        """Writes whose COMMIT went unanswered, known by what their vectors would be stored as."""
-        unknown = [new for new in chunk if new.row.key not in attempt.stored]
-        if not unknown:
-            return {}
-        connection = self._open()
-        rows = connection.execute(
-            compile_stored(self.target), {"new": new_values(self.target, unknown)}
-        ).fetchall()
-        expected = {unknown[position - 1].row.key: stored for position, stored in rows}
-        current = self.reader.read_back(connection, list(expected))
-        return {
-            key: stored
-            for (key, stored), now in zip(expected.items(), current, strict=True)
-            if now is not None and now.vector_hash == stored
-        }
-
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self.place)
-            schema = self.target.server.vector_schema
-            if schema is not None:
-                # By its schema: the extension's may not be on the search path.
-                name = sql.Identifier(schema, "vector")
-                register_vector_info(self._connection, TypeInfo.fetch(self._connection, name))
+            self.change.adapt(self._connection)
         return self._connection
 
 
-def _outcome(new: NewVector, outcome: Outcome, reason: str, *, healed: bool = True) -> RowOutcome:
+def _outcome(
+    new: RowChange, outcome: Outcome, reason: str, *, healed: bool = True, uncertain: bool = False
+) -> RowOutcome:
     return RowOutcome(
         row=new.row,
         outcome=outcome,
         reason=reason,
         unhealed=() if healed else new.row.checks,
+        uncertain=uncertain,
     )
+
+
+def _lost(error: psycopg.Error | CannotExamineError) -> str:
+    reason = str(error) if isinstance(error, CannotExamineError) else reason_of(error)
+    return f"the connection to the database was lost: {reason}"
 
 
 def _refusal(error: psycopg.Error) -> str:

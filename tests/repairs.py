@@ -93,6 +93,9 @@ class Docs:
     def literal(self, text: str) -> str:
         """The text's vector as the column's type writes it."""
         numbers = ",".join(str(x) for x in vector_of(text).tolist())
+        if self.type.startswith("sparsevec"):
+            elements = (f"{i}:{x}" for i, x in enumerate(numbers.split(","), start=1))
+            return f"{{{','.join(elements)}}}/8"
         return f"{{{numbers}}}" if self.type.endswith("[]") else f"[{numbers}]"
 
     def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ import pytest
 
 from checks.connection import connect, parse_url
 from remediation.accepted import repairable_checks
+from remediation.changes import NewVectors
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome
 from remediation.selection import RowReader
@@ -52,8 +53,7 @@ class Writing:
         self.kept: list[NewVector] = []
         self.lost_after = 1_000
         self.writer = Writer(
-            target=reader.target,
-            reader=reader,
+            change=NewVectors(target=reader.target, reader=reader),
             place=place,
             stop=threading.Event(),
             check_lock=self._check,

@@ -1,0 +1,123 @@
+"""What a `Writer` writes: how a chunk of rows is changed, and how to tell what came of it.
+
+Runs in the writer's connection and transaction; decides nothing about tries, pace or locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+
+from pgvector.psycopg.vector import register_vector_info
+from psycopg import sql
+from psycopg.types import TypeInfo
+
+from remediation.freezing import set_checks
+from remediation.statements import write_rows
+from remediation.verdicts import Attempt, judge_write, still_locked
+from remediation.writes import NewVector, compile_stored, new_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.connection import Connection
+    from checks.targets import Target
+    from remediation.batching import FailingRow
+    from remediation.outcomes import RowOutcome
+    from remediation.selection import RowReader
+
+Key: TypeAlias = tuple[str, ...]
+
+
+class RowChange(Protocol):
+    """A row as it was read, with what is to be written of it."""
+
+    @property
+    def row(self) -> FailingRow: ...
+
+
+Changed = TypeVar("Changed", bound=RowChange)
+
+
+class Change(Protocol[Changed]):
+    """What is done to rows of one target; used by one writer."""
+
+    @property
+    def target(self) -> Target: ...
+
+    def adapt(self, connection: Connection) -> None:
+        """Make a new connection ready for the statements below."""
+
+    def foresee(self, connection: Connection, chunk: Sequence[Changed]) -> list[Changed]:
+        """The chunk with what each row's vector will be stored as. Raises psycopg's errors."""
+
+    def write(
+        self, connection: Connection, chunk: Sequence[Changed]
+    ) -> tuple[list[Changed], dict[Key, str | None]]:
+        """One try, in the writer's transaction. Raises psycopg's errors.
+
+        Returns the rows that no other session holds, and of each row that was written the md5 of
+        its vector, None for no vector.
+        """
+
+    def judge(
+        self, connection: Connection, chunk: Sequence[Changed], attempt: Attempt
+    ) -> list[RowOutcome | None]:
+        """What came of each row, read back; None where another session holds it still."""
+
+    def gone(self, connection: Connection, change: Changed) -> RowOutcome | None:
+        """The outcome of a row that a foreign key refused, where it is rightly refused."""
+
+
+@dataclass(kw_only=True, slots=True)
+class NewVectors:
+    """The change of a repair: a new vector for each failing row."""
+
+    target: Target
+    reader: RowReader
+
+    def adapt(self, connection: Connection) -> None:
+        schema = self.target.server.vector_schema
+        if schema is not None:
+            # By its schema: the extension's may not be on the search path.
+            name = sql.Identifier(schema, "vector")
+            register_vector_info(connection, TypeInfo.fetch(connection, name))
+
+    def foresee(self, connection: Connection, chunk: Sequence[NewVector]) -> list[NewVector]:
+        found = connection.execute(
+            compile_stored(self.target), {"new": new_values(self.target, chunk)}
+        ).fetchall()
+        stored: dict[int, str] = dict(found)
+        return [replace(new, stored_as=stored[n]) for n, new in enumerate(chunk, start=1)]
+
+    def write(
+        self, connection: Connection, chunk: Sequence[NewVector]
+    ) -> tuple[list[NewVector], dict[Key, str | None]]:
+        return write_rows(connection, self.target, chunk)
+
+    def judge(
+        self, connection: Connection, chunk: Sequence[NewVector], attempt: Attempt
+    ) -> list[RowOutcome | None]:
+        current = self.reader.read_back(connection, [new.row.key for new in chunk])
+        about_sets = set_checks(self.reader.checks)
+        outcomes: list[RowOutcome | None] = []
+        for new, now in zip(chunk, current, strict=True):
+            row = new.row
+            if (
+                attempt.uncertain
+                and row.key not in attempt.stored
+                and now is not None
+                and now.vector_hash == new.stored_as
+            ):
+                # Our own write, whose COMMIT went unanswered.
+                attempt.stored[row.key] = now.vector_hash
+            outcomes.append(
+                None
+                if still_locked(row, now, attempt)
+                else judge_write(row, now, attempt, about_sets=about_sets)
+            )
+        return outcomes
+
+    def gone(self, connection: Connection, change: NewVector) -> RowOutcome | None:
+        (now,) = self.reader.read_back(connection, [change.row.key])
+        return judge_write(change.row, now, Attempt()) if now is None else None
