@@ -30,6 +30,7 @@ STEPS = 10
 def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
     """The plan for a person: what, where, how much, and what will not be done."""
     yield f"writes to {place}"
+    yield from plan.notes
     if not plan.tables:
         yield "nothing to repair: no row fails a check that re-embedding heals"
         return
@@ -66,6 +67,11 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
         yield f"  … and {plural(len(table.tenants) - TENANTS_SHOWN, 'more tenant')}"
     if table.without_text:
         yield f"  {plural(table.without_text, 'row')} without text to embed: would be quarantined"
+    if table.quarantined:
+        yield (
+            f"  {plural(table.quarantined, 'row')} quarantined in an earlier run, not sent again"
+            " (--retry-quarantined sends them)"
+        )
     for words in table.cut:
         yield f"  {words}"
 

@@ -26,6 +26,7 @@ from remediation.lock import LockLostError
 from remediation.outcomes import Account, Outcome
 from remediation.preparation import Prepared, prepare
 from remediation.provider_errors import InputRejected, KeyRefused, Stopped
+from remediation.quarantine import Quarantine, refused
 from remediation.settlement import Settlement, outcome_of
 from remediation.writer import Writer, Written
 from remediation.writes import NewVector
@@ -83,6 +84,8 @@ class Backfill:
     on_outcome: Callable[[Outcome], None]
     """Called with each outcome, on the deciding thread."""
     tenants: Sequence[str] | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    """What earlier runs remember of texts that the provider refuses."""
     lessons: Lessons
     """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
 
@@ -194,11 +197,14 @@ class Backfill:
                 self._last_read = row.key
                 self._settlement.select(row)
             prepared: Prepared = prepare(row, self.settings.provider, self.counter)
-            if prepared.refused is None:
+            refusal = prepared.refused or self.quarantine.reason(
+                self.target.name, self.target.model, prepared.row
+            )
+            if refusal is None:
                 self._settlement.note(row, prepared.note)
                 yield prepared.row
             else:
-                self._settle([outcome_of(row, Outcome.QUARANTINED, prepared.refused)])
+                self._settle([outcome_of(row, Outcome.QUARANTINED, refusal)])
 
     def _admit(self, batch: Batch) -> None:
         """Send a batch, or give its rows their outcome where nothing may be sent for them."""
@@ -260,7 +266,10 @@ class Backfill:
         vectors = []
         for row, outcome in zip(batch.rows, answer.outcomes, strict=True):
             if isinstance(outcome, InputRejected):
-                self._settle([outcome_of(row, Outcome.QUARANTINED, outcome.reason)])
+                quarantined = outcome_of(row, Outcome.QUARANTINED, outcome.reason)
+                # By what was sent of it, a later run knows that it need not ask again.
+                sent = refused(self.target.model, row.text)
+                self._settle([replace(quarantined, refused=sent)])
             elif outcome is not None:
                 vectors.append(NewVector(row=row, vector=outcome))
             elif isinstance(answer.failure, Stopped):

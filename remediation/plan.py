@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from checks.table_examination import TableExamination
     from remediation.batching import FailingRow
     from remediation.keys import KeyRing
+    from remediation.quarantine import Quarantine
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
 
@@ -54,6 +55,8 @@ class TablePlan:
     tenants: tuple[TenantPlan, ...] = ()
     without_text: int = 0
     """Failing rows that nothing can be sent for; they would be quarantined."""
+    quarantined: int = 0
+    """Failing rows whose text the provider refused in an earlier run; they are not sent again."""
     probe_requests: int = 0
     probe_tokens: int = 0
     seconds: float = 0.0
@@ -95,6 +98,8 @@ class Plan:
     max_cost: float
     spent: float = 0.0
     """Dollars that the run has spent already, on its canary."""
+    notes: tuple[str, ...] = ()
+    """What stood in the way of a complete plan, in words."""
 
     def table(self, name: str) -> TablePlan:
         """The plan of one table. Raises KeyError where it has none."""
@@ -151,20 +156,23 @@ def plan_table(
     keys: KeyRing,
     counter: TokenCounter,
     tenants: Sequence[str] | None,
+    quarantine: Quarantine,
 ) -> TablePlan:
     """Stream the failing rows through preparation and batching, and add up; keeps no row."""
     rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
-    without_text = 0
+    without_text = quarantined = 0
     provider = settings.provider
 
     def prepared() -> Iterator[FailingRow]:
-        nonlocal without_text
+        nonlocal without_text, quarantined
         for row in reader.failing_rows(connection, tenants=tenants):
             ready = prepare(row, provider, counter)
-            if ready.refused is None:
-                yield ready.row
-            else:
+            if ready.refused is not None:
                 without_text += 1
+            elif quarantine.reason(table.target.name, table.target.model, ready.row) is not None:
+                quarantined += 1
+            else:
+                yield ready.row
 
     limits = BatchLimits(
         rows=provider.batch_size, tokens_per_request=provider.max_tokens_per_request
@@ -201,6 +209,7 @@ def plan_table(
     return replace(
         sent,
         without_text=without_text,
+        quarantined=quarantined,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
         seconds=_seconds(table, settings, sent.requests + len(probed), sent.rows),

@@ -24,6 +24,7 @@ from checks.redaction import redactor
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.canary import open_embedder
 from remediation.passes import TwoPasses
+from remediation.quarantine import recall
 from remediation.repair import Repair, open_repair
 from remediation.run import RepairRun, new_run_id
 
@@ -73,6 +74,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dry-run",
         action="store_true",
         help="with --remediate or --rollback: show the plan, write nothing, call no provider",
+    )
+    group.addoption(
+        "--retry-quarantined",
+        action="store_true",
+        help="with --remediate: send rows again that the provider refused in an earlier run",
     )
     group.addoption("--batch-size", type=_positive, metavar="N", help="texts per request, at most")
     group.addoption("--max-rows", type=_positive, metavar="N", help="rows to repair, at most")
@@ -142,6 +148,9 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
             examination=evidence.before,
             read_place=evidence.place,
             tenants=evidence.selection.tenants,
+            quarantine=None
+            if config.getoption("--retry-quarantined")
+            else recall(run.report_directory),
         ) as repair:
             run.place, run.server = repair.place.place, repair.server
             config.stash[REPAIR] = repair
@@ -187,7 +196,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         reporter.write_line(redactor.clean(line))
     run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
     total = sum(
-        table.rows + table.rows_without_key + table.without_text for table in run.plan.tables
+        table.rows + table.rows_without_key + table.without_text + table.quarantined
+        for table in run.plan.tables
     )
     progress = Progress(total, config.get_terminal_writer())
     try:

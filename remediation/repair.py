@@ -16,6 +16,7 @@ from remediation.freezing import freeze
 from remediation.journal import Journal
 from remediation.opening import RepairRefusedError, endpoint_of, key_ring, open_write_side
 from remediation.plan import Plan, TablePlan, plan_table, refusal
+from remediation.quarantine import Quarantine
 from remediation.remeasuring import measure_again
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
@@ -54,6 +55,7 @@ class Repair:
     budget: Budget
     """The caps of the run; what the canary took is in it."""
     retry: RetryPolicy | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
     results: list[TableRepair] = field(default_factory=list)
     _readers: dict[str, RowReader] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class Repair:
             max_rows=caps.max_rows,
             max_cost=caps.max_cost,
             spent=self.budget.spent,
+            notes=self.quarantine.unreadable,
         )
 
     def _plan_table(self, table: TableExamination) -> TablePlan:
@@ -90,6 +93,7 @@ class Repair:
             keys=self.keys,
             counter=token_counter(table.target.model, self.environment),
             tenants=self.tenants,
+            quarantine=self.quarantine,
         )
 
     def run(
@@ -120,6 +124,7 @@ class Repair:
                     on_outcome=on_outcome,
                     tenants=self.tenants,
                     retry=self.retry,
+                    quarantine=self.quarantine,
                 )
                 try:
                     work.run()
@@ -179,11 +184,12 @@ def open_repair(
     read_place: ConnectionTarget,
     tenants: tuple[str, ...] | None,
     retry: RetryPolicy | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
-    `retry` None: the provider's own policy. Raises `RepairRefusedError`, `CannotExamineError` and
-    `ConnectionUrlError`.
+    `retry` None: the provider's own policy; `quarantine` None: nothing is remembered. Raises
+    `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     with open_write_side(settings, environment, examination, read_place) as side:
         yield Repair(
@@ -198,4 +204,5 @@ def open_repair(
             tenants=tenants,
             budget=budget_of(settings),
             retry=retry,
+            quarantine=quarantine or Quarantine(),
         )

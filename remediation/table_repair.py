@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from remediation.plan import TablePlan
     from remediation.provider import Endpoint
     from remediation.provider_retry import RetryPolicy
+    from remediation.quarantine import Quarantine
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
 
@@ -67,6 +68,7 @@ class TableWork:
     on_outcome: Callable[[Outcome], None]
     tenants: tuple[str, ...] | None
     retry: RetryPolicy | None
+    quarantine: Quarantine
 
     _spending: Spending = field(default_factory=Spending)
     _backfill: Backfill | None = None
@@ -145,6 +147,7 @@ class TableWork:
                 stop=stop,
                 on_outcome=self.on_outcome,
                 tenants=self.tenants,
+                quarantine=self.quarantine,
                 lessons=self._lessons,
                 spending=self._spending,
             )

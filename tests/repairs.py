@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from checks.examination import Examination
     from checks.table_examination import TableExamination
     from remediation.plan import Plan
+    from remediation.quarantine import Quarantine
     from remediation.repair import Repair, TableRepair
     from tests.provider_server import ProviderServer
 
@@ -182,6 +183,7 @@ def opened(
     keys: Mapping[str, str],
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -194,6 +196,7 @@ def opened(
         read_place=place,
         tenants=tenants,
         retry=SOON,
+        quarantine=quarantine,
     ) as repair:
         yield repair
 
@@ -207,9 +210,12 @@ def repaired(
     tables: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
+    quarantine: Quarantine | None = None,
 ) -> Done:
     """Examine, plan and repair."""
-    with opened(url, chosen, keys=keys, tables=tables, tenants=tenants) as repair:
+    with opened(
+        url, chosen, keys=keys, tables=tables, tenants=tenants, quarantine=quarantine
+    ) as repair:
         plan = repair.plan()
         repair.run(plan, folder, on_outcome)
         return Done(
