@@ -6,7 +6,6 @@ never interrupts. No transaction is open while the provider is asked.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import psycopg
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from remediation.admission import Admission
+from remediation.aside import run_aside
 from remediation.batching import BatchLimits, batches
 from remediation.changes import NewVectors
 from remediation.edits import Edits
@@ -128,16 +128,12 @@ class Backfill:
             asking=self.settings.provider.concurrency,
             writers=[self._writer() for _ in range(repair.write_concurrency)],
         )
-        with self._flight, ThreadPoolExecutor(1, thread_name_prefix="repair") as decider:
-            deciding = decider.submit(self._decide)
-            try:
-                wait([deciding])
-            except BaseException:
-                self.stop.set()
-                self.connection.cancel_safe()
-                wait([deciding])
-                raise
-            deciding.result()
+        with self._flight:
+            run_aside(self._decide, on_interrupt=self._interrupt)
+
+    def _interrupt(self) -> None:
+        self.stop.set()
+        self.connection.cancel_safe()
 
     def _decide(self) -> None:
         """The whole repair, then an outcome for every row that has none yet."""

@@ -107,6 +107,7 @@ class NewVectors:
                 attempt.uncertain
                 and row.key not in attempt.stored
                 and now is not None
+                and new.stored_as is not None
                 and now.vector_hash == new.stored_as
             ):
                 # Our own write, whose COMMIT went unanswered.

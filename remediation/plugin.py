@@ -187,6 +187,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     except psycopg.Error as error:
         run.refused = f"the plan could not be made: {reason_of(error)}"
         return
+    for words in run.plan.notes:
+        run.note(words)
     if run.dry_run or not run.plan.tables:
         return
     reporter = _reporter(config)

@@ -111,7 +111,8 @@ def _roll_back(
     ) as rollback:
         run.place, run.server = rollback.side.place.place, rollback.side.server
         if rollback.history.damaged:
-            run.note(f"{plural(rollback.history.damaged, 'line')} of the journal not understood")
+            lines = plural(rollback.history.damaged, "line")
+            run.warn(f"{lines} of the journal not understood: of their rows nothing is known")
         try:
             if run.dry_run:
                 run.results = rollback.foresee()
@@ -139,7 +140,10 @@ def pytest_terminal_summary(
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is None:
         return
-    lines = [f"rolls back run {run.rolls_back}: writes to {run.place or 'nothing'}"]
+    lines = [f"rolls back run {run.rolls_back}"]
+    if run.place:
+        lines.append(f"writes to {run.place}")
+    lines += run.warnings
     lines += [finding.message for finding in run.new_findings]
     if run.refused is not None:
         lines.append(f"no rollback: {run.refused}")

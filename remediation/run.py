@@ -38,11 +38,18 @@ class RepairRun:
     measured_again: bool = False
     new_findings: tuple[Finding, ...] = ()
     """Findings in segments that were not there when the run began."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know beside the results."""
     timeline: list[tuple[datetime, str]] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """Enter an event in the timeline."""
         self.timeline.append((datetime.now(UTC), redactor.clean(text)))
+
+    def warn(self, text: str) -> None:
+        """Enter what a person should know, in the timeline too."""
+        self.warnings.append(text)
+        self.note(text)
 
     @property
     def stopped_early(self) -> bool:

@@ -24,10 +24,12 @@ from remediation.outcomes import Account, Outcome, RowOutcome
 from remediation.put_back import PutBack, PutBacks, put_back, read_held
 from remediation.settlement import Settlement, outcome_of
 from remediation.table_repair import TableRepair
+from remediation.undo_statements import compile_dragged
 from remediation.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from checks.connection import Connection, ConnectionTarget
@@ -161,6 +163,7 @@ class TableUndo:
 
     def _pages(self, connection: Connection) -> Iterator[list[Step]]:
         rows = self.history.tables[self.target.name].items()
+        undeletable = self._undeletable(connection)
         while page := list(islice(rows, PAGE_ROWS)):
             befores = self._befores(page)
             # By the tenant of its first write, so that a row that moved meanwhile is taken once.
@@ -171,17 +174,37 @@ class TableUndo:
             ]
             if not ours:
                 continue
-            with read_only(
-                connection,
-                self.place,
-                statement_timeout=self.timeout,
-                row_security=self.target.row_security,
-            ):
+            with self._transaction(connection):
                 held = read_held(connection, self.target, [key for key, _ in ours])
-            yield [
+            steps = [
                 _step(key, links, now, befores)
                 for (key, links), now in zip(ours, held, strict=True)
             ]
+            yield [
+                _left(step.row, Outcome.FAILED, undeletable)
+                if undeletable is not None and isinstance(step, PutBack) and step.deletes
+                else step
+                for step in steps
+            ]
+
+    def _undeletable(self, connection: Connection) -> str | None:
+        """Why no row may be deleted, or None: a rollback undoes what the run did, no more."""
+        if self.target.store is None:
+            return None
+        with self._transaction(connection):
+            found = connection.execute(compile_dragged(self.target.store)).fetchall()
+        if not found:
+            return None
+        names = ", ".join(name for (name,) in found)
+        return f"not deleted: a foreign key of {names} would delete or change its rows as well"
+
+    def _transaction(self, connection: Connection) -> AbstractContextManager[Connection]:
+        return read_only(
+            connection,
+            self.place,
+            statement_timeout=self.timeout,
+            row_security=self.target.row_security,
+        )
 
     def _befores(self, page: Sequence[tuple[Key, tuple[Link, ...]]]) -> dict[int, Before]:
         """What stood before, by its place in the journal."""

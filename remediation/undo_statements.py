@@ -137,6 +137,21 @@ RETURNING integrity_row.integrity_position, NULL::text
     )
 
 
+def compile_dragged(store: StoreTable) -> sql.Composed:
+    """Tables whose foreign key would delete or change rows of theirs along with a store's.
+
+    Takes no parameters. Returns their names; a partition's key counts as its table's.
+    """
+    return sql.SQL(
+        """
+SELECT DISTINCT conrelid::regclass::text
+FROM pg_catalog.pg_constraint
+WHERE contype = 'f' AND confrelid = {oid}::oid AND confdeltype IN ('c', 'n', 'd')
+ORDER BY 1
+"""
+    ).format(oid=sql.Literal(store.relation.oid))
+
+
 def compile_insert_again(target: Target, store: StoreTable, rows: int) -> sql.Composed:
     """INSERT of store rows that a rollback deleted, where the table's row is what it was then.
 

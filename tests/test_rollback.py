@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +175,10 @@ def test_what_tells_of_a_vector_goes_back_with_it(
 
 
 def test_a_vector_that_was_only_stamped_anew_gets_its_old_stamps_back(
-    database: str, tmp_path: Path, server: ProviderServer
+    each_database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
     """The vector is the same before and after; what stands beside it is not."""
+    database = each_database
     with_all(database)
     chosen = settings(server, table={**TELLING})
     repaired(database, chosen, tmp_path, keys=KEYS)
@@ -511,6 +515,57 @@ def test_an_inserted_store_row_that_someone_changed_stays(
     assert rows(database, "SELECT insight_id, embedding::text FROM insight_embeddings") == [
         (2, theirs)
     ]
+
+
+def test_an_inserted_store_row_that_would_drag_others_along_stays(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    run(
+        database,
+        "CREATE TABLE insights (id integer PRIMARY KEY, tenant text, body text)",
+        "CREATE TABLE insight_embeddings (insight_id integer PRIMARY KEY, embedding vector(8),"
+        " kind text NOT NULL, content text, model text, embedded_at timestamptz,"
+        " content_hash text)",
+        "CREATE TABLE votes (insight_id integer REFERENCES insight_embeddings ON DELETE CASCADE)",
+        "INSERT INTO insights SELECT n, 'acme', 'text ' || n FROM generate_series(1, 4) AS n",
+    )
+    chosen = settings_of_store(server)
+    done = repaired(database, chosen, tmp_path, keys=KEYS)
+    run(database, "INSERT INTO votes VALUES (2)")
+    undone = rolled_back(database, chosen, tmp_path, run_of(done))
+    assert undone.counts() == {"selected": 4, "failed": 4}
+    assert undone.reasons() == {
+        "not deleted: a foreign key of votes would delete or change its rows as well"
+    }
+    assert rows(database, "SELECT count(*) FROM insight_embeddings") == [(4,)]
+
+
+def test_an_interrupt_ends_a_rollback_in_order_and_the_next_one_goes_on(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 400)}) as table:
+        chosen = settings(server, provider={"batch_size": 100})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        settled: list[Outcome] = []
+
+        def interrupt(outcome: Outcome) -> None:
+            settled.append(outcome)
+            if len(settled) == 30:
+                os.kill(os.getpid(), signal.SIGINT)
+                # The main thread takes the signal in its own time.
+                time.sleep(0.5)
+
+        with (
+            opened_rollback(database, chosen, tmp_path, run_of(done)) as rollback,
+            pytest.raises(KeyboardInterrupt),
+        ):
+            rollback.run(tmp_path, interrupt)
+        (result,) = rollback.results
+        assert result.stopped == "the repair was interrupted"
+        assert result.account.selected == result.account.settled == len(settled)
+        assert len(table.wrong()) == result.account.count(Outcome.RESTORED) < 400
+        rolled_back(database, chosen, tmp_path, run_of(done))
+        assert len(table.wrong()) == 400
 
 
 def test_the_memory_of_a_run_holds_no_vector(tmp_path: Path) -> None:
