@@ -76,6 +76,7 @@ class Link(NamedTuple):
 class _Pending(NamedTuple):
     """A write that has no outcome yet, and the links that hold if it comes to nothing."""
 
+    was: State
     link: Link
     before: tuple[Link, ...]
 
@@ -102,13 +103,18 @@ class WrittenRows:
 
     def replacing(self, event: Mapping[str, Any], offset: int) -> None:
         """A row is about to be written. Raises LookupError and ValueError for a damaged event."""
-        key, links = tuple(event["key"]), self._links.get(tuple(event["key"]), ())
+        key = tuple(event["key"])
+        links = self._links.get(key, ())
         was, becomes = before_of(event).state, state_of(event["writing_md5"])
         if event["deleting"]:
             becomes = ABSENT
+        pending = self._pending.get(key)
+        if pending is not None and pending.was == was:
+            # Another try of the same write, as of a locked row: the first one came to nothing.
+            links = pending.before
         origin = next((link.origin for link in links if link.state == was), offset)
         link = Link(state=becomes, origin=origin)
-        self._pending[key] = _Pending(link=link, before=links)
+        self._pending[key] = _Pending(was=was, link=link, before=links)
         self._links[key] = _with(links, link)
 
     def outcome(self, event: Mapping[str, Any]) -> None:

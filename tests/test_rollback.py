@@ -19,7 +19,7 @@ from remediation.history import History
 from remediation.journal import Journal
 from remediation.journals import find_journal
 from remediation.opening import RepairRefusedError
-from remediation.outcomes import Outcome
+from remediation.outcomes import Outcome, RowOutcome
 from remediation.writes import NewVector
 from tests.cutting_proxy import CuttingProxy
 from tests.provider_server import ProviderServer, vector_of
@@ -566,6 +566,30 @@ def test_an_interrupt_ends_a_rollback_in_order_and_the_next_one_goes_on(
         assert len(table.wrong()) == result.account.count(Outcome.RESTORED) < 400
         rolled_back(database, chosen, tmp_path, run_of(done))
         assert len(table.wrong()) == 400
+
+
+def test_two_tries_of_a_write_that_came_to_nothing_leave_nothing_to_put_back(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "20261122T203438Z-f36a3d")
+    row = FailingRow(
+        key=("1",),
+        tenant="acme",
+        text="",
+        text_hash="t",
+        vector_hash=None,
+        checks=("completeness",),
+    )
+    new = NewVector(row=row, vector=vector_of("x"), stored_as="0" * 32)
+    history = History(journal=find_journal("20261122T203438Z-f36a3d", tmp_path))
+    journal.replacing("public.docs", [new])
+    journal.replacing("public.docs", [new])
+    history.read_on()
+    assert len(history.tables["public.docs"]) == 1
+    journal.outcomes("public.docs", [RowOutcome(row=row, outcome=Outcome.SKIPPED)])
+    journal.close()
+    history.read_on()
+    assert len(history.tables["public.docs"]) == 0
 
 
 def test_the_memory_of_a_run_holds_no_vector(tmp_path: Path) -> None:
