@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from checks.connection import connect, parse_url
+from checks.errors import CannotExamineError
 from remediation.batching import FailingRow
 from remediation.history import History
 from remediation.journal import Journal
@@ -27,7 +28,7 @@ from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import foreseen, rolled_back
 from tests.rollbacks import opened as opened_rollback
 from tests.small_disk import files_of_at_most
-from tests.tables import rows, run
+from tests.tables import role, rows, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -566,6 +567,25 @@ def test_an_interrupt_ends_a_rollback_in_order_and_the_next_one_goes_on(
         assert len(table.wrong()) == result.account.count(Outcome.RESTORED) < 400
         rolled_back(database, chosen, tmp_path, run_of(done))
         assert len(table.wrong()) == 400
+
+
+def test_a_role_under_a_policy_that_shows_all_rows_rolls_back_its_own_repair(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 3)}) as table, role(database, "undoer") as limited:
+        table.execute("GRANT SELECT, UPDATE (embedding) ON docs TO undoer")
+        table.execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+        table.execute("CREATE POLICY everything ON docs USING (true)")
+        before = stored(table)
+        chosen = settings(server)
+        done = repaired(limited, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "fixed": 3}
+        undone = rolled_back(limited, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 3, "restored": 3}
+        assert stored(table) == before
+        table.execute("DROP POLICY everything ON docs")
+        with pytest.raises(CannotExamineError, match="may hide rows of"):
+            rolled_back(limited, chosen, tmp_path, run_of(done))
 
 
 def test_two_tries_of_a_write_that_came_to_nothing_leave_nothing_to_put_back(
