@@ -4,6 +4,7 @@ pytest_plugins = (
     "checks.plugin",
     "checks.canary_plugin",
     "remediation.plugin",
+    "remediation.rollback_plugin",
     "reports.plugin",
     "demo.plugin",
 )

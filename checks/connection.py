@@ -6,7 +6,7 @@ Never prints a URL, and never relies on session state that a transaction pooler 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -28,6 +28,8 @@ Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 CONNECT_TIMEOUT_SECONDS = 10
 RECONNECT_TIMEOUT_SECONDS = 4
 """Where a repair opens a connection anew: shorter than what a signal leaves it to end in order."""
+
+CANCEL_TIMEOUT_SECONDS = 2.0
 
 KEEPALIVE = {
     "keepalives_idle": "30",
@@ -208,6 +210,16 @@ def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
     )
     wires.keep(connection)
     return connection
+
+
+def cancel(connection: Connection) -> None:
+    """Ask the server to cancel what runs on a connection, from another thread.
+
+    Nobody is told whether it did, and through a dead link it cannot: who waits on the connection
+    is let go by its statement's end, or by its link being cut.
+    """
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
 
 
 @contextmanager

@@ -30,6 +30,6 @@ _MEANINGS = {
     ExitStatus.USAGE_ERROR: "pytest was called wrongly, or the settings are wrong",
     ExitStatus.NOTHING_COLLECTED: "no check was collected",
     ExitStatus.NOTHING_EXAMINED: "nothing could be examined",
-    ExitStatus.STOPPED_EARLY: "the repair stopped early",
+    ExitStatus.STOPPED_EARLY: "the repair, or the rollback, stopped early",
 }
 """0 to 5 are pytest's own (`pytest.ExitCode`)."""

@@ -58,6 +58,14 @@ HASH_TYPES = (
 )
 
 
+def kept_text(column: sql.Composable) -> sql.Composable:
+    """SQL of a value as text that a cast to the column's type makes the same value of again.
+
+    By way of JSON, whose times are ISO 8601 whatever the session's DateStyle.
+    """
+    return sql.SQL("(pg_catalog.to_json({}) #>> '{{}}')").format(column)
+
+
 def hash_type_of(column: Column) -> HashType:
     """How a declared hash column is read and written. Raises LookupError for another type."""
     for kind in HASH_TYPES:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.expressions import embed_sql
-from checks.provenance import hash_type_of
+from checks.provenance import hash_type_of, kept_text
 from checks.store_rows import own_column, source_is_gone, store_column
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def declared_model_of(target: Target, tenant: sql.Composable) -> sql.Composable:
         for name, model in own.items()
     )
     return sql.SQL("CASE {} {} ELSE {} END").format(tenant, cases, sql.Literal(target.model))
+
+
+def beside_vector_of(target: Target) -> sql.Composable:
+    """SQL of what stands in the columns that a write sets with a vector, an array of texts."""
+    kept = (kept_text(_held(target, held)) for held in target.written_beside)
+    return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(kept))
 
 
 def embedded_text_of(target: Target) -> sql.Composable | None:

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from checks.expressions import embed_sql
 from checks.row_expressions import (
+    beside_vector_of,
     content_hash_of,
     embeddable_of,
     embedded_at_of,
@@ -127,9 +128,10 @@ def rows_of(target: Target) -> sql.Composed:
     key_1 … key_n, tenant (text), text (text), embedding, created_at (timestamptz or NULL),
     updated_at, embedded_at (timestamptz), content_hash (text, as md5() writes it), model (text),
     embedded_text (text) and orphaned where they are declared, stored (whether there is a row that
-    may hold its embedding), identity (the key in one piece of text, NULL without a key), pending
-    (younger than its grace), embeddable (its text is not blank), and a boolean custom_1 … custom_n
-    for each of the user's own checks.
+    may hold its embedding), beside_vector (an array of texts: what stands in the columns that a
+    write sets with the vector), identity (the key in one piece of text, NULL without a key),
+    pending (younger than its grace), embeddable (its text is not blank), and a boolean custom_1 …
+    custom_n for each of the user's own checks.
 
     Where a store may hold a key twice, there is a row for each of its rows.
 
@@ -204,6 +206,7 @@ def _embedding_columns(target: Target) -> dict[str, sql.Composable]:
     columns: dict[str, sql.Composable] = {
         "embedding": sql.Identifier(name) if target.store is None else store_column(name),
         "stored": sql.SQL("true") if target.store is None else store_row_is_there(target.store),
+        "beside_vector": beside_vector_of(target),
     }
     optional = {
         "embedded_at": embedded_at_of(target),

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DatabaseIdentity:
+    """What a database is known by, whatever the host: a replica has its primary's."""
+
+    system_identifier: int | None
+    database: str
+    database_oid: int
+
+    def same_as(self, other: DatabaseIdentity) -> bool:
+        if self.system_identifier is not None and other.system_identifier is not None:
+            return (self.system_identifier, self.database_oid) == (
+                other.system_identifier,
+                other.database_oid,
+            )
+        return (self.database, self.database_oid) == (other.database, other.database_oid)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
     """The server and database that a connection leads to."""
 
@@ -28,14 +45,17 @@ class Server:
     vector_version: str | None
     vector_schema: str | None
 
+    @property
+    def identity(self) -> DatabaseIdentity:
+        return DatabaseIdentity(
+            system_identifier=self.system_identifier,
+            database=self.database,
+            database_oid=self.database_oid,
+        )
+
     def same_database_as(self, other: Server) -> bool:
         """Whether both connections lead to one database (a replica counts as its primary)."""
-        if self.system_identifier is not None and other.system_identifier is not None:
-            return (self.system_identifier, self.database_oid) == (
-                other.system_identifier,
-                other.database_oid,
-            )
-        return (self.database, self.database_oid) == (other.database, other.database_oid)
+        return self.identity.same_as(other.identity)
 
 
 _SERVER = """

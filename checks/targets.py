@@ -94,6 +94,17 @@ class Target:
         return None if name is None else HeldColumn(column=self.facts.columns[name], in_store=False)
 
     @property
+    def written_beside(self) -> tuple[HeldColumn, ...]:
+        """The declared columns that a write of a vector sets with it, each once.
+
+        A generated hash follows the text by itself, and cannot be set.
+        """
+        settings: tuple[ProvenanceColumn, ...] = ("model_column", "embedded_at", "content_hash")
+        declared = (self.provenance_column(setting) for setting in settings)
+        found = {held.column.name: held for held in declared if held is not None}
+        return tuple(held for held in found.values() if not held.column.generated)
+
+    @property
     def repeats(self) -> bool:
         """Whether a row may have several embeddings: then nothing is repaired, only reported."""
         return self.store is not None and self.store.unique_columns is None

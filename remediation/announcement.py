@@ -30,6 +30,7 @@ STEPS = 10
 def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
     """The plan for a person: what, where, how much, and what will not be done."""
     yield f"writes to {place}"
+    yield from plan.notes
     if not plan.tables:
         yield "nothing to repair: no row fails a check that re-embedding heals"
         return
@@ -70,6 +71,11 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
         yield f"  … and {plural(len(table.tenants) - TENANTS_SHOWN, 'more tenant')}"
     if table.without_text:
         yield f"  {plural(table.without_text, 'row')} without text to embed: would be quarantined"
+    if table.quarantined:
+        yield (
+            f"  {plural(table.quarantined, 'row')} quarantined in an earlier run, not sent again"
+            " (--retry-quarantined sends them)"
+        )
     for words in table.cut:
         yield f"  {words}"
 
@@ -81,21 +87,9 @@ def result_lines(
 
     Below a reason, how the `texts` of some of its rows begin, where they are given.
     """
-    texts = texts or {}
     for result in results:
         account = result.account
-        left = [group for group in account.groups if group.outcome is not Outcome.FIXED]
-        for group in left[:GROUPS_SHOWN]:
-            yield (
-                f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
-                f" {group.outcome}: {group.reason}"
-            )
-            for key in group.sample_keys:
-                if (text := texts.get((result.table, key))) is not None:
-                    yield f"  {', '.join(key)}: {text!r}"
-        if len(left) > GROUPS_SHOWN:
-            rows = sum(group.rows for group in left[GROUPS_SHOWN:])
-            yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
+        yield from _lines_of_the_rest(result, Outcome.FIXED, texts)
         if result.stopped:
             yield f"{result.table}: the repair stopped early: {result.stopped}"
         counts = {outcome: account.count(outcome) for outcome in Outcome}
@@ -109,6 +103,46 @@ def result_lines(
             f"{result.table}: {counts[Outcome.FIXED]:,}/{account.selected:,} rows re-embedded,"
             f" {errors:,} errors{rest}"
         )
+
+
+def put_back_lines(results: list[TableRepair], *, dry_run: bool) -> Iterator[str]:
+    """What came of a rollback, or would, as `result_lines`."""
+    for result in results:
+        account = result.account
+        yield from _lines_of_the_rest(result, Outcome.RESTORED)
+        if result.stopped and dry_run:
+            yield f"{result.table}: nothing would be put back: {result.stopped}"
+        elif result.stopped:
+            yield f"{result.table}: the rollback stopped early: {result.stopped}"
+        counts = {outcome: account.count(outcome) for outcome in Outcome}
+        rest = "".join(
+            f", {counts[outcome]:,} {outcome}"
+            for outcome in (Outcome.SUPERSEDED, Outcome.SKIPPED, Outcome.FAILED)
+            if counts[outcome]
+        )
+        yield (
+            f"{result.table}: {counts[Outcome.RESTORED]:,}/{account.selected:,} rows"
+            f" {'would be put back' if dry_run else 'put back'}{rest}"
+        )
+
+
+def _lines_of_the_rest(
+    result: TableRepair, done: Outcome, texts: Mapping[RowName, str] | None = None
+) -> Iterator[str]:
+    """The rows of a table with another outcome, and why."""
+    texts = texts or {}
+    left = [group for group in result.account.groups if group.outcome is not done]
+    for group in left[:GROUPS_SHOWN]:
+        yield (
+            f"{result.table}: {plural(group.rows, 'row')} of {tenant_words(group.tenant)}"
+            f" {group.outcome}: {group.reason}"
+        )
+        for key in group.sample_keys:
+            if (text := texts.get((result.table, key))) is not None:
+                yield f"  {', '.join(key)}: {text!r}"
+    if len(left) > GROUPS_SHOWN:
+        rows = sum(group.rows for group in left[GROUPS_SHOWN:])
+        yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
 
 
 def dollars(amount: float) -> str:
@@ -130,12 +164,12 @@ def duration(seconds: float) -> str:
 class Progress:
     """A bar on a terminal, a line at every tenth elsewhere."""
 
-    def __init__(self, total: int, writer: TerminalWriter) -> None:
+    def __init__(self, total: int, writer: TerminalWriter, *, what: str = "repair") -> None:
         self._total = total
         self._writer = writer
         self._settled = 0
         self._bar = (
-            tqdm(total=total, unit=" rows", desc="repair", file=self, dynamic_ncols=True)
+            tqdm(total=total, unit=" rows", desc=what, file=self, dynamic_ncols=True)
             if writer.hasmarkup
             else None
         )

@@ -6,17 +6,18 @@ never interrupts. No transaction is open while the provider is asked.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.connection import reason_of
+from checks.connection import cancel, reason_of
 from checks.errors import IntegrityError
 from remediation.admission import Admission
+from remediation.aside import run_aside
 from remediation.batching import batch_limits, batches
+from remediation.changes import LOCK_TIMEOUT, NewVectors
 from remediation.edits import Edits
 from remediation.flight import Flight
 from remediation.freezing import Answers, set_checks
@@ -28,8 +29,9 @@ from remediation.parked import Parked, Waiting
 from remediation.preparation import Prepared, prepare, shorter_forms
 from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
 from remediation.provider_retry import Tries
+from remediation.quarantine import Quarantine, sent_for
 from remediation.settlement import Settlement, outcome_of
-from remediation.writer import LOCK_TIMEOUT, Writer, Written
+from remediation.writer import Writer, Written
 from remediation.writes import NewVector
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from remediation.journal import Journal
     from remediation.lessons import Lessons
     from remediation.lock import RepairLock
-    from remediation.outcomes import RowOutcome
+    from remediation.outcomes import Refused, RowOutcome
     from remediation.poison import Isolated
     from remediation.selection import RowReader
     from remediation.throttle import Throttle
@@ -58,8 +60,6 @@ LONGEST_WAIT_SECONDS = 1.0
 ROUNDS = 3
 """Passes over rows that were edited while we worked; then they are left, as superseded."""
 INTERRUPTED = "the repair was interrupted"
-CANCEL_SECONDS = 2.0
-"""For asking the server to cancel a statement; then the statement is waited for, or cut off."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,6 +93,8 @@ class Backfill:
     on_outcome: Callable[[Outcome], None]
     """Called with each outcome, on the deciding thread."""
     tenants: Sequence[str] | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    """What earlier runs remember of texts that the provider refuses."""
     lessons: Lessons
     """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
 
@@ -140,18 +142,12 @@ class Backfill:
             writers=[self._writer() for _ in range(repair.write_concurrency)],
             shorter=lambda text: shorter_forms(text, self.settings.provider, self.counter),
         )
-        with self._flight, ThreadPoolExecutor(1, thread_name_prefix="repair") as decider:
-            deciding = decider.submit(self._decide)
-            try:
-                wait([deciding])
-            except BaseException:
-                self.stop.set()
-                # A page that is being read; through a dead link nothing can be cancelled.
-                with suppress(psycopg.Error):
-                    self.connection.cancel_safe(timeout=CANCEL_SECONDS)
-                wait([deciding])
-                raise
-            deciding.result()
+        with self._flight:
+            run_aside(self._decide, on_interrupt=self._interrupt)
+
+    def _interrupt(self) -> None:
+        self.stop.set()
+        cancel(self.connection)
 
     def _decide(self) -> None:
         """The whole repair, then an outcome for every row that has none yet."""
@@ -210,11 +206,14 @@ class Backfill:
                 self._last_read = row.key
                 self._settlement.select(row)
             prepared: Prepared = prepare(row, self.settings.provider, self.counter)
-            if prepared.refused is None:
+            refusal = prepared.refused or self.quarantine.reason(
+                self.target.name, row.key, self._sent(prepared.row)
+            )
+            if refusal is None:
                 self._settlement.note(row, prepared.note)
                 yield prepared.row
             else:
-                self._settle([outcome_of(row, Outcome.QUARANTINED, prepared.refused)])
+                self._settle([outcome_of(row, Outcome.QUARANTINED, refusal)])
 
     def _admit(self, batch: Batch) -> None:
         """Send a batch, put it aside, or give its rows their outcome where nothing may be sent."""
@@ -314,7 +313,8 @@ class Backfill:
         if not landed.writing:
             self.budget.settle(reserved=batch.tokens, billed=0)
         self.locked.settled(row.key for row in batch.rows)
-        self._settle([outcome_of(row, Outcome.FAILED, words(error)) for row in batch.rows])
+        failed = [outcome_of(row, Outcome.FAILED, words(error)) for row in batch.rows]
+        self._settle([replace(outcome, uncertain=landed.writing) for outcome in failed])
         if not isinstance(error, KeyRefused):
             raise error
         self.lessons.answered(batch.tenant, error)
@@ -334,7 +334,9 @@ class Backfill:
         vectors = []
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
-                self._settle([outcome_of(row, Outcome.QUARANTINED, outcome.reason)])
+                quarantined = outcome_of(row, Outcome.QUARANTINED, outcome.reason)
+                # By what was sent of it, a later run knows that it need not ask again.
+                self._settle([replace(quarantined, refused=self._sent(row))])
             elif outcome is not None:
                 if position in answer.cut:
                     self._settlement.note(row, answer.cut[position])
@@ -348,6 +350,9 @@ class Backfill:
             kept = self._admission.part(batch, [new.row for new in vectors])
             self._flight.write(kept, vectors)
 
+    def _sent(self, row: FailingRow) -> Refused:
+        return sent_for(row, self.target, self.settings.provider, self.counter)
+
     def _put_aside(self, batch: Batch, answer: Isolated) -> int:
         """Keep what is to be asked for again, each group as a batch; its tokens stay reserved."""
         tokens = 0
@@ -358,10 +363,9 @@ class Backfill:
             tokens, tries = tokens + part.tokens, Tries()
         return tokens
 
-    def _writer(self) -> Writer:
+    def _writer(self) -> Writer[NewVector]:
         return Writer(
-            target=self.target,
-            reader=self.reader,
+            change=NewVectors(target=self.target, reader=self.reader),
             place=self.write_place,
             stop=self.stop,
             check_lock=self.lock.check,
@@ -369,19 +373,21 @@ class Backfill:
             before_write=lambda vectors: self.journal.replacing(self.target.name, vectors),
         )
 
-    def _written(self, batch: Batch, written: Written) -> None:
+    def _written(self, batch: Batch, written: Written[NewVector]) -> None:
         if written.stopped is not None:
             self._break_off(written.stopped)
         self.locked.settled(outcome.row.key for outcome in written.outcomes)
         self._let_wait(batch, written.held)
         outcomes = self._answers.judge(written.outcomes)
         self.lessons.written(outcomes)
-        for outcome in outcomes:
-            if outcome.try_again:
-                self._edits.keep(outcome)
+        again = [outcome for outcome in outcomes if outcome.try_again]
+        for outcome in again:
+            self._edits.keep(outcome)
+        # What was written of them before they changed is for an undo to know.
+        self._enter(again)
         self._settle([outcome for outcome in outcomes if not outcome.try_again])
 
-    def _let_wait(self, batch: Batch, held: Sequence[Held]) -> None:
+    def _let_wait(self, batch: Batch, held: Sequence[Held[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""
         if not held or self.stop.is_set():
             return
@@ -394,6 +400,12 @@ class Backfill:
         self.locked.settled(each.new.row.key for each in given_up)
         reason = self.locked.reason
         self._settle([outcome_of(each.new.row, Outcome.SKIPPED, reason) for each in given_up])
+
+    def _enter(self, outcomes: Sequence[RowOutcome]) -> None:
+        try:
+            self.journal.outcomes(self.target.name, outcomes)
+        except OSError as error:
+            self._break_off(journal_words(error))
 
     def _settle(self, outcomes: Sequence[RowOutcome]) -> None:
         try:

@@ -33,6 +33,8 @@ class FailingRow:
     checks: tuple[str, ...]
     vector: bytes | None = None
     """The stored vector in its binary form, kept in the journal before it is overwritten."""
+    beside: tuple[str | None, ...] = ()
+    """What stood in the columns that a write sets with the vector, in the target's order."""
     missing: bool = False
     """Whether its store had no row for it: a write inserts one, and an undo deletes it."""
 

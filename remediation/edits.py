@@ -107,4 +107,9 @@ class Edits:
 
 
 def _superseded(entry: _Edited, reason: str | None = None) -> RowOutcome:
-    return RowOutcome(row=entry.row, outcome=Outcome.SUPERSEDED, reason=reason or entry.reason)
+    return RowOutcome(
+        row=entry.row,
+        outcome=Outcome.SUPERSEDED,
+        reason=reason or entry.reason,
+        written_hash=entry.written,
+    )

@@ -30,7 +30,7 @@ class Landed:
     """A batch that came back: the provider's answer, what was written, or what was raised."""
 
     batch: Batch
-    result: Isolated | Written | BaseException
+    result: Isolated | Written[NewVector] | BaseException
     writing: bool
 
 
@@ -45,14 +45,14 @@ class Flight:
         *,
         embedders: Embedders,
         asking: int,
-        writers: Sequence[Writer],
+        writers: Sequence[Writer[NewVector]],
         shorter: Callable[[str], Iterable[Cut]],
     ) -> None:
         self._embedders = embedders
         self._shorter = shorter
         self._asking = asking
         self._writers = tuple(writers)
-        self._idle: queue.SimpleQueue[Writer] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Writer[NewVector]] = queue.SimpleQueue()
         for writer in writers:
             self._idle.put(writer)
         self._works: dict[Future[Any], tuple[Batch, bool]] = {}
@@ -98,7 +98,7 @@ class Flight:
         self._works[self._askers.submit(self._ask, batch, tries)] = (batch, False)
 
     def write(
-        self, batch: Batch, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()
+        self, batch: Batch, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]] = ()
     ) -> None:
         """Write the vectors that a batch was given; `earlier` is what a try before came to."""
         self._works[self._scribes.submit(self._write, vectors, earlier)] = (batch, True)
@@ -120,7 +120,9 @@ class Flight:
                 shorter=self._shorter,
             )
 
-    def _write(self, vectors: Sequence[NewVector], earlier: Sequence[Held]) -> Written:
+    def _write(
+        self, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]]
+    ) -> Written[NewVector]:
         writer = self._idle.get()
         try:
             return writer.write(vectors, earlier)

@@ -1,7 +1,7 @@
 """The journal of a repair: what was about to be replaced, and what became of each row.
 
 Evidence and undo, not state: what is left to do is what the database says, never this. Holds no
-text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`.
+text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`. `journals` reads it back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from checks.server import DatabaseIdentity
+    from checks.targets import Target
     from remediation.outcomes import RowOutcome
+    from remediation.put_back import PutBack
     from remediation.writes import NewVector
 
 FILE_NAME = "journal.jsonl"
@@ -35,8 +38,34 @@ class Journal:
         self._lock = threading.Lock()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._torn = False
+        for folder in (directory, directory.parent):
+            # What is on disk is found again only if its name is there too.
+            _sync_folder(folder)
 
-    def replacing(self, table: str, vectors: Sequence[NewVector]) -> None:
+    def begin(
+        self, run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None
+    ) -> None:
+        """Enter, ahead of all else, which run this is and where it writes. Raises OSError."""
+        self._append(
+            [
+                {
+                    "event": "run",
+                    "run": run_id,
+                    "rolls_back": rolls_back,
+                    "database": {
+                        "system_identifier": database.system_identifier,
+                        "name": database.database,
+                        "oid": database.database_oid,
+                    },
+                }
+            ]
+        )
+
+    def begin_table(self, target: Target) -> None:
+        """Enter, ahead of a table's first write, which columns are written. Raises OSError."""
+        self._append([{"event": "table", "table": target.name, **columns_written(target)}])
+
+    def replacing(self, table: str, changes: Sequence[NewVector | PutBack]) -> None:
         """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
         self._append(
             {
@@ -49,10 +78,14 @@ class Journal:
                 "vector": None
                 if new.row.vector is None
                 else base64.b64encode(new.row.vector).decode(),
+                "beside": new.row.beside,
                 # There was no row to replace: an undo deletes the one that was inserted.
                 "inserted": new.row.missing,
+                # Known ahead, so that an undo is possible even where no outcome was entered.
+                "writing_md5": new.stored_as,
+                "deleting": new.deletes,
             }
-            for new in vectors
+            for new in changes
         )
 
     def outcomes(self, table: str, outcomes: Sequence[RowOutcome]) -> None:
@@ -68,7 +101,10 @@ class Journal:
                 # The only words among the values; a key or a vector must stay what it is.
                 "reason": redactor.clean(outcome.reason),
                 "text_md5": outcome.row.text_hash,
+                "written": outcome.written,
                 "written_md5": outcome.written_hash,
+                **({"uncertain": True} if outcome.uncertain else {}),
+                **({} if outcome.refused is None else outcome.refused.entry),
             }
             for outcome in outcomes
         )
@@ -115,6 +151,25 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def columns_written(target: Target) -> dict[str, Any]:
+    """The relation and columns that a write to a target sets, as they are called in the catalog."""
+    key = target.key if target.store is None else target.store.key
+    return {
+        "relation": [target.holder.schema, target.holder.name],
+        "embedding": target.embedding.name,
+        "key_columns": [column.name for column in key],
+        "beside_columns": [held.column.name for held in target.written_beside],
+    }
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def journal_words(error: OSError) -> str:

@@ -5,11 +5,14 @@ Reads the database; asks no provider and writes nothing.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.connection import read_only
+from checks.connection import connect, parse_url, read_only
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from checks.server import read_server
 from remediation.endpoint import Endpoint
 from remediation.keys import KeyRing
 from remediation.own_endpoint import key_row
@@ -17,7 +20,7 @@ from remediation.rate_limits import RateLimits
 from remediation.tenants import known_tenants
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from checks.connection import Connection, ConnectionTarget
     from checks.examination import Examination
@@ -29,6 +32,38 @@ if TYPE_CHECKING:
 
 class RepairRefusedError(IntegrityError):
     """The repair cannot begin at all; says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriteSide:
+    """Where a run writes, and a connection to it."""
+
+    place: ConnectionTarget
+    server: Server
+    connection: Connection
+
+
+@contextmanager
+def open_write_side(
+    settings: Settings,
+    environment: Mapping[str, str],
+    examination: Examination,
+    read_place: ConnectionTarget,
+) -> Iterator[WriteSide]:
+    """Connect to the side that is written, and make sure that it is the one that was read.
+
+    Raises `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
+    """
+    variable = settings.database.write_url_env
+    url = environment.get(variable)
+    place = parse_url(url, variable=variable) if url else read_place
+    if url and place.search_path is None:
+        place = replace(place, search_path=read_place.search_path)
+    with connect(place) as connection:
+        with read_only(connection, place, statement_timeout=settings.database.statement_timeout):
+            server = read_server(connection)
+        require_same_database(examination.server, server, variable if url else None)
+        yield WriteSide(place=place, server=server, connection=connection)
 
 
 def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Target) -> Endpoint:

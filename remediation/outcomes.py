@@ -29,6 +29,21 @@ class Outcome(enum.StrEnum):
     """Not repaired; may work next time."""
     SKIPPED = "skipped"
     """Not tried, or not written: a cap, a lock, or a repair that stopped."""
+    RESTORED = "restored"
+    """Of a rollback: it is again as it was before the run that is rolled back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """What the provider refused for good: the model that was asked, and the text, by its md5."""
+
+    model: str
+    sent_md5: str
+
+    @property
+    def entry(self) -> dict[str, str]:
+        """As the journal holds it."""
+        return {"model": self.model, "sent_md5": self.sent_md5}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +58,15 @@ class RowOutcome:
     """Superseded, and perhaps still in need of an embedding: selected again in this run."""
     unhealed: tuple[str, ...] = ()
     """Checks that the row still fails although nothing but our write stood between."""
+    uncertain: bool = False
+    """A COMMIT of its write went unanswered, and it was not read back: it may be written."""
+    refused: Refused | None = None
+    """What the provider refused, where that is why."""
+
+    @property
+    def written(self) -> bool:
+        """Whether a write of ours was committed; a rollback's may leave no vector."""
+        return self.written_hash is not None or self.outcome is Outcome.RESTORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

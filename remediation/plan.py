@@ -16,6 +16,7 @@ from remediation.budget import TOKENS_PER_PRICE
 from remediation.keys import MissingKey
 from remediation.preparation import prepare
 from remediation.probe import samples
+from remediation.quarantine import sent_for
 from remediation.rate_limits import WINDOW
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from checks.table_examination import TableExamination
     from remediation.batching import FailingRow
     from remediation.keys import KeyRing
+    from remediation.quarantine import Quarantine
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
 
@@ -61,6 +63,8 @@ class TablePlan:
     tenants: tuple[TenantPlan, ...] = ()
     without_text: int = 0
     """Failing rows that nothing can be sent for; they would be quarantined."""
+    quarantined: int = 0
+    """Failing rows whose text the provider refused in an earlier run; they are not sent again."""
     probe_requests: int = 0
     probe_tokens: int = 0
     seconds: float = 0.0
@@ -102,6 +106,8 @@ class Plan:
     max_cost: float
     spent: float = 0.0
     """Dollars that the run has spent already, on its canary."""
+    notes: tuple[str, ...] = ()
+    """What stood in the way of a complete plan, in words."""
 
     def table(self, name: str) -> TablePlan:
         """The plan of one table. Raises KeyError where it has none."""
@@ -158,20 +164,25 @@ def plan_table(
     keys: KeyRing,
     counter: TokenCounter,
     tenants: Sequence[str] | None,
+    quarantine: Quarantine,
 ) -> TablePlan:
     """Stream the failing rows through preparation and batching, and add up; keeps no row."""
     rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
-    without_text = 0
+    without_text = quarantined = 0
     provider = settings.provider
 
     def prepared() -> Iterator[FailingRow]:
-        nonlocal without_text
+        nonlocal without_text, quarantined
         for row in reader.failing_rows(connection, tenants=tenants):
             ready = prepare(row, provider, counter)
-            if ready.refused is None:
+            if ready.refused is not None:
+                without_text += 1
+                continue
+            sent = sent_for(ready.row, table.target, provider, counter)
+            if quarantine.reason(table.target.name, row.key, sent) is None:
                 yield ready.row
             else:
-                without_text += 1
+                quarantined += 1
 
     for batch in batches(prepared(), limits=batch_limits(settings), counter=counter):
         rows[batch.tenant] += len(batch.rows)
@@ -211,6 +222,7 @@ def plan_table(
     return replace(
         sent,
         without_text=without_text,
+        quarantined=quarantined,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
         seconds=max(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.canary import open_embedder
 from remediation.interruption import Interruption
 from remediation.passes import TwoPasses
+from remediation.quarantine import recall
 from remediation.repair import Repair, open_repair
 from remediation.run import RepairRun, new_run_id
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from checks.connection import ConnectionTarget
     from checks.evidence import Evidence
+    from checks.examination import Examination
     from checks.settings import Settings
     from remediation.canary import CanaryEmbedder
 
@@ -69,7 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--dry-run",
         action="store_true",
-        help="with --remediate: show the plan, write nothing and call no provider",
+        help="with --remediate or --rollback: show the plan, write nothing, call no provider",
+    )
+    group.addoption(
+        "--retry-quarantined",
+        action="store_true",
+        help="with --remediate: send rows again that the provider refused in an earlier run",
     )
     group.addoption("--batch-size", type=_positive, metavar="N", help="texts per request, at most")
     group.addoption("--max-rows", type=_positive, metavar="N", help="rows to repair, at most")
@@ -94,9 +102,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse combinations that cannot be meant; exits with 4."""
     remediate = config.getoption("--remediate")
-    if config.getoption("--dry-run") and not remediate:
+    if config.getoption("--dry-run") and not remediate and not config.getoption("--rollback"):
         raise pytest.UsageError(
-            "--dry-run needs --remediate: it shows the plan of a repair (a plain run never repairs)"
+            "--dry-run needs --remediate or --rollback: it shows what they would do (a plain run"
+            " never repairs)"
         )
     if not remediate:
         return
@@ -128,20 +137,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         report_directory=report_directory(config),
     )
     config.stash[REPAIR_RUN] = run
-    reporter = _reporter(config)
-
-    def say(line: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(line)
-
-    # Beyond this loop: the report is written when the session finishes.
-    signals = ExitStack()
-    config.add_cleanup(signals.close)
-    interruption = signals.enter_context(Interruption(say))
-    try:
+    with ends_in_order(config):
         _run_passes(session, evidence, run)
-    finally:
-        interruption.finish()
     return True
 
 
@@ -156,6 +153,9 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
             read_place=evidence.place,
             tenants=evidence.selection.tenants,
             started_from=config.invocation_params.dir,
+            quarantine=None
+            if config.getoption("--retry-quarantined")
+            else recall(run.report_directory),
         ) as repair:
             run.place, run.server = repair.place.place, repair.server
             config.stash[REPAIR] = repair
@@ -197,6 +197,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     except psycopg.Error as error:
         run.refused = f"the plan could not be made: {reason_of(error)}"
         return
+    for words in run.plan.notes:
+        run.note(words)
     if run.dry_run or not run.plan.tables:
         return
     reporter = _reporter(config)
@@ -206,7 +208,8 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
         reporter.write_line(for_terminal(line))
     run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
     total = sum(
-        table.rows + table.rows_without_key + table.without_text for table in run.plan.tables
+        table.rows + table.rows_without_key + table.without_text + table.quarantined
+        for table in run.plan.tables
     )
     progress = Progress(total, config.get_terminal_writer())
 
@@ -226,9 +229,16 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
             run.note(next(reversed(list(result_lines([result])))))
     if config.getoption("--show-texts"):
         run.texts = repair.texts_left()
-    evidence.examination = repair.remeasure()
-    evidence.measured_through = repair.place
-    run.measured_again = bool(repair.results)
+    take_in(evidence, run, repair.remeasure(), repair.place)
+
+
+def take_in(
+    evidence: Evidence, run: RepairRun, examination: Examination, place: ConnectionTarget
+) -> None:
+    """Make what was measured again, through `place`, what the checks judge from now on."""
+    evidence.examination = examination
+    evidence.measured_through = place
+    run.measured_again = bool(run.results)
     known = {m.segment for table in evidence.before.tables for m in table.measurements}
     run.new_findings = tuple(
         finding
@@ -308,7 +318,7 @@ def pytest_terminal_summary(
     """The plan of a dry run, or what came of the repair, below pytest's own summaries."""
     yield
     run = config.stash.get(REPAIR_RUN, None)
-    if run is None:
+    if run is None or run.rolls_back is not None:
         return
     lines: list[str] = []
     if run.plan is not None and (run.dry_run or not run.plan.tables):
@@ -355,3 +365,24 @@ def _overridden(config: pytest.Config, evidence: Evidence) -> Settings:
             )
         }
     )
+
+
+@contextmanager
+def ends_in_order(config: pytest.Config) -> Iterator[None]:
+    """One signal ends the block in order. After it, one lets the report be written.
+
+    That is written when the session finishes, beyond the block. See `Interruption`.
+    """
+    reporter = _reporter(config)
+
+    def say(line: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(line)
+
+    signals = ExitStack()
+    config.add_cleanup(signals.close)
+    interruption = signals.enter_context(Interruption(say))
+    try:
+        yield
+    finally:
+        interruption.finish()

@@ -78,6 +78,12 @@ def shorter_forms(text: str, provider: Provider, counter: TokenCounter) -> Itera
         yield Cut(text=within, note=f"text cut to {len(within.encode()):,} bytes")
 
 
+def shortest_form(text: str, provider: Provider, counter: TokenCounter) -> str:
+    """The last that is sent of a text before it is given up."""
+    *_, last = (text, *(cut.text for cut in shorter_forms(text, provider, counter)))
+    return last
+
+
 def _at_white_space(text: str, end: int) -> str:
     """The text up to `end`, or up to the white space before it where that leaves half of it."""
     if end >= len(text) or text[end].isspace():

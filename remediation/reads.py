@@ -35,7 +35,8 @@ def compile_page(
 
     Parameters, but for the `first` page: after_1 … after_n, the key behind which it begins.
     Returns the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
-    form, whether its store has no row for it, and whether the row fails each check.
+    form, what stands beside it as texts, whether its store has no row for it, and whether the row
+    fails each check.
     """
     keys = sql.SQL(", ").join(_key_columns(target, "r"))
     after = sql.SQL(", ").join(
@@ -92,13 +93,13 @@ def compile_read_back(target: Target, checks: Sequence[AppliedCheck]) -> sql.Com
     """The keyed rows as they are now.
 
     Parameters: keys_1 … keys_n. Returns position among the keys (from 1), tenant, md5 of the text,
-    md5 of the stored vector, whether its store has no row for it, and whether the row fails each
-    check.
+    md5 of the stored vector, what stands beside it as texts, whether its store has no row for it,
+    and whether the row fails each check.
     """
     return sql.SQL(
         """
 {sets}SELECT integrity_key.position, tenant, md5(coalesce(text, '')), md5({bytes}),
-       NOT stored{checks}
+       beside_vector, NOT stored{checks}
 FROM {keys}
 JOIN {rows} AS r ON {same}
 """
@@ -195,11 +196,11 @@ def type_of(name: str) -> sql.SQL:
 def _columns(target: Target, checks: Sequence[AppliedCheck], *, bare: bool) -> sql.Composable:
     keys = [sql.SQL("{}::text").format(column) for column in _key_columns(target, "r")]
     content = sql.SQL(
-        "CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {}"
+        "CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {}, beside_vector"
     ).format(_stored_bytes(target))
     return sql.SQL("{keys}, tenant, {content}, NOT stored{checks}").format(
         keys=sql.SQL(", ").join(keys),
-        content=sql.SQL("'', '', NULL::bytea") if bare else content,
+        content=sql.SQL("'', '', NULL::bytea, '{}'::text[]") if bare else content,
         checks=_check_columns(checks),
     )
 

@@ -6,13 +6,11 @@ Knows no pytest; the plugin calls it between the two passes and shows what it re
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from checks.connection import connect, parse_url, read_only
-from checks.measuring import examine_targets
-from checks.server import read_server
+from checks.connection import connect
 from remediation.accepted import accepted_checks, open_failing, repairable_checks
 from remediation.budget import Budget, budget_of
 from remediation.canary import CanaryEmbedder
@@ -24,10 +22,12 @@ from remediation.opening import (
     RepairRefusedError,
     endpoint_of,
     key_ring,
+    open_write_side,
     rate_limits,
-    require_same_database,
 )
 from remediation.plan import Plan, TablePlan, plan_table, refusal
+from remediation.quarantine import Quarantine
+from remediation.remeasuring import measure_again
 from remediation.selection import RowReader
 from remediation.table_repair import TableRepair, TableWork
 from remediation.throttle import Throttle
@@ -76,6 +76,7 @@ class Repair:
     retry: RetryPolicy | None = None
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
+    quarantine: Quarantine = field(default_factory=Quarantine)
     results: list[TableRepair] = field(default_factory=list)
     _readers: dict[str, RowReader] = field(default_factory=dict)
 
@@ -93,6 +94,7 @@ class Repair:
             max_rows=caps.max_rows,
             max_cost=caps.max_cost,
             spent=self.budget.spent,
+            notes=self.quarantine.unreadable,
         )
 
     def _plan_table(self, table: TableExamination) -> TablePlan:
@@ -112,6 +114,7 @@ class Repair:
             keys=self.keys,
             counter=token_counter(table.target.model, self.environment),
             tenants=self.tenants,
+            quarantine=self.quarantine,
         )
 
     def run(
@@ -132,6 +135,7 @@ class Repair:
         with ExitStack() as stack:
             journal = Journal(report_directory / self.run_id)
             stack.callback(journal.close)
+            journal.begin(self.run_id, self.server.identity)
             health = Health(self.settings.repair, self.place, folder=self.started_from)
             throttle = stack.enter_context(Throttle(health, on_pause))
             for table in tables:
@@ -152,6 +156,7 @@ class Repair:
                     tenants=self.tenants,
                     retry=self.retry,
                     lock_patience=self.lock_patience,
+                    quarantine=self.quarantine,
                 )
                 try:
                     work.run()
@@ -178,16 +183,9 @@ class Repair:
     def remeasure(self) -> Examination:
         """Measure every touched table again, through the connection that wrote."""
         touched = {result.table for result in self.results}
-        with connect(self.place) as connection:
-            again = examine_targets(
-                connection,
-                self.place,
-                [table.target for table in self.examination.tables if table.target.name in touched],
-                timeout=self.settings.database.statement_timeout,
-                tenants=self.tenants,
-                today=self.examination.today,
-            )
-        return self.examination.updated(again)
+        return measure_again(
+            self.examination, touched, self.place, self.settings, tenants=self.tenants
+        )
 
     def texts_left(self) -> dict[RowName, str]:
         """How the texts of some rows that were not fixed begin, for whoever asked to see them."""
@@ -231,34 +229,29 @@ def open_repair(
     retry: RetryPolicy | None = None,
     lock_patience: float = PATIENCE_SECONDS,
     limits: RateLimits | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[Repair]:
     """Connect to the side that is written, and make sure that it is the one that was read.
 
-    `retry` None: the provider's own policy; `limits` None: those of the settings. Raises
+    `retry` None: the provider's own policy; `limits` None: those of the settings; `quarantine`
+    None: nothing is remembered. Raises
     `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
-    variable = settings.database.write_url_env
-    url = environment.get(variable)
-    place = parse_url(url, variable=variable) if url else read_place
-    if url and place.search_path is None:
-        place = replace(place, search_path=read_place.search_path)
-    with connect(place) as connection:
-        with read_only(connection, place, statement_timeout=settings.database.statement_timeout):
-            server = read_server(connection)
-        require_same_database(examination.server, server, variable if url else None)
+    with open_write_side(settings, environment, examination, read_place) as side:
         yield Repair(
             run_id=run_id,
             settings=settings,
             environment=environment,
             examination=examination,
-            place=place,
-            server=server,
-            connection=connection,
-            keys=key_ring(connection, place, settings, environment, examination),
+            place=side.place,
+            server=side.server,
+            connection=side.connection,
+            keys=key_ring(side.connection, side.place, settings, environment, examination),
             limits=limits or rate_limits(settings),
             tenants=tenants,
             budget=budget_of(settings),
             started_from=started_from,
             retry=retry,
             lock_patience=lock_patience,
+            quarantine=quarantine or Quarantine(),
         )

@@ -1,4 +1,4 @@
-"""What one `--remediate` run did so far: the value that the report is made from."""
+"""What one `--remediate` or `--rollback` run did so far: the report is made from it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class RepairRun:
-    """What a `--remediate` run did so far; the report is made from it."""
+    """What a `--remediate` or a `--rollback` run did so far; the report is made from it."""
 
     run_id: str
     started_at: datetime
     dry_run: bool
     report_directory: Path
+    rolls_back: str | None = None
+    """The run that this one rolls back; None for a repair."""
     place: str = ""
     server: Server | None = None
     plan: Plan | None = None
@@ -39,11 +41,18 @@ class RepairRun:
     """How the texts of some rows that are left begin; none but with --show-texts."""
     new_findings: tuple[Finding, ...] = ()
     """Findings in segments that were not there when the run began."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know beside the results."""
     timeline: list[tuple[datetime, str]] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """Enter an event in the timeline."""
         self.timeline.append((datetime.now(UTC), redactor.clean(text)))
+
+    def warn(self, text: str) -> None:
+        """Enter what a person should know, in the timeline too."""
+        self.warnings.append(text)
+        self.note(text)
 
     @property
     def stopped_early(self) -> bool:

@@ -50,6 +50,7 @@ class CurrentRow:
     text_hash: str
     vector_hash: str | None
     failing: tuple[str, ...]
+    beside: tuple[str | None, ...] = ()
     missing: bool = False
     """Whether its store has no row for it."""
 
@@ -167,12 +168,13 @@ class RowReader:
         current: list[CurrentRow | None] = [None] * len(keys)
         statement = compile_read_back(self.target, self.checks)
         for row in self._read(connection, statement, key_arrays(keys)):
-            position, tenant, text_hash, vector_hash, missing, *failing = row
+            position, tenant, text_hash, vector_hash, beside, missing, *failing = row
             current[position - 1] = CurrentRow(
                 tenant=tenant,
                 text_hash=text_hash,
                 vector_hash=vector_hash,
                 failing=self._failing(failing),
+                beside=tuple(beside),
                 missing=missing,
             )
         return current
@@ -226,7 +228,7 @@ class RowReader:
 
     def _row(self, row: tuple[Any, ...]) -> FailingRow:
         width = len(self.target.key)
-        tenant, text, text_hash, vector, missing, *failing = row[width:]
+        tenant, text, text_hash, vector, beside, missing, *failing = row[width:]
         return FailingRow(
             key=row[:width],
             tenant=tenant,
@@ -235,6 +237,7 @@ class RowReader:
             vector=vector,
             vector_hash=None if vector is None else md5(vector),
             checks=self._failing(failing),
+            beside=tuple(beside),
             missing=missing,
         )
 

@@ -66,7 +66,10 @@ class Settlement:
 
     def skip_open(self, reason: str) -> None:
         """Whatever has no outcome yet is skipped. Raises OSError as `settle` does."""
-        self.skip(list(self._open.values()), reason)
+        rows = list(self._open.values())
+        skipped = [outcome_of(row, Outcome.SKIPPED, reason) for row in rows]
+        # Of a row that was in flight nobody knows any more whether it was written.
+        self.settle([replace(outcome, uncertain=True) for outcome in skipped])
 
     def skip_unread(self, rows: Iterable[FailingRow], reason: str) -> None:
         """Rows that only counted: in the account, not in the journal, as they may be millions."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def write_rows(
     connection: Connection, target: Target, chunk: Sequence[NewVector]
-) -> tuple[list[NewVector], dict[tuple[str, ...], str]]:
+) -> tuple[list[NewVector], dict[tuple[str, ...], str | None]]:
     """The rows that no other session holds, and the md5 of what was stored, by key of each written.
 
     Raises psycopg's errors.
@@ -47,7 +47,7 @@ def write_rows(
 
 def _stored_by(
     connection: Connection, target: Target, statement: sql.Composed, rows: Sequence[NewVector]
-) -> dict[tuple[str, ...], str]:
+) -> dict[tuple[str, ...], str | None]:
     written = connection.execute(
         statement,
         {
@@ -56,6 +56,10 @@ def _stored_by(
             "texts": [new.row.text_hash for new in rows],
             "vectors": [new.row.vector_hash for new in rows],
             "new": new_values(target, rows),
+            **{
+                f"was_{i + 1}": [new.row.beside[i] for new in rows]
+                for i in range(len(target.written_beside))
+            },
         },
     ).fetchall()
     return {rows[position - 1].row.key: stored for position, stored in written}

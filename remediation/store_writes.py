@@ -14,14 +14,17 @@ from checks.rows import own_rows_of
 from checks.store_rows import OWN, STORE, own_column, same_key, store_column
 from remediation.reads import type_of
 from remediation.writes import (
+    beside_unchanged,
     cast_new,
     key_names,
     key_parameters,
-    new_parameter,
     provenance_values,
+    read_parameters,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from checks.stores import StoreTable
     from checks.targets import Target
 
@@ -68,7 +71,7 @@ SET {assignments}
 FROM {read}
 WHERE {same_key}
   AND {unchanged}
-  AND md5({stored}) IS NOT DISTINCT FROM integrity_row.integrity_vector
+  AND md5({stored}) IS NOT DISTINCT FROM integrity_row.integrity_vector{beside_unchanged}
 RETURNING integrity_row.integrity_position, md5({stored})
 """
     ).format(
@@ -78,9 +81,10 @@ RETURNING integrity_row.integrity_position, md5({stored})
             sql.SQL("{} = {}").format(beside_parameters(sql.Identifier(name)), value)
             for name, value in _written(target, store).items()
         ),
-        read=_read_rows(target, store),
+        read=_read_rows(target, store, read_parameters(target)),
         same_key=beside_parameters(_same_key(target, store)),
         unchanged=_unchanged(),
+        beside_unchanged=beside_unchanged(target, STORE),
         stored=beside_parameters(stored),
     )
 
@@ -91,11 +95,25 @@ def compile_insert(target: Target, store: StoreTable) -> sql.Composed:
     A row that has come meanwhile is left as it is. Parameters as of `compile_update`, `vectors`
     being all NULL. Returns position and md5 of the stored vector for each row written.
     """
+    return insert_rows(target, store, read=read_parameters(target), written=_written(target, store))
+
+
+def insert_rows(
+    target: Target,
+    store: StoreTable,
+    *,
+    read: sql.Composable,
+    written: Mapping[str, sql.Composable],
+) -> sql.Composed:
+    """The same of rows that are `read` from a relation `integrity_row`, with what is `written`.
+
+    Parameters: those of the relation, and keys_1 … keys_n.
+    """
     columns: dict[str, sql.Composable] = {
         column.name: own_column(f"integrity_key_{position}")
         for position, column in enumerate(store.key, start=1)
     }
-    columns |= _written(target, store)
+    columns |= written
     columns |= {
         name: own_column(f"integrity_insert_{position}")
         for position, name in enumerate(store.declared.insert, start=1)
@@ -124,7 +142,7 @@ JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_pos
         store=STORE,
         columns=beside_parameters(sql.SQL(", ").join(map(sql.Identifier, columns))),
         values=sql.SQL(",\n           ").join(columns.values()),
-        read=_read_rows(target, store),
+        read=_read_rows(target, store, read),
         unchanged=_unchanged(),
         same_key=beside_parameters(_same_key(target, store)),
         unique=beside_parameters(
@@ -156,12 +174,15 @@ def _written(target: Target, store: StoreTable) -> dict[str, sql.Composable]:
         updated_at=None if updated_at is None else own_column("integrity_updated_at"),
     )
     values |= {name: beside_parameters(value) for name, value in provenance.items()}
-    if store.text_column is not None:
-        values[store.text_column] = own_column("integrity_text")
-    return values
+    return values | copied_text(store)
 
 
-def _read_rows(target: Target, store: StoreTable) -> sql.Composed:
+def copied_text(store: StoreTable) -> dict[str, sql.Composable]:
+    """The text beside the vector, by column, where a declared store keeps it."""
+    return {} if store.text_column is None else {store.text_column: own_column("integrity_text")}
+
+
+def _read_rows(target: Target, store: StoreTable, read: sql.Composable) -> sql.Composed:
     """What was read, as `integrity_row`, each beside the table's row as it is now."""
     inserted = {
         f"insert_{position}": sql.SQL("{}::{}").format(
@@ -170,15 +191,10 @@ def _read_rows(target: Target, store: StoreTable) -> sql.Composed:
         for position, (name, source) in enumerate(store.declared.insert.items(), start=1)
     }
     return sql.SQL(
-        """unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[], {values})
-     WITH ORDINALITY AS integrity_row
-     ({key_names}, integrity_tenant, integrity_text, integrity_vector, integrity_new,
-      integrity_position)
+        """{read}
 JOIN {own} ON {same_key}"""
     ).format(
-        keys=key_parameters(target),
-        values=new_parameter(target),
-        key_names=key_names(target),
+        read=read,
         own=beside_parameters(own_rows_of(target, inserted)),
         same_key=sql.SQL(" AND ").join(
             sql.SQL("{} = {}").format(

@@ -17,6 +17,7 @@ from checks.connection import connect, reason_of
 from checks.errors import CannotExamineError
 from remediation.backfill import INTERRUPTED, Backfill, Spending
 from remediation.embedders import Embedders
+from remediation.journal import journal_words
 from remediation.lessons import Lessons
 from remediation.lock import LockLostError, RepairLock, TableLockedError
 from remediation.locked_rows import PATIENCE_SECONDS, LockedRows
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from remediation.keys import KeyRing
     from remediation.plan import TablePlan
     from remediation.provider_retry import RetryPolicy
+    from remediation.quarantine import Quarantine
     from remediation.rate_limits import RateLimits
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
@@ -73,6 +75,7 @@ class TableWork:
     retry: RetryPolicy | None
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
+    quarantine: Quarantine
 
     _spending: Spending = field(default_factory=Spending)
     _backfill: Backfill | None = None
@@ -104,7 +107,7 @@ class TableWork:
     def run(self) -> None:
         """Repair the table. What the database or another repair refuses is in the result.
 
-        Raises what is not foreseen, KeyboardInterrupt and OSError of the journal included.
+        Raises what is not foreseen, KeyboardInterrupt included.
         """
         begun = time.monotonic()
         try:
@@ -113,6 +116,8 @@ class TableWork:
             self._stopped = str(error)
         except psycopg.Error as error:
             self._stopped = f"the database refused: {reason_of(error)}"
+        except OSError as error:
+            self._stopped = journal_words(error)
         except BaseException:
             self._stopped = INTERRUPTED
             raise
@@ -144,6 +149,7 @@ class TableWork:
             self._learn(probed)
             if probed.stopped is not None:
                 return
+            self.journal.begin_table(self.reader.target)
             self._backfill = Backfill(
                 target=self.reader.target,
                 reader=self.reader,
@@ -159,6 +165,7 @@ class TableWork:
                 throttle=self.throttle,
                 on_outcome=self.on_outcome,
                 tenants=self.tenants,
+                quarantine=self.quarantine,
                 lessons=self._lessons,
                 spending=self._spending,
                 locked=LockedRows(patience=self.lock_patience),

@@ -49,6 +49,7 @@ def still_locked(row: FailingRow, now: CurrentRow | None, attempt: Attempt) -> b
         and now.text_hash == row.text_hash
         and now.vector_hash == row.vector_hash
         and now.missing == row.missing
+        and now.beside == row.beside
     )
 
 
@@ -80,7 +81,8 @@ def judge_write(
             try_again=bool(now.failing) or stale,
         )
     expected = (stored, False) if wrote else (row.vector_hash, row.missing)
-    if (now.vector_hash, now.missing) != expected:
+    touched = not wrote and now.beside != row.beside
+    if touched or (now.vector_hash, now.missing) != expected:
         # Where it fails again what it was written for, a trigger may undo every write of ours.
         return RowOutcome(
             row=row,

@@ -1,6 +1,7 @@
 """Guarded writes: repeat what was read, write, then read back and say what came of it.
 
 The only module that changes a user's table; overwrites nothing that changed since it was read.
+What is written is for a `Change` to say: new vectors, or those that stood there before.
 """
 
 from __future__ import annotations
@@ -8,33 +9,25 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic
 
 import psycopg
-from pgvector.psycopg.vector import register_vector_info
-from psycopg import sql
-from psycopg.types import TypeInfo
 
 from checks.connection import RECONNECT_TIMEOUT_SECONDS, connect, reason_of, set_local
 from checks.errors import CannotExamineError
-from remediation.freezing import set_checks
+from remediation.changes import LOCK_TIMEOUT, Changed, Key
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome, RowOutcome
-from remediation.statements import write_rows
-from remediation.verdicts import Attempt, joined, judge_write, still_locked
-from remediation.writes import compile_stored, new_values
+from remediation.verdicts import Attempt, joined
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from checks.connection import Connection, ConnectionTarget
-    from checks.targets import Target
-    from remediation.selection import RowReader
-    from remediation.writes import NewVector
+    from remediation.changes import Change, RowChange
 
-LOCK_TIMEOUT = timedelta(milliseconds=500)
 STATEMENT_TIMEOUT = timedelta(seconds=5)
 FIRST_ROWS = 10
 """Rows of the first write transaction; under an HNSW index each may cost 35 ms."""
@@ -44,8 +37,6 @@ ATTEMPTS = 5
 """Tries of one write over lost connections before its rows are given up."""
 PAUSE_SECONDS = 0.1
 """Before the second try; doubles from try to try: 1.5 s in all, about what a restart takes."""
-
-Key: TypeAlias = tuple[str, ...]
 
 
 def _always() -> bool:
@@ -66,10 +57,10 @@ class Pace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Held:
-    """A row that another session holds, or that was not tried yet; its vector is in hand."""
+class Held(Generic[Changed]):
+    """A row that another session holds, or that was not tried yet; its change is in hand."""
 
-    new: NewVector
+    new: Changed
     attempt: Attempt
     """What our writes of it did so far."""
     whole: bool = False
@@ -79,65 +70,65 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
+class Written(Generic[Changed]):
     """What became of each row, in order; `stopped` says why no more may be written at all."""
 
     outcomes: tuple[RowOutcome, ...]
-    held: tuple[Held, ...] = ()
+    held: tuple[Held[Changed], ...] = ()
     """Rows without an outcome, to be written later; those that were not tried come first."""
     stopped: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
-class _Tries:
+class _Tries(Generic[Changed]):
     """What is known of a chunk over its tries."""
 
     attempt: Attempt = field(default_factory=Attempt)
-    settled: dict[Key, RowOutcome | Held] = field(default_factory=dict)
+    settled: dict[Key, RowOutcome | Held[Changed]] = field(default_factory=dict)
     trouble: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
-class Writer:
-    """Writes vectors of one target over one connection of its own; used by one thread at a time."""
+class Writer(Generic[Changed]):
+    """Writes to one target over one connection of its own; used by one thread at a time."""
 
-    target: Target
-    reader: RowReader
+    change: Change[Changed]
     place: ConnectionTarget
     stop: threading.Event
     check_lock: Callable[[], None]
     """Called ahead of each try. Raises `LockLostError` where nothing may be written any more."""
-    before_write: Callable[[Sequence[NewVector]], None]
+    before_write: Callable[[Sequence[Changed]], None]
     """Called once for each row ahead of its write; keeps what is replaced. Raises OSError."""
     may_begin: Callable[[], bool] = _always
     """Called ahead of each try, and may wait; False where the repair ends instead."""
     _connection: Connection | None = None
     _pace: Pace = field(default_factory=Pace)
 
-    def __post_init__(self) -> None:
-        # What was committed is read back without a long wait too; `stop` must not be kept waiting.
-        self.reader = replace(self.reader, lock_timeout=LOCK_TIMEOUT)
-
-    def write(self, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()) -> Written:
+    def write(
+        self, changes: Sequence[Changed], earlier: Sequence[Held[Changed]] = ()
+    ) -> Written[Changed]:
         """Write in short transactions; waits for no lock beyond `LOCK_TIMEOUT`.
 
         `earlier` is what was left of rows among them before. Raises nothing that is foreseen.
         """
         known = {held.new.row.key: held for held in earlier}
         outcomes: list[RowOutcome] = []
-        held: list[Held] = []
-        waiting = list(vectors)
+        held: list[Held[Changed]] = []
+        waiting = list(changes)
         while waiting:
             chunk = waiting[: max(1, int(self._pace.rows))]
+            settled: dict[Key, RowOutcome | Held[Changed]] = {}
             try:
                 self.check_lock()
-                self.before_write([new for new in chunk if not _is_kept(new, known)])
+                ready, refused = self._ready(chunk, known)
             except (LockLostError, OSError) as error:
                 stopped = _words(error)
                 outcomes += [_outcome(new, Outcome.FAILED, stopped) for new in waiting]
                 return Written(outcomes=tuple(outcomes), held=tuple(held), stopped=stopped)
-            before = [known[new.row.key].attempt for new in chunk if new.row.key in known]
-            settled = self._settle(chunk, joined(before))
+            settled |= refused
+            if ready:
+                before = [known[new.row.key].attempt for new in chunk if new.row.key in known]
+                settled |= self._settle(ready, joined(before))
             waiting = waiting[len(chunk) :]
             results = [settled[new.row.key] for new in chunk]
             outcomes += [result for result in results if isinstance(result, RowOutcome)]
@@ -149,23 +140,64 @@ class Writer:
                 return Written(outcomes=tuple(outcomes), held=(*rest, *held))
         return Written(outcomes=tuple(outcomes), held=tuple(held))
 
+    def _ready(
+        self, chunk: Sequence[Changed], known: Mapping[Key, Held[Changed]]
+    ) -> tuple[list[Changed], dict[Key, RowOutcome]]:
+        """What of a chunk can be written, its old vectors kept, and the outcome of the others.
+
+        Raises OSError.
+        """
+        kept = [known[new.row.key].new for new in chunk if _is_kept(new, known)]
+        fresh = [new for new in chunk if not _is_kept(new, known)]
+        if not fresh:
+            return kept, {}
+        foreseen, refused = self._foreseen(fresh)
+        if foreseen:
+            self.before_write(foreseen)
+        return [*kept, *foreseen], refused
+
     def close(self) -> None:
         """Close the connection; the writer opens a new one when it is used again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _settle(self, chunk: Sequence[NewVector], known: Attempt) -> dict[Key, RowOutcome | Held]:
+    def _foreseen(self, chunk: Sequence[Changed]) -> tuple[list[Changed], dict[Key, RowOutcome]]:
+        """The chunk with what it will be stored as, and the outcome of rows that cannot be."""
+        trouble = ""
+        for _ in self._tries():
+            try:
+                return self.change.foresee(self._open(), chunk), {}
+            except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
+                trouble = _lost(error)
+                self.close()
+            except psycopg.Error as error:
+                if len(chunk) > 1:
+                    middle = len(chunk) // 2
+                    first, refused = self._foreseen(chunk[:middle])
+                    second, also_refused = self._foreseen(chunk[middle:])
+                    return first + second, refused | also_refused
+                return [], {chunk[0].row.key: self._refused(chunk[0], error)}
+        return [], {new.row.key: _outcome(new, Outcome.FAILED, trouble) for new in chunk}
+
+    def _tries(self) -> Iterator[int]:
+        """Numbers of tries, with a pause before each but the first; ends early on a stop."""
+        for number in range(ATTEMPTS):
+            if number and self.stop.wait(PAUSE_SECONDS * 2 ** (number - 1)):
+                return
+            yield number
+
+    def _settle(
+        self, chunk: Sequence[Changed], known: Attempt
+    ) -> dict[Key, RowOutcome | Held[Changed]]:
         """Write one chunk, trying again on lost connections, and read it back.
 
         A COMMIT whose answer was lost may have succeeded: what was read before guards the next
         try, and the read-back decides. What another session holds is handed back at once.
         """
         left = list(chunk)
-        tries = _Tries(attempt=known)
-        for number in range(ATTEMPTS):
-            if number and self.stop.wait(PAUSE_SECONDS * 2 ** (number - 1)):
-                break
+        tries = _Tries[Changed](attempt=known)
+        for _ in self._tries():
             if not self.may_begin():
                 return tries.settled | _held(left, tries.attempt)
             try:
@@ -192,8 +224,7 @@ class Writer:
                     return tries.settled | self._halves(left, tries.attempt)
                 return tries.settled | _held(left, tries.attempt, whole=whole)
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
-                reason = str(error) if isinstance(error, CannotExamineError) else reason_of(error)
-                tries.trouble = f"the connection to the database was lost: {reason}"
+                tries.trouble = _lost(error)
                 tries.attempt.uncertain = True
                 self.close()
             except psycopg.Error as error:
@@ -205,42 +236,50 @@ class Writer:
             if not left:
                 break
         return tries.settled | {
-            new.row.key: _outcome(new, Outcome.FAILED, tries.trouble) for new in left
+            new.row.key: _outcome(
+                new, Outcome.FAILED, tries.trouble, uncertain=tries.attempt.uncertain
+            )
+            for new in left
         }
 
-    def _refused(self, new: NewVector, error: psycopg.Error) -> RowOutcome:
+    def _refused(self, new: Changed, error: psycopg.Error) -> RowOutcome:
         """What a refusal comes to; a foreign key refuses rightly where the row itself is gone."""
         if isinstance(error, psycopg.errors.ForeignKeyViolation):
             with suppress(psycopg.Error, CannotExamineError):
-                (now,) = self.reader.read_back(self._open(), [new.row.key])
-                if now is None:
-                    return judge_write(new.row, now, Attempt())
+                gone = self.change.gone(self._open(), new)
+                if gone is not None:
+                    return gone
         return _outcome(new, Outcome.FAILED, _refusal(error), healed=False)
 
-    def _halves(self, chunk: Sequence[NewVector], known: Attempt) -> dict[Key, RowOutcome | Held]:
+    def _halves(
+        self, chunk: Sequence[Changed], known: Attempt
+    ) -> dict[Key, RowOutcome | Held[Changed]]:
         middle = len(chunk) // 2
         return self._settle(chunk[:middle], known) | self._settle(chunk[middle:], known)
 
-    def _write_once(self, chunk: Sequence[NewVector], tries: _Tries) -> None:
+    def _write_once(self, chunk: Sequence[Changed], tries: _Tries[Changed]) -> None:
         """One try: settles every row; those that another session holds locked are handed back."""
         attempt = tries.attempt
-        self._update(chunk, attempt)
+        if attempt.uncertain:
+            # What a COMMIT wrote whose answer was lost needs no other one, whose answer may be too.
+            self.change.recognise(self._open(), chunk, attempt)
+        unwritten = [new for new in chunk if new.row.key not in attempt.stored]
+        if unwritten:
+            self._update(unwritten, attempt)
         if len(chunk) >= int(self._pace.rows):
             # A few rows that are written again say nothing of many.
             self._pace.faster()
-        connection = self._open()
-        current = self.reader.read_back(connection, [new.row.key for new in chunk])
         if attempt.uncertain:
-            attempt.stored |= self._recognised(chunk, attempt)
-        for new, now in zip(chunk, current, strict=True):
-            if still_locked(new.row, now, attempt):
+            # Again: it may have come to its end only now.
+            self.change.recognise(self._open(), chunk, attempt)
+        judged = self.change.judge(self._open(), chunk, attempt)
+        for new, outcome in zip(chunk, judged, strict=True):
+            if outcome is None:
                 tries.settled |= _held([new], attempt)
             else:
-                tries.settled[new.row.key] = judge_write(
-                    new.row, now, attempt, about_sets=set_checks(self.reader.checks)
-                )
+                tries.settled[new.row.key] = outcome
 
-    def _update(self, chunk: Sequence[NewVector], attempt: Attempt) -> None:
+    def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
         connection = self._open()
         with connection.transaction():
             set_local(
@@ -248,55 +287,34 @@ class Writer:
                 self.place,
                 statement_timeout=STATEMENT_TIMEOUT,
                 lock_timeout=LOCK_TIMEOUT,
-                row_security=self.target.row_security,
+                row_security=self.change.target.row_security,
             )
-            ours, stored = write_rows(connection, self.target, chunk)
+            ours, stored = self.change.write(connection, chunk)
         # After the COMMIT: what was rolled back was not written.
         attempt.locked.update(new.row.key for new in ours)
         attempt.stored |= stored
 
-    def _recognised(self, chunk: Sequence[NewVector], attempt: Attempt) -> dict[Key, str | None]:
-        """Writes whose COMMIT went unanswered, known by what their vectors would be stored as."""
-        unknown = [new for new in chunk if new.row.key not in attempt.stored]
-        if not unknown:
-            return {}
-        connection = self._open()
-        rows = connection.execute(
-            compile_stored(self.target), {"new": new_values(self.target, unknown)}
-        ).fetchall()
-        expected = {unknown[position - 1].row.key: stored for position, stored in rows}
-        current = self.reader.read_back(connection, list(expected))
-        return {
-            key: stored
-            for (key, stored), now in zip(expected.items(), current, strict=True)
-            if now is not None and now.vector_hash == stored
-        }
-
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self.place, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
-            schema = self.target.server.vector_schema
-            if schema is not None:
-                # By its schema: the extension's may not be on the search path.
-                name = sql.Identifier(schema, "vector")
-                register_vector_info(self._connection, TypeInfo.fetch(self._connection, name))
+            self.change.adapt(self._connection)
         return self._connection
 
 
 def _held(
-    rows: Sequence[NewVector], attempt: Attempt, *, whole: bool = False
-) -> dict[Key, RowOutcome | Held]:
+    rows: Sequence[Changed], attempt: Attempt, *, whole: bool = False
+) -> dict[Key, RowOutcome | Held[Changed]]:
     return {new.row.key: Held(new=new, attempt=attempt, whole=whole) for new in rows}
 
 
-def _untried(new: NewVector, known: Mapping[Key, Held], *, whole: bool) -> Held:
+def _untried(new: Changed, known: Mapping[Key, Held[Changed]], *, whole: bool) -> Held[Changed]:
     before = known.get(new.row.key)
     if before is None:
         return Held(new=new, attempt=Attempt(), whole=whole, kept=False)
     return replace(before, whole=whole)
 
 
-def _is_kept(new: NewVector, known: Mapping[Key, Held]) -> bool:
+def _is_kept(new: Changed, known: Mapping[Key, Held[Changed]]) -> bool:
     before = known.get(new.row.key)
     return before is not None and before.kept
 
@@ -306,13 +324,21 @@ def _is_of_table(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.errors.LockNotAvailable) and not error.diag.context
 
 
-def _outcome(new: NewVector, outcome: Outcome, reason: str, *, healed: bool = True) -> RowOutcome:
+def _outcome(
+    new: RowChange, outcome: Outcome, reason: str, *, healed: bool = True, uncertain: bool = False
+) -> RowOutcome:
     return RowOutcome(
         row=new.row,
         outcome=outcome,
         reason=reason,
         unhealed=() if healed else new.row.checks,
+        uncertain=uncertain,
     )
+
+
+def _lost(error: psycopg.Error | CannotExamineError) -> str:
+    reason = str(error) if isinstance(error, CannotExamineError) else reason_of(error)
+    return f"the connection to the database was lost: {reason}"
 
 
 def _refusal(error: psycopg.Error) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.expressions import beside_parameters, embed_sql
-from checks.provenance import hash_type_of, time_as_stored
+from checks.provenance import hash_type_of, kept_text, time_as_stored
 from checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
 from remediation.reads import type_of
 
@@ -31,6 +31,13 @@ class NewVector:
 
     row: FailingRow
     vector: NDArray[np.float32]
+    stored_as: str | None = None
+    """The md5 of what the vector will be stored as; None as long as it is not known."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the row goes: a repair deletes none."""
+        return False
 
 
 def new_values(target: Target, vectors: Sequence[NewVector]) -> list[Any]:
@@ -63,11 +70,12 @@ FOR NO KEY UPDATE OF {own} SKIP LOCKED
 
 
 def compile_update(target: Target) -> sql.Composed:
-    """UPDATE by key, guarded by scope, tenant, text and stored vector as they were read.
+    """UPDATE by key, guarded by scope, tenant, text, stored vector and what stands beside it.
 
     Model, time and hash are written with the vector, where they are declared. Parameters:
-    keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector) and new. Returns
-    position and md5 of the stored vector for each row written.
+    keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector), new, and was_1 …
+    was_n of what stood beside the vector. Returns position and md5 of the stored vector for each
+    row written.
     """
     own = sql.Identifier(target.facts.name)
     column = sql.Identifier(target.embedding.name)
@@ -79,15 +87,12 @@ def compile_update(target: Target) -> sql.Composed:
         """
 UPDATE {table}
 SET {assignments}
-FROM unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[], {values})
-     WITH ORDINALITY AS integrity_row
-     ({key_names}, integrity_tenant, integrity_text, integrity_vector, integrity_new,
-      integrity_position)
+FROM {read}
 WHERE {same_key}
   AND ({where}) IS TRUE
   AND {tenant} IS NOT DISTINCT FROM integrity_tenant
   AND md5(coalesce({text}, '')) = integrity_text
-  AND md5({stored}) IS NOT DISTINCT FROM integrity_vector
+  AND md5({stored}) IS NOT DISTINCT FROM integrity_vector{unchanged}
 RETURNING integrity_position, md5({stored})
 """
     ).format(
@@ -99,14 +104,46 @@ RETURNING integrity_position, md5({stored})
                 **_provenance_of_update(target),
             }.items()
         ),
-        keys=key_parameters(target),
-        values=new_parameter(target),
-        key_names=key_names(target),
+        read=read_parameters(target),
         same_key=_same_key(target),
         where=sql.SQL("true") if where is None else beside_parameters(embed_sql(where)),
         tenant=beside_parameters(tenant_of(target)),
         text=beside_parameters(text_of(target)),
         stored=beside_parameters(stored),
+        unchanged=beside_unchanged(target, own),
+    )
+
+
+def read_parameters(target: Target) -> sql.Composed:
+    """What was read of the rows and is to be written, as `integrity_row`."""
+    was = [f"was_{i}" for i, _ in enumerate(target.written_beside, start=1)]
+    return sql.SQL(
+        """unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[],
+            {values}{was})
+     WITH ORDINALITY AS integrity_row
+     ({key_names}, integrity_tenant, integrity_text, integrity_vector,
+      integrity_new{was_names}, integrity_position)"""
+    ).format(
+        keys=key_parameters(target),
+        values=new_parameter(target),
+        was=sql.SQL("").join(sql.SQL(", {}::text[]").format(sql.Placeholder(name)) for name in was),
+        key_names=key_names(target),
+        was_names=sql.SQL("").join(
+            sql.SQL(", {}").format(sql.Identifier(f"integrity_{name}")) for name in was
+        ),
+    )
+
+
+def beside_unchanged(target: Target, relation: sql.Identifier) -> sql.Composed:
+    """That what stands beside a vector is what was read, and so what the journal keeps of it."""
+    return sql.SQL("").join(
+        sql.SQL("\n  AND {} IS NOT DISTINCT FROM integrity_row.{}").format(
+            beside_parameters(
+                kept_text(sql.SQL("{}.{}").format(relation, sql.Identifier(held.column.name)))
+            ),
+            sql.Identifier(f"integrity_was_{i}"),
+        )
+        for i, held in enumerate(target.written_beside, start=1)
     )
 
 

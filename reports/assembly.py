@@ -41,10 +41,14 @@ PACKAGES = (
 )
 
 
+DONE = (Outcome.FIXED, Outcome.RESTORED)
+"""What a repair and a rollback set out for: such rows are no problem."""
+
+
 def incident_of(
     evidence: Evidence, run: RepairRun, *, command: tuple[str, ...], status: int
 ) -> Incident:
-    """The incident of a `--remediate` run that looked at the database."""
+    """The incident of a `--remediate` or `--rollback` run that looked at the database."""
     after = evidence.examination if run.measured_again else None
     server, provider = evidence.before.server, evidence.settings.provider
     result = _result(evidence, run, status)
@@ -53,7 +57,8 @@ def incident_of(
         started_at=run.started_at,
         finished_at=datetime.now(UTC),
         command=command,
-        mode="repair",
+        mode="repair" if run.rolls_back is None else "rollback",
+        rolls_back=run.rolls_back,
         result=result,
         exit_status=_exit_status(status),
         headline=_headline(run, result),
@@ -91,7 +96,13 @@ def incident_of(
 
 
 def unexamined_incident(
-    reason: str, *, run_id: str, started_at: datetime, command: tuple[str, ...], status: int
+    reason: str,
+    *,
+    run_id: str,
+    started_at: datetime,
+    command: tuple[str, ...],
+    status: int,
+    rolls_back: str | None = None,
 ) -> Incident:
     """The incident of a run that could look at nothing."""
     return Incident(
@@ -99,7 +110,8 @@ def unexamined_incident(
         started_at=started_at,
         finished_at=datetime.now(UTC),
         command=command,
-        mode="repair",
+        mode="repair" if rolls_back is None else "rollback",
+        rolls_back=rolls_back,
         result=Result.NOT_EXAMINED,
         exit_status=_exit_status(status),
         headline=reason.splitlines()[0],
@@ -127,6 +139,8 @@ def _versions() -> values.Versions:
 def _result(evidence: Evidence, run: RepairRun, status: int) -> Result:
     if run.interrupted or status in (ExitStatus.INTERRUPTED, ExitStatus.INTERNAL_ERROR):
         return Result.INTERRUPTED
+    if run.rolls_back is not None:
+        return Result.STOPPED if run.stopped_early else Result.ROLLED_BACK
     fixed = sum(result.account.count(Outcome.FIXED) for result in run.results)
     if run.stopped_early and fixed:
         return Result.STOPPED
@@ -138,6 +152,8 @@ def _result(evidence: Evidence, run: RepairRun, status: int) -> Result:
 
 
 def _headline(run: RepairRun, result: Result) -> str:
+    if run.rolls_back is not None:
+        return _headline_of_rollback(run)
     if run.refused is not None:
         wrote = any(entry.account.count(Outcome.FIXED) for entry in run.results)
         return f"{'The repair broke off' if wrote else 'No repair'}: {run.refused}"
@@ -151,6 +167,14 @@ def _headline(run: RepairRun, result: Result) -> str:
         for outcome in (Outcome.FAILED, Outcome.QUARANTINED)
     )
     return f"{fixed:,}/{selected:,} rows re-embedded, {errors:,} errors"
+
+
+def _headline_of_rollback(run: RepairRun) -> str:
+    if run.refused is not None:
+        return f"No rollback: {run.refused}"
+    restored = sum(entry.account.count(Outcome.RESTORED) for entry in run.results)
+    selected = sum(entry.account.selected for entry in run.results)
+    return f"{restored:,}/{selected:,} rows put back as they were before run {run.rolls_back}"
 
 
 def _table(before: TableExamination, after: TableExamination | None, run: RepairRun) -> TableReport:
@@ -273,7 +297,7 @@ def _repair(run: RepairRun) -> values.Repair | None:
             _problem(result.table, group, run)
             for result in run.results
             for group in result.account.groups
-            if group.outcome is not Outcome.FIXED
+            if group.outcome not in DONE
         ),
         probes=tuple(
             values.Probe(
@@ -347,7 +371,7 @@ def _reasons(result: TableRepair) -> dict[str | None, str]:
     """By tenant, why most of its rows that were not fixed were not."""
     reasons: dict[str | None, str] = {}
     for group in result.account.groups:
-        if group.outcome is not Outcome.FIXED and group.reason:
+        if group.outcome not in DONE and group.reason:
             reasons.setdefault(group.tenant, group.reason)
     return reasons
 
@@ -371,6 +395,11 @@ def _why(
     refused = refusal(table)
     if refused is not None:
         return refused, "correct it, then run pytest --remediate again"
+    if run.rolls_back is not None and result is not None:
+        return (
+            reason or result.stopped or f"the rollback of run {run.rolls_back} put it back",
+            "mend the cause, then see with pytest --remediate --dry-run what a repair would do",
+        )
     if result is None:
         why = run.refused or ("the run was interrupted" if run.interrupted else "nothing was tried")
         return why, "see the reason, then run pytest --remediate again"

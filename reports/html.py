@@ -48,7 +48,7 @@ def render(incident: Incident) -> str:
     return environment.get_template("incident.html.j2").render(
         incident=incident,
         unproven=incident.unproven,
-        verdict=summary.VERDICTS[incident.result],
+        verdict=summary.verdict(incident),
         sentences=summary.sentences(incident),
         blast=sections.blast_radius(incident),
         findings_before=sections.groups(incident.findings_before),

@@ -34,6 +34,7 @@ class Result(StrEnum):
     PARTLY = "partly"
     STOPPED = "stopped"
     NOTHING_REPAIRED = "nothing_repaired"
+    ROLLED_BACK = "rolled_back"
     INTERRUPTED = "interrupted"
     NOT_EXAMINED = "not_examined"
 
@@ -120,6 +121,8 @@ class Outcomes(Line):
     quarantined: NonNegativeInt = 0
     failed: NonNegativeInt = 0
     skipped: NonNegativeInt = 0
+    restored: NonNegativeInt = 0
+    """Of a rollback: rows that are again as they were."""
 
 
 class Problem(Line):
@@ -158,7 +161,7 @@ class Repair(Part):
     @property
     def totals(self) -> Outcomes:
         """The outcomes of every segment together; its table is empty."""
-        names = ("fixed", "superseded", "quarantined", "failed", "skipped")
+        names = ("fixed", "superseded", "quarantined", "failed", "skipped", "restored")
         return Outcomes(
             table="",
             whole_table=True,
@@ -188,7 +191,9 @@ class Incident(Part):
     started_at: UtcTime
     finished_at: UtcTime
     command: tuple[Text, ...]
-    mode: Literal["repair", "dry run", "checks"]
+    mode: Literal["repair", "dry run", "checks", "rollback"]
+    rolls_back: RunId | None = None
+    """The run that was rolled back."""
     result: Result
     exit_status: ExitStatus
     headline: Text
@@ -242,7 +247,8 @@ class Incident(Part):
         """A repair wrote, yet no table was examined after it: what still fails is not known."""
         if self.repair is None or any(table.re_examined for table in self.tables):
             return False
-        wrote = self.repair.totals.fixed > 0 or self.result is Result.INTERRUPTED
+        totals = self.repair.totals
+        wrote = totals.fixed + totals.restored > 0 or self.result is Result.INTERRUPTED
         return wrote and bool(self.affected_tables)
 
     @property

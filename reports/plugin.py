@@ -1,4 +1,7 @@
-"""pytest's side of the reports: writes the incident report at the end of a `--remediate` run."""
+"""pytest's side of the reports: writes the incident report at the end of a run that may write.
+
+That is one with `--remediate` or `--rollback`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 
 from checks.plugin import EVIDENCE, UNEXAMINED
 from remediation.plugin import REPAIR_RUN, report_directory
+from remediation.rollback_plugin import PAST
 from remediation.run import new_run_id
 from reports.assembly import incident_of, unexamined_incident
 from reports.html import Written, write
@@ -32,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the report, whatever became of the repair; a dry run writes nothing."""
     config = session.config
-    if not config.getoption("--remediate") or config.getoption("--dry-run"):
+    may_write = config.getoption("--remediate") or config.getoption("--rollback")
+    if not may_write or config.getoption("--dry-run"):
         return
     incident = _incident(session)
     if incident is None:
@@ -55,6 +60,7 @@ def _incident(session: pytest.Session) -> Incident | None:
             started_at=config.stash[STARTED],
             command=command,
             status=status,
+            rolls_back=past.run_id if (past := config.stash.get(PAST, None)) else None,
         )
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:

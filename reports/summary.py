@@ -18,6 +18,7 @@ from reports.incident import Incident, Result
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from reports.incident import Repair
     from reports.tables import Count
 
 VERDICTS = {
@@ -25,6 +26,7 @@ VERDICTS = {
     Result.PARTLY: "Partly repaired, something is left",
     Result.STOPPED: "The repair stopped early",
     Result.NOTHING_REPAIRED: "Nothing was repaired",
+    Result.ROLLED_BACK: "An earlier run was rolled back",
     Result.INTERRUPTED: "The run was interrupted",
     Result.NOT_EXAMINED: "Nothing could be examined",
 }
@@ -44,9 +46,21 @@ OUTCOMES = {
     "failed": "not embedded, but may be in a later run",
     "skipped": "skipped because of a cap or a lock",
 }
+ROLLBACK_OUTCOMES = {
+    "superseded": "changed since, or gone, and left alone",
+    "failed": "not put back, but may be in a later rollback",
+    "skipped": "not written: as it was already, locked, or not reached",
+}
 NAMED_TENANTS = 3
 NAMED_TABLES = 3
 SHORT_NAME = 60
+
+
+def verdict(incident: Incident) -> str:
+    """How the run ended, in a few words."""
+    if incident.mode == "rollback" and incident.result is Result.STOPPED:
+        return "The rollback stopped early"
+    return VERDICTS[incident.result]
 
 
 def sentences(incident: Incident) -> dict[str, Markup]:
@@ -149,7 +163,12 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         elif incident.mode == "checks":
             yield Markup("The checks only read; no repair was asked for.")
         else:
-            yield Markup("No repair was made.")
+            yield Markup("No {} was made.").format(
+                "rollback" if incident.mode == "rollback" else "repair"
+            )
+        return
+    if incident.mode == "rollback":
+        yield from _what_was_put_back(incident, repair)
         return
     totals = repair.totals
     yield Markup("{} embedded again with {} to the provider ({}, {}) in {}.").format(
@@ -169,6 +188,20 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         )
     if any(table.re_examined for table in incident.tables):
         yield Markup("Afterwards the same checks were run again.")
+
+
+def _what_was_put_back(incident: Incident, repair: Repair) -> Iterator[Markup]:
+    totals = repair.totals
+    yield Markup("{} put back as before run {}, in {}.").format(
+        plural(totals.restored, "row was", "rows were"),
+        incident.rolls_back or "",
+        wording.duration(repair.seconds),
+    )
+    for outcome, ending in ROLLBACK_OUTCOMES.items():
+        if rows := getattr(totals, outcome):
+            yield Markup("{} {}.").format(plural(rows, "row was", "rows were"), ending)
+    if any(table.re_examined for table in incident.tables):
+        yield Markup("Afterwards the checks were run.")
 
 
 def _what_is_left(incident: Incident) -> Iterator[Markup]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from checks.examination import Examination
     from checks.table_examination import TableExamination
     from remediation.plan import Plan
+    from remediation.quarantine import Quarantine
     from remediation.rate_limits import RateLimits
     from remediation.repair import Repair, TableRepair
     from tests.provider_server import ProviderServer
@@ -95,6 +96,9 @@ class Docs:
     def literal(self, text: str) -> str:
         """The text's vector as the column's type writes it."""
         numbers = ",".join(str(x) for x in vector_of(text).tolist())
+        if self.type.startswith("sparsevec"):
+            elements = (f"{i}:{x}" for i, x in enumerate(numbers.split(","), start=1))
+            return f"{{{','.join(elements)}}}/8"
         return f"{{{numbers}}}" if self.type.endswith("[]") else f"[{numbers}]"
 
     def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -184,6 +188,7 @@ def opened(
     started_from: Path = Path(),
     lock_patience: float = PATIENCE_SECONDS,
     limits: RateLimits | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -199,6 +204,7 @@ def opened(
         retry=SOON,
         lock_patience=lock_patience,
         limits=limits,
+        quarantine=quarantine,
     ) as repair:
         yield repair
 
@@ -216,6 +222,7 @@ def repaired(
     started_from: Path = Path(),
     lock_patience: float = PATIENCE_SECONDS,
     limits: RateLimits | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Done:
     """Examine, plan and repair."""
     with opened(
@@ -227,6 +234,7 @@ def repaired(
         started_from=started_from,
         lock_patience=lock_patience,
         limits=limits,
+        quarantine=quarantine,
     ) as repair:
         plan = repair.plan()
         repair.run(plan, folder, on_outcome, on_pause)

@@ -32,6 +32,7 @@ def _table(*tenants: TenantPlan) -> TablePlan:
         probe_requests=2,
         probe_tokens=30,
         without_text=4,
+        quarantined=2,
         counted="estimated",
     )
 
@@ -49,6 +50,7 @@ def test_a_plan_says_where_what_and_how_much() -> None:
         "  tenant 'acme': 12 rows, 1 request, 120 tokens",
         "  tenant 'globex': 3 rows cannot be repaired: no key for globex",
         "  4 rows without text to embed: would be quarantined",
+        "  2 rows quarantined in an earlier run, not sent again (--retry-quarantined sends them)",
         "in all 12 rows, 3 requests, 150 tokens, under $0.00001, about 1 s",
         "dry run: nothing was written and no provider was called",
     ]

@@ -15,6 +15,7 @@ import pytest
 from remediation.outcomes import Outcome
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
     import threading
@@ -490,13 +491,12 @@ def test_a_journal_that_fills_up_stops_the_repair_before_any_write(
     with docs(database, {"acme": (1, 20)}) as table, ProviderServer() as server:
         versions = table.versions()
         with opened(database, settings(server), keys=KEYS) as repair:
-            folder = tmp_path / repair.run_id
-            folder.mkdir()
-            (folder / "journal.jsonl").symlink_to("/dev/full")
-            repair.run(repair.plan(), tmp_path, lambda _: None)
+            plan = repair.plan()
+            with files_of_at_most(1_000):
+                repair.run(plan, tmp_path, lambda _: None)
             (result,) = repair.results
         assert result.stopped is not None
-        assert "the journal cannot be written (No space left on device)" in result.stopped
+        assert "the journal cannot be written (File too large)" in result.stopped
         assert result.account.settled == result.account.selected
         assert result.account.count(Outcome.FIXED) == 0
         assert table.versions() == versions

@@ -121,6 +121,18 @@ def test_a_repair_keeps_the_wrong_vectors_it_replaces(database: str, tmp_path: P
     content = (done.folder / "journal.jsonl").read_text(encoding="utf-8")
     events = _lines(done.folder / "journal.jsonl")
     replaced = {e["key"][0]: e["vector"] for e in events if e["event"] == "replacing"}
+    first, second = events[:2]
+    assert (first["event"], first["run"]) == ("run", done.folder.name)
+    assert (second["event"], second["table"], second["embedding"]) == (
+        "table",
+        "public.docs",
+        "embedding",
+    )
+    for event in events:
+        if event["event"] == "outcome":
+            # What was announced ahead of the write is what was stored.
+            (ahead,) = (e for e in events if e["event"] == "replacing" and e["key"] == event["key"])
+            assert ahead["writing_md5"] == event["written_md5"] is not None
     old = struct.pack(">HHff", 2, 0, 1.5, 2.0)
     assert {key: vector and base64.b64decode(vector) for key, vector in replaced.items()} == {
         "2": old,
@@ -129,7 +141,7 @@ def test_a_repair_keeps_the_wrong_vectors_it_replaces(database: str, tmp_path: P
         "8": None,
     }
     for key in replaced:
-        kinds = [event["event"] for event in events if event["key"] == [key]]
+        kinds = [event["event"] for event in events if event.get("key") == [key]]
         assert kinds == ["replacing", "outcome"]
     assert "document" not in content
     assert key_of("acme") not in content

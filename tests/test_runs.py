@@ -344,3 +344,30 @@ def _attribute(page: str, name: str) -> str:
     parser = _Page()
     parser.feed(page)
     return parser.attributes[name]
+
+
+def test_a_refused_text_is_sent_once_and_again_only_when_asked_to(provided_site: Site) -> None:
+    site = provided_site
+    fill(site.database, {"acme": ROWS})
+    with psycopg.connect(site.database, autocommit=True) as connection:
+        # The endpoint answers 400 to a text of more than 8,192 tokens, as OpenAI does.
+        connection.execute("UPDATE public.insights SET body = repeat('word ', 40000) WHERE id = 2")
+    assert site.provider is not None
+    first = site.run("--remediate")
+    assert first.status == 1, first.output
+    assert missing(site.database) == {"acme": 1}
+    asked = site.provider.stats().requests
+    shown = site.run("--remediate", "--dry-run")
+    assert "1 row quarantined in an earlier run, not sent again" in shown.output
+    second = site.run("--remediate")
+    assert second.status == 1
+    assert site.provider.stats().requests == asked
+    (run_id,) = {
+        line.split("quarantined in run ")[1][:23]
+        for line in second.output.splitlines()
+        if "quarantined in run " in line
+    }
+    assert run_id in {folder.name for folder in (site.folder / "incidents").iterdir()}
+    third = site.run("--remediate", "--retry-quarantined")
+    assert third.status == 1
+    assert site.provider.stats().requests > asked

@@ -11,6 +11,7 @@ import pytest
 
 from checks.connection import connect, parse_url
 from remediation.accepted import repairable_checks
+from remediation.changes import NewVectors
 from remediation.journal import FILE_NAME, Journal
 from remediation.outcomes import Outcome
 from remediation.selection import RowReader
@@ -187,7 +188,7 @@ def test_a_second_repair_of_a_whole_store_has_nothing_to_do(database: str, tmp_p
 
 
 @contextmanager
-def writing(url: str, **keys: Any) -> Iterator[tuple[Writer, list[FailingRow]]]:
+def writing(url: str, **keys: Any) -> Iterator[tuple[Writer[NewVector], list[FailingRow]]]:
     """A writer for the store, and the failing rows as they were read."""
     examination = examined_table(url, chosen("http://127.0.0.1:9", **keys), "insights")
     place = parse_url(url, variable="DATABASE_URL")
@@ -201,8 +202,7 @@ def writing(url: str, **keys: Any) -> Iterator[tuple[Writer, list[FailingRow]]]:
     with connect(place) as connection:
         read = list(reader.failing_rows(connection, tenants=None))
     writer = Writer(
-        target=examination.target,
-        reader=reader,
+        change=NewVectors(target=examination.target, reader=reader),
         place=place,
         stop=threading.Event(),
         check_lock=lambda: None,
@@ -214,7 +214,7 @@ def writing(url: str, **keys: Any) -> Iterator[tuple[Writer, list[FailingRow]]]:
         writer.close()
 
 
-def written(writer: Writer, read: list[FailingRow]) -> dict[int, tuple[Outcome, str]]:
+def written(writer: Writer[NewVector], read: list[FailingRow]) -> dict[int, tuple[Outcome, str]]:
     new = [NewVector(row=row, vector=vector_of(row.text)) for row in read]
     return {
         int(outcome.row.key[0]): (outcome.outcome, outcome.reason)

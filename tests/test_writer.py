@@ -12,6 +12,7 @@ import pytest
 
 from checks.connection import connect, parse_url
 from remediation.accepted import repairable_checks
+from remediation.changes import NewVectors
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome
 from remediation.selection import RowReader
@@ -50,11 +51,10 @@ class Writing:
     def __init__(self, reader: RowReader, rows: list[FailingRow], place: Any) -> None:
         self.rows = rows
         self.kept: list[NewVector] = []
-        self.held: tuple[Held, ...] = ()
+        self.held: tuple[Held[NewVector], ...] = ()
         self.lost_after = 1_000
         self.writer = Writer(
-            target=reader.target,
-            reader=reader,
+            change=NewVectors(target=reader.target, reader=reader),
             place=place,
             stop=threading.Event(),
             check_lock=self._check,
@@ -75,7 +75,7 @@ class Writing:
         return self._write([held.new for held in self.held], self.held)
 
     def _write(
-        self, vectors: Sequence[NewVector], earlier: Sequence[Held] = ()
+        self, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]] = ()
     ) -> dict[str, tuple[Outcome, str]]:
         try:
             written = self.writer.write(vectors, earlier)

@@ -1,0 +1,157 @@
+"""pytest's side of the rollback: its option, and the rollback ahead of the checks.
+
+Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as ever.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from checks.connection import reason_of
+from checks.errors import IntegrityError
+from checks.plugin import EVIDENCE, active
+from checks.redaction import redactor
+from checks.wording import plural
+from remediation.announcement import Progress, put_back_lines
+from remediation.journals import PastJournal, UnknownRunError, find_journal
+from remediation.plugin import REPAIR_RUN, ends_in_order, report_directory, take_in
+from remediation.rollback import open_rollback
+from remediation.run import RepairRun, new_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from _pytest.terminal import TerminalReporter
+
+    from checks.evidence import Evidence
+
+PAST = pytest.StashKey[PastJournal]()
+"""The journal of the run that is rolled back."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("embedding integrity").addoption(
+        "--rollback",
+        metavar="RUN_ID",
+        help="put back what a run replaced, then run the checks; with --dry-run: only show it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what cannot be meant, and a run that there is not; exits with 4."""
+    run_id = config.getoption("--rollback")
+    if run_id is None:
+        return
+    if config.getoption("--remediate"):
+        raise pytest.UsageError("--rollback and --remediate are two runs: one undoes, one repairs")
+    if config.option.setupplan or config.option.setuponly:
+        raise pytest.UsageError("--setup-plan and --setup-only do not run a check, nor a rollback")
+    if not config.pluginmanager.has_plugin("terminal"):
+        raise pytest.UsageError(
+            "--rollback needs pytest's terminal reporter: it says what was done"
+        )
+    if not active(config):
+        raise pytest.UsageError("--rollback needs checks/ among the arguments of pytest")
+    directory = report_directory(config)
+    try:
+        config.stash[PAST] = find_journal(run_id, directory)
+    except UnknownRunError as error:
+        raise pytest.UsageError(f"--rollback: {redactor.clean(str(error))}") from None
+    except OSError as error:
+        raise pytest.UsageError(
+            f"--rollback: {directory} cannot be read: {error.strerror}"
+        ) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Put back, and measure again; pytest's own loop then runs the checks over that."""
+    config = session.config
+    past, evidence = config.stash.get(PAST, None), config.stash.get(EVIDENCE, None)
+    if past is None or evidence is None or config.option.collectonly:
+        return
+    if session.testsfailed and not config.option.continue_on_collection_errors:
+        return  # pytest's own loop says what went wrong
+    run = RepairRun(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC),
+        dry_run=config.getoption("--dry-run"),
+        report_directory=report_directory(config),
+        rolls_back=past.run_id,
+    )
+    config.stash[REPAIR_RUN] = run
+    with ends_in_order(session.config):
+        try:
+            _roll_back(config, evidence, run, past)
+        except (IntegrityError, psycopg.Error) as error:
+            reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
+            run.refused = redactor.clean(reason)
+            run.note(f"no rollback: {run.refused}")
+        except BaseException:
+            run.interrupted = True
+            run.note("interrupted")
+            raise
+
+
+def _roll_back(
+    config: pytest.Config, evidence: Evidence, run: RepairRun, past: PastJournal
+) -> None:
+    with open_rollback(
+        run_id=run.run_id,
+        journal=past,
+        settings=evidence.settings,
+        environment=evidence.environment,
+        examination=evidence.before,
+        selection=evidence.selection,
+        read_place=evidence.place,
+    ) as rollback:
+        run.place, run.server = rollback.side.place.place, rollback.side.server
+        if rollback.history.damaged:
+            lines = plural(rollback.history.damaged, "line")
+            run.warn(f"{lines} of the journal not understood: of their rows nothing is known")
+        try:
+            if run.dry_run:
+                run.results = rollback.foresee()
+                return
+            run.note(f"rollback of run {past.run_id}")
+            progress = Progress(rollback.rows, config.get_terminal_writer(), what="rollback")
+            try:
+                rollback.run(run.report_directory, progress.settled)
+            finally:
+                progress.close()
+                run.results = rollback.results
+                for line in put_back_lines(run.results, dry_run=False):
+                    run.note(line)
+        except OSError as error:
+            run.refused = f"a journal cannot be read or begun: {error.strerror}"
+        take_in(evidence, run, rollback.measure_again(), rollback.side.place)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """What was put back, or would be, below pytest's own summaries."""
+    yield
+    run = config.stash.get(REPAIR_RUN, None)
+    if run is None or run.rolls_back is None:
+        return
+    lines = [f"rolls back run {run.rolls_back}"]
+    if run.place:
+        lines.append(f"writes to {run.place}")
+    lines += run.warnings
+    lines += [finding.message for finding in run.new_findings]
+    if run.refused is not None:
+        lines.append(f"no rollback: {run.refused}")
+    lines += put_back_lines(run.results, dry_run=run.dry_run)
+    if run.refused is None and not run.results and not run.interrupted:
+        lines.append("nothing to put back: the run wrote to no row of the selected tables")
+    if run.dry_run:
+        lines.append("dry run: nothing was written")
+    terminalreporter.section("what would be put back" if run.dry_run else "the rollback")
+    for line in lines:
+        terminalreporter.write_line(redactor.clean(line))

@@ -1,0 +1,88 @@
+"""Rolls a run back in this process, and tells whether rows are what they were, byte for byte."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.connection import parse_url
+from checks.examination import examine
+from checks.selection import Selection
+from remediation.journals import find_journal
+from remediation.outcomes import Outcome
+from remediation.rollback import open_rollback
+from remediation.run import new_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from checks.settings import Settings
+    from remediation.rollback import Rollback
+    from remediation.table_repair import TableRepair
+
+
+@contextmanager
+def opened(
+    url: str,
+    chosen: Settings,
+    folder: Path,
+    run_id: str,
+    *,
+    tables: Sequence[str] | None = None,
+    tenants: tuple[str, ...] | None = None,
+) -> Iterator[Rollback]:
+    """A rollback of a run whose reports are in `folder`."""
+    place = parse_url(url, variable="DATABASE_URL")
+    selection = Selection(tables=tables, tenants=tenants)
+    with open_rollback(
+        run_id=new_run_id(),
+        journal=find_journal(run_id, folder),
+        settings=chosen,
+        environment={},
+        examination=examine(place, chosen, selection),
+        selection=selection,
+        read_place=place,
+    ) as rollback:
+        yield rollback
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Undone:
+    """A rollback that has ended."""
+
+    run_id: str
+    results: tuple[TableRepair, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Rows of the one table by outcome, those without any left out; `selected` among them."""
+        (result,) = self.results
+        assert result.stopped is None, result.stopped
+        counts = {str(outcome): result.account.count(outcome) for outcome in Outcome}
+        assert result.account.selected == sum(counts.values())
+        return {"selected": result.account.selected, **{k: n for k, n in counts.items() if n}}
+
+    def reasons(self) -> set[str]:
+        return {group.reason for result in self.results for group in result.account.groups} - {""}
+
+
+def rolled_back(
+    url: str,
+    chosen: Settings,
+    folder: Path,
+    run_id: str,
+    *,
+    tables: Sequence[str] | None = None,
+    tenants: tuple[str, ...] | None = None,
+) -> Undone:
+    """Roll a run back; what was foreseen must be what is done where nobody is in the way."""
+    with opened(url, chosen, folder, run_id, tables=tables, tenants=tenants) as rollback:
+        rollback.run(folder, lambda _: None)
+        return Undone(run_id=rollback.run_id, results=tuple(rollback.results))
+
+
+def foreseen(url: str, chosen: Settings, folder: Path, run_id: str) -> Undone:
+    """What a rollback would do."""
+    with opened(url, chosen, folder, run_id) as rollback:
+        return Undone(run_id=rollback.run_id, results=tuple(rollback.foresee()))
