@@ -17,7 +17,8 @@ from remediation.outcomes import Outcome
 from remediation.selection import RowReader
 from remediation.writer import Writer
 from remediation.writes import NewVector
-from tests.cutting_proxy import CuttingProxy
+from tests.faults.link import Link, cut
+from tests.faults.wire import Step
 from tests.provider_server import vector_of
 from tests.repairs import docs, examined, settings
 
@@ -170,19 +171,20 @@ def test_a_locked_table_is_waited_for_but_not_forever(database: str) -> None:
 def test_a_commit_whose_answer_was_lost_is_known_as_our_own_write(database: str) -> None:
     with docs(database, {"acme": (1, 6)}) as table:
         with (
-            CuttingProxy(database, cut_commits=1) as proxy,
-            writing(database, through=proxy.url) as work,
+            Link(database) as link,
+            writing(database, through=link.url) as work,
         ):
+            link.when(Step.COMMITTED, cut)
             said = work.write()
-            assert proxy.cuts == 1
+            assert link.fired == [Step.COMMITTED]
         assert set(said.values()) == {FIXED}
         assert table.wrong() == []
 
 
 def test_a_server_that_stays_away_fails_the_rows_in_words(database: str) -> None:
     with docs(database, {"acme": (1, 2)}):
-        with CuttingProxy(database, cut_commits=0) as proxy:
-            gone = proxy.url
+        with Link(database) as link:
+            gone = link.url
         with writing(database, through=gone) as work:
             said = work.write()
     assert {outcome for outcome, _ in said.values()} == {Outcome.FAILED}
