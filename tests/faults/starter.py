@@ -6,6 +6,7 @@ and its like (seconds of each start) are in its memory already. Nothing of this 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -116,6 +117,8 @@ def main() -> None:
         except ImportError:
             continue
     assert threading.active_count() == 1, threading.enumerate()
+    # What is there now is never garbage: no run shall copy it only to find that out.
+    gc.freeze()
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
