@@ -31,6 +31,7 @@ KILLS = 100
 INTERLEAVINGS = 10_000
 MALFORMED = 1_000
 EDITS = 1_000
+KILLED_RACES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,7 @@ def all_cases() -> list[Case]:
         *cuts.restarts(),
         *answers.by_name(),
         *races.races(EDITS),
+        *races.killed_races(KILLED_RACES),
         *answers.malformed(MALFORMED),
         *kills.at_random(KILLS),
         *crowds.interleavings(INTERLEAVINGS),

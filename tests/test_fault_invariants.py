@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.invariants import paid_again, wrong_rows, wrong_texts
+from tests.faults.invariants import paid_again, wrong_rows, wrong_texts, wrong_writes
 from tests.faults.provider import Received
 from tests.faults.racer import Change
 from tests.faults.rows import ZERO, Row, healthy, vector_md5
@@ -84,6 +84,12 @@ def test_an_edit_that_its_hash_tells_of_is_not_hidden_and_without_a_hash_it_is()
     assert "nothing tells of it" in wrong
     zero = rows(replace(WHOLE, body="two", vector=ZERO))
     assert list(wrong_rows(rows(WHOLE), zero, raced=[EDIT], shape="plain")) == []
+
+
+def test_a_vector_that_was_written_to_another_text_for_a_moment() -> None:
+    assert list(wrong_writes([(1, "one", vector_md5("one"))])) == []
+    (wrong,) = wrong_writes([(1, "two", vector_md5("one"))])
+    assert "the vector of another text" in wrong
 
 
 def test_texts_with_a_foreign_key_and_texts_without_a_reason() -> None:

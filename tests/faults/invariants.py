@@ -54,6 +54,7 @@ def broken(seen: Seen) -> list[str]:
     return [
         *wrong_rows(seen.before, seen.after, raced=seen.raced, shape=seen.stage.shape),
         *wrong_texts(seen.received, seen.before, seen.stage.owners, raced=bool(seen.raced)),
+        *wrong_writes(seen.stage.written()),
         *_secrets(seen),
         *_account(seen),
     ]
@@ -123,6 +124,13 @@ def _open_changes(changes: Iterable[Change]) -> set[int]:
     for change in changes:
         (begun.discard if change.made else begun.add)(change.id)
     return begun
+
+
+def wrong_writes(written: Iterable[tuple[int, str, str]]) -> Iterator[str]:
+    """Vectors that were written to another text than theirs, were it only for a moment."""
+    for key, body, vector in written:
+        if vector != vector_md5(body):
+            yield f"row {key} was given the vector of another text"
 
 
 def wrong_texts(
@@ -204,6 +212,8 @@ def _account(seen: Seen) -> Iterator[str]:
     entered = Counter(event["outcome"] for event in last.values())
     if last and {name: entered[name] for name in OUTCOMES} != counts:
         yield f"the journal's outcomes are {dict(entered)}, the report's {counts}"
+    if not seen.raced and counts["superseded"]:
+        yield f"{counts['superseded']} rows are said to be someone else's work; there was nobody"
     if seen.run.status == 0 and counts["fixed"] + counts["superseded"] != selected:
         yield f"a run that ended well left rows: {counts}"
 

@@ -65,6 +65,21 @@ text = "body"
 """
 
 
+AUDIT = """
+CREATE SCHEMA audit;
+CREATE TABLE audit.writes (id integer, body text, vector text);
+CREATE FUNCTION audit.enter() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit.writes VALUES (NEW.id, NEW.body, md5(vector_send(NEW.embedding)));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit AFTER UPDATE ON docs FOR EACH ROW
+WHEN (NEW.embedding IS DISTINCT FROM OLD.embedding AND NEW.embedding IS NOT NULL)
+EXECUTE FUNCTION audit.enter();
+"""
+"""Keeps every vector that was ever written beside the text that it was written to."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """A run that ended: its exit status (-9 where it was killed) and all that it printed."""
@@ -136,6 +151,11 @@ class Stage:
                     return snapshot(connection)
                 time.sleep(0.05)
         raise TimeoutError("expected every other session to end, some did not")
+
+    def written(self) -> list[tuple[int, str, str]]:
+        """Each vector that was written and committed: the row's id, its text, the vector's md5."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute("SELECT id, body, vector FROM audit.writes").fetchall()
 
     def execute(self, statement: str) -> None:
         """What the application itself does to the table."""
@@ -216,6 +236,7 @@ class Stage:
                     " VALUES (%s, %s, %s, %s::text::vector, md5(%s))",
                     (number, tenant, body, *_stored(way, body)),
                 )
+            connection.execute(AUDIT)
 
 
 def _stored(way: str, body: str) -> tuple[str | None, str]:
