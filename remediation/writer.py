@@ -185,11 +185,17 @@ class Writer:
     def _write_once(self, chunk: Sequence[NewVector], tries: _Tries) -> None:
         """One try: settles every row but those that another session holds locked."""
         attempt = tries.attempt
-        self._update(chunk, attempt)
+        if attempt.uncertain:
+            # What a COMMIT wrote whose answer was lost needs no other one, whose answer may be too.
+            attempt.stored |= self._recognised(chunk, attempt)
+        unwritten = [new for new in chunk if new.row.key not in attempt.stored]
+        if unwritten:
+            self._update(unwritten, attempt)
         self._pace.faster()
         connection = self._open()
         current = self.reader.read_back(connection, [new.row.key for new in chunk])
         if attempt.uncertain:
+            # Again: it may have come to its end only now.
             attempt.stored |= self._recognised(chunk, attempt)
         for new, now in zip(chunk, current, strict=True):
             if still_locked(new.row, now, attempt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -177,6 +178,16 @@ def test_a_commit_whose_answer_was_lost_is_known_as_our_own_write(database: str)
             link.when(Step.COMMITTED, cut)
             said = work.write()
             assert link.fired == [Step.COMMITTED]
+        assert set(said.values()) == {FIXED}
+        assert table.wrong() == []
+
+
+def test_commits_whose_answers_are_all_lost_are_known_as_our_own(database: str) -> None:
+    with docs(database, {"acme": (1, 6)}) as table:
+        with Link(database) as link, writing(database, through=link.url) as work:
+            link.when(Step.COMMITTED, cut, times=math.inf)
+            said = work.write()
+            assert len(link.fired) == 1
         assert set(said.values()) == {FIXED}
         assert table.wrong() == []
 
