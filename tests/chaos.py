@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import multiprocessing
+import queue
 import random
 import sys
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from tests.faults.ground import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.process import BaseProcess
     from multiprocessing.queues import Queue
 
     from tests.faults.ground import Case
@@ -119,7 +122,7 @@ def run(seed: int, only: str, workers: int) -> int:
     counts: Counter[str] = Counter()
     failed: list[Result] = []
     for number in range(1, len(chosen) + 1):
-        result = results.get()
+        result = _next(results, team)
         counts.update(result.counts)
         verdict = "broken" if result.wrong else "holds"
         elapsed = time.monotonic() - begun
@@ -142,6 +145,16 @@ def run(seed: int, only: str, workers: int) -> int:
     for result in failed:
         print(f"broken: {result.name}; repeat: {command(seed, result.name)}")
     return 1 if failed else 0
+
+
+def _next(results: Queue[Result], team: Sequence[BaseProcess]) -> Result:
+    """The next result. Raises RuntimeError where no worker is left to give one."""
+    while True:
+        alive = any(worker.is_alive() for worker in team)
+        with suppress(queue.Empty):
+            return results.get(timeout=5)
+        if not alive:
+            raise RuntimeError("expected a result of every case, every worker has ended")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from tests.faults.killer import restart, terminating
 from tests.faults.link import Link, Toward
 from tests.faults.provider import Provider
 from tests.faults.rows import healthy
-from tests.faults.wire import Step
+from tests.faults.wire import AROUND_COMMIT, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
     from tests.faults.link import Action, Moment
-    from tests.faults.stage import Stage
+    from tests.faults.stage import Shape, Stage
 
 SILENCE_SECONDS = 2.0
 WAYS: Mapping[str, Action] = {
@@ -32,16 +32,19 @@ WAYS: Mapping[str, Action] = {
     "black-hole-to-server": links.black_hole(SILENCE_SECONDS, Toward.SERVER),
     "black-hole-to-client": links.black_hole(SILENCE_SECONDS, Toward.CLIENT),
 }
-AROUND_COMMIT = (Step.UPDATE_SENT, Step.UPDATED, Step.COMMIT_SENT, Step.COMMITTED)
 
 
 def at_every_step() -> Iterator[Case]:
     """Each way at each step; around COMMIT again, at every one of them."""
     for step in Step:
         for way in WAYS:
-            yield Case(name=f"{way}-at-{step}", run=partial(_link, step, way, 1))
+            yield Case(name=f"{way}-at-{step}", run=partial(_link, step, way, 1, "hashed"))
     for step in AROUND_COMMIT:
-        yield Case(name=f"cut-at-every-{step}", run=partial(_link, step, "cut", math.inf))
+        run = partial(_link, step, "cut", math.inf, "hashed")
+        yield Case(name=f"cut-at-every-{step}", run=run)
+        for way in ("cut", "half", "black-hole"):
+            run = partial(_link, step, way, 1, "stored")
+            yield Case(name=f"{way}-at-{step}-of-a-store", run=run)
 
 
 def terminations() -> Iterator[Case]:
@@ -58,8 +61,8 @@ def restarts() -> Iterator[Case]:
         yield Case(name=f"restart-at-{step}", run=partial(_restarted, step))
 
 
-def _link(step: Step, way: str, times: float, ground: Ground, seed: int) -> list[str]:
-    with ground.stage(seed) as stage:
+def _link(step: Step, way: str, times: float, shape: Shape, ground: Ground, seed: int) -> list[str]:
+    with ground.stage(seed, shape=shape) as stage:
         return _disturbed(ground, stage, seed, step, WAYS[way], times)
 
 

@@ -12,15 +12,15 @@ from tests.faults.killer import Killer
 from tests.faults.link import Link
 from tests.faults.provider import Provider
 from tests.faults.rows import healthy
-from tests.faults.stage import BATCH, CONCURRENCY, TENANTS, WRITERS
-from tests.faults.wire import Step
+from tests.faults.stage import BATCH, CONCURRENCY, SHAPES, TENANTS, WRITERS
+from tests.faults.wire import AROUND_COMMIT, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
-    from tests.faults.stage import Stage
+    from tests.faults.stage import Shape, Stage
 
     Aim = Callable[[Killer, Link, Provider], None]
     """Says when the killer shall act."""
@@ -40,7 +40,14 @@ def at_every_step() -> Iterator[Case]:
             if step in (Step.PAGE_SENT, Step.PAGE_READ) and nth > 1:
                 continue
             for name in ("at", "after"):
-                yield Case(name=f"kill-{name}-{step}-{nth}", run=partial(_at_step, step, name, nth))
+                yield Case(
+                    name=f"kill-{name}-{step}-{nth}",
+                    run=partial(_at_step, step, name, nth, "hashed"),
+                )
+    for step in AROUND_COMMIT:
+        for name in ("at", "after"):
+            run = partial(_at_step, step, name, 2, "stored")
+            yield Case(name=f"kill-{name}-{step}-of-a-store", run=run)
     for number in (1, 4, 7, 12):
         yield Case(name=f"kill-at-request-{number}", run=partial(_at_request, number))
 
@@ -52,11 +59,11 @@ def at_random(kills: int, *, series: int = 5) -> Iterator[Case]:
         yield Case(name=f"kills-at-random-{begin // series + 1}", run=partial(_series, count))
 
 
-def _at_step(step: Step, name: str, nth: int, ground: Ground, seed: int) -> list[str]:
+def _at_step(step: Step, name: str, nth: int, shape: Shape, ground: Ground, seed: int) -> list[str]:
     def aim(killer: Killer, link: Link, _: Provider) -> None:
         link.when(step, killer.at_step if name == "at" else killer.after_step, nth=nth)
 
-    return _killed_once(ground, seed, aim)
+    return _killed_once(ground, seed, aim, shape)
 
 
 def _at_request(number: int, ground: Ground, seed: int) -> list[str]:
@@ -66,8 +73,8 @@ def _at_request(number: int, ground: Ground, seed: int) -> list[str]:
     return _killed_once(ground, seed, aim)
 
 
-def _killed_once(ground: Ground, seed: int, aim: Aim) -> list[str]:
-    with ground.stage(seed) as stage, Provider(seed=seed) as provider:
+def _killed_once(ground: Ground, seed: int, aim: Aim, shape: Shape = "hashed") -> list[str]:
+    with ground.stage(seed, shape=shape) as stage, Provider(seed=seed) as provider:
         killed, wrong = _killed(ground, stage, provider, aim)
         if killed is None:
             return [*wrong, "the moment of the kill never came"]
@@ -80,7 +87,7 @@ def _series(kills: int, ground: Ground, seed: int) -> list[str]:
     kills_seen = tries = 0
     last: Seen | None = None
     with (
-        ground.stage(seed, failing=FAILING) as stage,
+        ground.stage(seed, failing=FAILING, shape=random.Random(seed).choice(SHAPES)) as stage,
         Provider(seed=seed, pause=0.005) as provider,
     ):
         while kills_seen < kills and tries < 3 * kills:
@@ -88,7 +95,7 @@ def _series(kills: int, ground: Ground, seed: int) -> list[str]:
             left = sum(not healthy(row) for row in stage.rows().values())
             if left == 0:
                 # All is repaired before the last kill: something to do again.
-                stage.execute("UPDATE docs SET embedding = NULL WHERE id % 4 > 0")
+                stage.forget()
                 last = None
                 left = FAILING * len(TENANTS)
             killed, broke = _killed(ground, stage, provider, partial(_at_any, chance, left))

@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.racer", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--edits", type=int, required=True)
-    parser.add_argument("--shape", choices=["hashed", "plain"], required=True)
+    parser.add_argument("--shape", choices=["hashed", "plain", "stored"], required=True)
     parser.add_argument("--pause", type=float, default=0.0)
     options = parser.parse_args()
     with psycopg.connect(os.environ[URL_VARIABLE], autocommit=True) as connection:
@@ -161,7 +161,7 @@ class _Field:
         self._connection = connection
         self._chance = chance
         self._shape = shape
-        self._rows: dict[int, Row] = snapshot(connection)
+        self._rows: dict[int, Row] = snapshot(connection, stored=shape == "stored")
         self._tenants = sorted({row.tenant for row in self._rows.values()})
         self._text: dict[int, tuple[str, str, str]] = {
             row.id: (row.tenant, row.body, row.note) for row in self._rows.values()
@@ -203,10 +203,11 @@ class _Field:
             yield "DELETE FROM docs WHERE id = %s", (key,)
         elif kind == "insert":
             yield (
-                "INSERT INTO docs (id, tenant, body, note, content_hash)"
-                " VALUES (%s, %s, %s, %s, md5(%s))",
-                (key, tenant, body, note, body),
+                "INSERT INTO docs (id, tenant, body, note) VALUES (%s, %s, %s, %s)",
+                (key, tenant, body, note),
             )
+            if self._shape != "stored":
+                yield "UPDATE docs SET content_hash = md5(body) WHERE id = %s", (key,)
         elif kind == "edit" and self._shape == "plain":
             yield (
                 "UPDATE docs SET body = %s, content_hash = md5(%s), embedding = NULL WHERE id = %s",
@@ -218,10 +219,20 @@ class _Field:
             yield "UPDATE docs SET tenant = %s WHERE id = %s", (tenant, key)
         elif kind == "touch":
             yield "UPDATE docs SET note = %s WHERE id = %s", (note, key)
+        elif kind == "forget" and self._shape == "stored":
+            yield "DELETE FROM vectors WHERE doc_id = %s", (key,)
         elif kind == "forget":
             yield "UPDATE docs SET embedding = NULL WHERE id = %s", (key,)
         else:
             vector = "[" + ",".join(map(str, vector_of(body).tolist())) + "]"
+            if self._shape == "stored":
+                yield (
+                    "INSERT INTO vectors VALUES (%s, %s::vector, md5(%s)) ON CONFLICT (doc_id)"
+                    " DO UPDATE SET embedding = excluded.embedding,"
+                    " content_hash = excluded.content_hash",
+                    (key, vector, body),
+                )
+                return
             yield (
                 "UPDATE docs SET embedding = %s::vector, content_hash = md5(body) WHERE id = %s",
                 (vector, key),

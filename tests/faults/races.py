@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from tests.faults.ground import Case, said
 from tests.faults.invariants import broken, not_whole
@@ -12,7 +12,7 @@ from tests.faults.killer import Killer
 from tests.faults.link import Link
 from tests.faults.provider import Provider
 from tests.faults.racer import Racer
-from tests.faults.stage import Shape
+from tests.faults.stage import SHAPES
 from tests.faults.wire import Step
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
-    from tests.faults.stage import Stage
+    from tests.faults.stage import Shape, Stage
 
 EDITS_AT_ONCE = 150
 FAILING = 40
@@ -31,9 +31,8 @@ MOST_RACES = 6
 
 def races(edits: int) -> Iterator[Case]:
     """As many edits as that while runs repair, for each shape of the table in turn."""
-    shapes: tuple[Shape, ...] = get_args(Shape)
     for number in range(-(-edits // EDITS_AT_ONCE)):
-        shape = shapes[number % len(shapes)]
+        shape = SHAPES[number % len(SHAPES)]
         count = min(EDITS_AT_ONCE, edits - number * EDITS_AT_ONCE)
         yield Case(name=f"race-{shape}-{number + 1}", run=partial(_race, shape, count))
 

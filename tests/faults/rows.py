@@ -30,11 +30,20 @@ class Row:
     version: str
 
 
-def snapshot(connection: psycopg.Connection[Any], table: str = "docs") -> dict[int, Row]:
-    """The table at one moment, by id."""
+def snapshot(
+    connection: psycopg.Connection[Any], table: str = "docs", *, stored: bool = False
+) -> dict[int, Row]:
+    """The table at one moment, by id; `stored`: with its store `vectors`."""
+    version = "d.ctid || ' by ' || d.xmin"
+    store = "d"
+    if stored:
+        table, store = "docs AS d LEFT JOIN vectors AS v ON doc_id = id", "v"
+        version += " || coalesce(' beside ' || v.ctid || ' by ' || v.xmin, '')"
+    else:
+        table += " AS d"
     found = connection.execute(
-        "SELECT id, tenant, body, note, md5(vector_send(embedding)), content_hash,"
-        f" ctid || ' by ' || xmin FROM {table}"
+        f"SELECT id, tenant, body, note, md5(vector_send({store}.embedding)),"
+        f" {store}.content_hash, {version} FROM {table}"
     )
     return {
         row[0]: Row(

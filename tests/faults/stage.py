@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import psycopg
 
@@ -22,7 +22,7 @@ from tests.provider_server import vector_of
 from tests.repairs import environment, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     import numpy as np
@@ -40,8 +40,12 @@ WORD = "quokka"
 """Stands in every text, and must stand nowhere else."""
 BATCH, CONCURRENCY, WRITERS = 4, 3, 2
 
-Shape = Literal["hashed", "plain"]
-"""How the application marks an edit: by a content hash, or by nulling the embedding itself."""
+Shape = Literal["hashed", "plain", "stored"]
+"""How the application marks an edit: by a content hash, or by nulling the embedding itself.
+
+`stored` is hashed, and keeps embeddings in a table of their own.
+"""
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 SETTINGS = """
 [provider]
@@ -61,8 +65,29 @@ write_concurrency = {writers}
 name = "public.docs"
 tenant = "tenant"
 text = "body"
-{hash}
+{more}
 """
+DOCS = "tenant text NOT NULL, body text NOT NULL, note text NOT NULL DEFAULT 'kept'"
+MORE: Mapping[Shape, str] = {
+    "plain": "",
+    "hashed": 'content_hash = "content_hash"',
+    "stored": """
+[tables.store]
+name = "public.vectors"
+key = ["doc_id"]
+content_hash = "content_hash"
+""",
+}
+COLUMNS = "embedding vector(8), content_hash text"
+TABLES: Mapping[Shape, str] = {
+    "plain": f"CREATE TABLE docs (id integer PRIMARY KEY, {DOCS}, {COLUMNS})",
+    "hashed": f"CREATE TABLE docs (id integer PRIMARY KEY, {DOCS}, {COLUMNS})",
+    "stored": f"""
+CREATE TABLE docs (id integer PRIMARY KEY, {DOCS});
+CREATE TABLE vectors (
+    doc_id integer PRIMARY KEY REFERENCES docs ON DELETE CASCADE, {COLUMNS}
+)""",
+}
 
 
 AUDIT = """
@@ -111,10 +136,9 @@ class Stage:
         self._home = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
         self.url = create_database(self.server, self.name)
         self._fill()
-        stored_hash = 'content_hash = "content_hash"' if self.shape == "hashed" else ""
         (self.folder / "integrity.toml").write_text(
             SETTINGS.format(
-                batch=BATCH, concurrency=CONCURRENCY, writers=WRITERS, hash=stored_hash
+                batch=BATCH, concurrency=CONCURRENCY, writers=WRITERS, more=MORE[self.shape]
             ),
             encoding="utf-8",
         )
@@ -148,12 +172,17 @@ class Stage:
                     " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 ).fetchone()
                 if others == (0,):
-                    return snapshot(connection)
+                    return snapshot(connection, stored=self.shape == "stored")
                 time.sleep(0.05)
         raise TimeoutError("expected every other session to end, some did not")
 
     def written(self) -> list[tuple[int, str, str]]:
-        """Each vector that was written and committed: the row's id, its text, the vector's md5."""
+        """Each vector that was written and committed: the row's id, its text, the vector's md5.
+
+        Of a store none: its rows hold no text.
+        """
+        if self.shape == "stored":
+            return []
         with psycopg.connect(self.url, autocommit=True) as connection:
             return connection.execute("SELECT id, body, vector FROM audit.writes").fetchall()
 
@@ -161,6 +190,14 @@ class Stage:
         """What the application itself does to the table."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)
+
+    def forget(self) -> None:
+        """Three of four rows lose their embedding."""
+        self.execute(
+            "DELETE FROM vectors WHERE doc_id % 4 > 0"
+            if self.shape == "stored"
+            else "UPDATE docs SET embedding = NULL WHERE id % 4 > 0"
+        )
 
     def run(
         self,
@@ -219,24 +256,44 @@ class Stage:
             for fails in [True] * self.failing + [False] * max(2, self.failing // 3)
         ]
         chance.shuffle(rows)
-        ways = ["missing", "missing", "zero"] + (["stale"] if self.shape == "hashed" else [])
+        ways = ["missing", "missing", "zero"] + (["stale"] if self.shape != "plain" else [])
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION vector")
-            connection.execute(
-                "CREATE TABLE docs (id integer PRIMARY KEY, tenant text NOT NULL, body text"
-                " NOT NULL, note text NOT NULL DEFAULT 'kept', embedding vector(8),"
-                " content_hash text)"
-            )
+            connection.execute(TABLES[self.shape])
             for number, (tenant, fails) in enumerate(rows, start=1):
                 body = f"{WORD} {number} of {tenant}"
                 self.owners[body].add(tenant)
                 way = chance.choice(ways) if fails else "whole"
-                connection.execute(
-                    "INSERT INTO docs (id, tenant, body, embedding, content_hash)"
-                    " VALUES (%s, %s, %s, %s::text::vector, md5(%s))",
-                    (number, tenant, body, *_stored(way, body)),
-                )
-            connection.execute(AUDIT)
+                embedding, hashed = _stored(way, body)
+                self._insert(connection, number, tenant, body, embedding, hashed)
+            if self.shape != "stored":
+                connection.execute(AUDIT)
+
+    def _insert(
+        self,
+        connection: psycopg.Connection[Any],
+        number: int,
+        tenant: str,
+        body: str,
+        embedding: str | None,
+        hashed: str,
+    ) -> None:
+        if self.shape != "stored":
+            connection.execute(
+                "INSERT INTO docs (id, tenant, body, embedding, content_hash)"
+                " VALUES (%s, %s, %s, %s::text::vector, md5(%s))",
+                (number, tenant, body, embedding, hashed),
+            )
+            return
+        connection.execute(
+            "INSERT INTO docs (id, tenant, body) VALUES (%s, %s, %s)", (number, tenant, body)
+        )
+        # Of those without an embedding some have a row all the same.
+        if embedding is not None or number % 2:
+            connection.execute(
+                "INSERT INTO vectors VALUES (%s, %s::text::vector, md5(%s))",
+                (number, embedding, hashed),
+            )
 
 
 def _stored(way: str, body: str) -> tuple[str | None, str]:

@@ -34,6 +34,7 @@ class Step(enum.StrEnum):
     READ_BACK = "read-back"
 
 
+AROUND_COMMIT = (Step.UPDATE_SENT, Step.UPDATED, Step.COMMIT_SENT, Step.COMMITTED)
 ANSWERED = {
     Step.LOCK_SENT: Step.LOCK_TAKEN,
     Step.PAGE_SENT: Step.PAGE_READ,
