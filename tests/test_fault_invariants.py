@@ -11,7 +11,7 @@ import pytest
 from tests.faults.invariants import paid_again, wrong_rows, wrong_texts, wrong_writes
 from tests.faults.provider import Received
 from tests.faults.racer import Change
-from tests.faults.rows import ZERO, Row, healthy, vector_md5
+from tests.faults.rows import ZERO, Row, healthy, own_md5, vector_md5
 from tests.repairs import key_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,14 @@ def test_rows_that_nobody_else_touched(before: Row | None, after: Row | None, wo
 def test_rows_that_were_raced(after: Row | None, words: str) -> None:
     (wrong,) = wrong_rows(rows(WHOLE), rows(*filter(None, [after])), raced=[EDIT])
     assert words in wrong
+
+
+def test_a_vector_of_the_racer_s_own_must_stay() -> None:
+    own = replace(EDIT, body="one", kind="own", own=True)
+    theirs = rows(replace(WHOLE, vector=own_md5("one")))
+    assert list(wrong_rows(rows(WHOLE), theirs, raced=[own])) == []
+    (wrong,) = wrong_rows(rows(WHOLE), rows(WHOLE), raced=[own])
+    assert "overwritten" in wrong
 
 
 def test_an_edit_that_its_hash_tells_of_is_not_hidden_and_without_a_hash_it_is() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from tests.faults.rows import snapshot
+from tests.faults.rows import own_vector, snapshot
 from tests.provider_server import vector_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Change:
     body: str
     note: str
     made: bool
+    own: bool = False
+    """Whether the row holds a vector of the racer's own, which fails nothing: it must stay."""
 
 
 class Racer:
@@ -167,12 +169,13 @@ class _Field:
             row.id: (row.tenant, row.body, row.note) for row in self._rows.values()
         }
         self._gone: dict[int, tuple[str, str, str]] = {}
+        self._own: set[int] = set()
         self._number = 0
 
     def change(self) -> None:
         """One change of one row, announced, made, and told of."""
         self._number += 1
-        kinds = ["edit"] * 5 + ["move", "delete", "touch", "forget", "repair"]
+        kinds = ["edit"] * 5 + ["move", "delete", "touch", "forget", "repair", "own"]
         kind = self._chance.choice(kinds)
         if self._gone and self._chance.random() < 0.2:
             kind = "insert"
@@ -194,6 +197,10 @@ class _Field:
                 self._connection.execute("SELECT pg_sleep(%s)", (HOLD_SECONDS,))
         (self._gone if kind == "insert" else self._text).pop(key)
         (self._gone if kind == "delete" else self._text)[key] = (tenant, body, note)
+        if kind == "own":
+            self._own.add(key)
+        elif kind not in ("touch", "move"):
+            self._own.discard(key)
         self._tell(key, kind, None if kind == "delete" else tenant, body, note, made=True)
 
     def _statements(
@@ -224,7 +231,8 @@ class _Field:
         elif kind == "forget":
             yield "UPDATE docs SET embedding = NULL WHERE id = %s", (key,)
         else:
-            vector = "[" + ",".join(map(str, vector_of(body).tolist())) + "]"
+            of_body = own_vector(body) if kind == "own" else vector_of(body)
+            vector = "[" + ",".join(map(str, of_body.tolist())) + "]"
             if self._shape == "stored":
                 yield (
                     "INSERT INTO vectors VALUES (%s, %s::vector, md5(%s)) ON CONFLICT (doc_id)"
@@ -242,7 +250,7 @@ class _Field:
         self, key: int, kind: str, tenant: str | None, body: str, note: str, *, made: bool
     ) -> None:
         change = {"id": key, "kind": kind, "tenant": tenant, "body": body, "note": note}
-        print(json.dumps({**change, "made": made}), flush=True)
+        print(json.dumps({**change, "made": made, "own": key in self._own}), flush=True)
 
 
 if __name__ == "__main__":
