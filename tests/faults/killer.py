@@ -40,7 +40,7 @@ class Killer:
         self._begun.set()
 
     def kill(self, *_: object) -> None:
-        """End the group and wait until it is gone. For `Link.when` and `Provider.when` alike."""
+        """End the group. For `Link.when` and `Provider.when` alike."""
         with self._once:
             if self.killed or not self._begun.wait(10):
                 return

@@ -121,7 +121,10 @@ class _Rule:
 
 
 class Link:
-    """Forwards to the server of `url` for as long as the `with` block runs. Not for TLS."""
+    """Forwards to the server of `url` for as long as the `with` block runs. Not for TLS.
+
+    What an action raises is raised at the end of the block.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -136,6 +139,7 @@ class Link:
         self.fired: list[Step] = []
         """Steps at which a rule did something."""
         self._rules: list[_Rule] = []
+        self._errors: list[Exception] = []
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
         self._threads: list[threading.Thread] = []
@@ -170,6 +174,8 @@ class Link:
             session.cut()
         for thread in threads:
             thread.join(10)
+        if self._errors and error is None:
+            raise self._errors[0]
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True, name="link")
@@ -218,6 +224,10 @@ class Link:
             target.shutdown(socket.SHUT_WR)
         except OSError:
             # One end is gone, or was reset by a rule: so is the other.
+            session.cut()
+        except Exception as error:
+            # Of an action: nobody hears of it on this thread.
+            self._errors.append(error)
             session.cut()
         if not to_server:
             with self._lock:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import random
 import subprocess
 import sys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10.0
 HOLD_SECONDS = 30.0
+OBEYED = {"obeyed": True}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +62,8 @@ class Provider:
         self.received: list[Received] = []
         self.base_url = ""
         self._actions: dict[int, Callable[[Received], object]] = {}
+        self._obeyed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._writing = threading.Lock()
 
     def script(self, *faults: str | None) -> None:
         """What the next requests are answered with, in order of arrival; None is healthy."""
@@ -74,7 +78,10 @@ class Provider:
         self._order(by_key={key: fault})
 
     def when(self, number: int, action: Callable[[Received], object]) -> None:
-        """Call the action when that request has come (from 1), before it is answered."""
+        """Call the action when that request has come (from 1), before it is answered.
+
+        It is called on the thread that obeys orders, and so can give none.
+        """
         self._actions[number] = action
         self._order(hold=sorted(self._actions))
 
@@ -123,20 +130,29 @@ class Provider:
         self._process.stdout.close()
 
     def _order(self, **order: Any) -> None:
+        """Give an order, and wait until it is obeyed: the next request comes after it."""
+        self._write(**order)
+        self._obeyed.get(timeout=STOP_SECONDS)
+
+    def _write(self, **order: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        with self._writing:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             entry = json.loads(line)
+            if entry == OBEYED:
+                self._obeyed.put(None)
+                continue
             received = Received(**{**entry, "texts": tuple(entry["texts"])})
             self.received.append(received)
             action = self._actions.pop(received.number, None)
             if action is not None:
                 action(received)
-                self._order(go=received.number)
+                self._write(go=received.number)
 
 
 class _Scripted(ProviderServer):
@@ -167,6 +183,8 @@ class _Scripted(ProviderServer):
                 self._held = {number: threading.Event() for number in order["hold"]}
             if "go" in order and (held := self._held.get(order["go"])):
                 held.set()
+            if "go" not in order:
+                print(json.dumps(OBEYED), flush=True)
 
     def receive(self, request: ReceivedRequest) -> Reply:
         with self._deciding:
