@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
     from tests.faults.link import Action, Moment
-    from tests.faults.stage import Shape, Stage
+    from tests.faults.shapes import Shape
+    from tests.faults.stage import Stage
 
 SILENCE_SECONDS = 2.0
 WAYS: Mapping[str, Action] = {

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tests.faults.provider import Received
     from tests.faults.racer import Change
     from tests.faults.rows import Row
-    from tests.faults.stage import Run, Shape, Stage
+    from tests.faults.shapes import Shape
+    from tests.faults.stage import Run, Stage
     from tests.provider_server import ReceivedRequest
 
 OUTCOMES = ("fixed", "superseded", "quarantined", "failed", "skipped")

@@ -12,7 +12,8 @@ from tests.faults.killer import Killer
 from tests.faults.link import Link
 from tests.faults.provider import Provider
 from tests.faults.rows import healthy
-from tests.faults.stage import BATCH, CONCURRENCY, SHAPES, TENANTS, WRITERS
+from tests.faults.shapes import SHAPES
+from tests.faults.stage import BATCH, CONCURRENCY, TENANTS, WRITERS
 from tests.faults.wire import AROUND_COMMIT, Step
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
-    from tests.faults.stage import Shape, Stage
+    from tests.faults.shapes import Shape
+    from tests.faults.stage import Stage
 
     Aim = Callable[[Killer, Link, Provider], None]
     """Says when the killer shall act."""

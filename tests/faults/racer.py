@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 from tests.faults.rows import own_vector, snapshot
+from tests.faults.shapes import SHAPES
 from tests.provider_server import vector_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.faults.rows import Row
-    from tests.faults.stage import Shape, Stage
+    from tests.faults.shapes import Shape
+    from tests.faults.stage import Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 URL_VARIABLE = "RACER_URL"
@@ -140,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.racer", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--edits", type=int, required=True)
-    parser.add_argument("--shape", choices=["hashed", "plain", "stored"], required=True)
+    parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--pause", type=float, default=0.0)
     options = parser.parse_args()
     with psycopg.connect(os.environ[URL_VARIABLE], autocommit=True) as connection:

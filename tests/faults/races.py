@@ -12,7 +12,7 @@ from tests.faults.killer import Killer
 from tests.faults.link import Link
 from tests.faults.provider import Provider
 from tests.faults.racer import Racer
-from tests.faults.stage import SHAPES
+from tests.faults.shapes import SHAPES
 from tests.faults.wire import Step
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
-    from tests.faults.stage import Shape, Stage
+    from tests.faults.shapes import Shape
+    from tests.faults.stage import Stage
 
 EDITS_AT_ONCE = 150
 FAILING = 40
