@@ -1,5 +1,5 @@
-# make demo, make test, make lint: each sets up .venv first where it is not there or out of date.
-# ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
+# make demo, make test, make chaos, make lint: each sets up .venv first where it is not there or out
+# of date. ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
 # PYTHON names the interpreter that .venv is made with:  make demo PYTHON=python3.12
 
 SHELL := /bin/sh
@@ -14,7 +14,7 @@ ifneq ($(shell $(VENV)/bin/python -c 'print("starts")' 2>/dev/null),starts)
 STALE := stale
 endif
 
-.PHONY: demo test lint stale
+.PHONY: demo test chaos lint stale
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -23,6 +23,10 @@ demo: $(INSTALLED)
 # Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process.
 test: $(INSTALLED)
 	@$(RUN) pytest tests -n 2 $(ARGS)
+
+# Every fault at its full number, about 20 minutes: make chaos SEED=7 ARGS="--only kill-*"
+chaos: $(INSTALLED)
+	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(INSTALLED)
 	@$(RUN) ruff check $(CHECKED)

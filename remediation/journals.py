@@ -97,11 +97,17 @@ def past_journals(directory: Path) -> list[PastJournal]:
     """The journals of all runs in a folder of reports, the oldest first. Raises OSError."""
     if not directory.is_dir():
         return []
-    return [
+    journals = [
         PastJournal(run_id=folder.name, path=folder / FILE_NAME)
-        for folder in sorted(directory.iterdir())
+        for folder in directory.iterdir()
         if RUN_ID.fullmatch(folder.name) and (folder / FILE_NAME).exists()
     ]
+    return sorted(journals, key=_began)
+
+
+def _began(journal: PastJournal) -> tuple[str, int]:
+    """The second of the run's id; of runs in one second, whose journal was written first."""
+    return journal.run_id.partition("-")[0], journal.path.stat().st_mtime_ns
 
 
 def find_journal(run_id: str, directory: Path) -> PastJournal:

