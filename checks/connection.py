@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.redaction import redactor
-from checks.wires import wires
+from checks.wires import wires, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +30,10 @@ RECONNECT_TIMEOUT_SECONDS = 4
 """Where a repair opens a connection anew: shorter than what a signal leaves it to end in order."""
 
 CANCEL_TIMEOUT_SECONDS = 2.0
+SILENCE_SECONDS = 30.0
+"""Beyond the time-outs of its statements, until a transaction's link is taken for dead, and cut."""
+READ_STATEMENTS = 3
+"""Of one transaction that reads, that may each take as long as they are allowed."""
 
 KEEPALIVE = {
     "keepalives_idle": "30",
@@ -236,7 +240,8 @@ def read_only(
     `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
     SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
     """
-    with connection.transaction():
+    silence = READ_STATEMENTS * statement_timeout.total_seconds() + SILENCE_SECONDS
+    with within(connection, silence), connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         set_local(
             connection,

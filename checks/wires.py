@@ -9,10 +9,13 @@ import os
 import socket
 import threading
 import weakref
-from contextlib import suppress
-from typing import Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Link(Protocol):
@@ -42,12 +45,29 @@ class Wires:
         with self._lock:
             links = list(self._links)
         for link in links:
-            # Closed meanwhile, or never connected: there is nothing to cut.
-            with (
-                suppress(OSError, psycopg.Error),
-                socket.socket(fileno=os.dup(link.fileno())) as end,
-            ):
-                end.shutdown(socket.SHUT_RDWR)
+            _cut(link)
+
+
+def _cut(link: Link) -> None:
+    # Closed meanwhile, or never connected: there is nothing to cut.
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def within(link: Link, seconds: float) -> Iterator[None]:
+    """Cut the link where the block takes longer.
+
+    A server that has fallen silent, or a link that swallows what is sent, ends no statement by a
+    time-out of the server's.
+    """
+    timer = threading.Timer(seconds, _cut, [link])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 wires = Wires()

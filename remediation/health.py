@@ -64,7 +64,7 @@ class _Positions:
 
 
 class Health:
-    """The conditions of `[repair]`, looked at in turn; used by one thread.
+    """The conditions of `[repair]`, looked at in turn; `look` is for one thread.
 
     `folder` is where a relative `pause_file` is looked for.
     """
@@ -83,10 +83,8 @@ class Health:
         return not (self._pause_file is None and self._lag is None and self._rate is None)
 
     def look(self) -> Hold | None:
-        """Why the repair must wait now, or None. Raises nothing that is foreseen."""
-        # The server is read even while the file is there: the samples of a lag need their time.
-        of_server = self._look_at_server() if self._lag or self._rate else None
-        return self._look_for_file() or of_server
+        """Why the server makes the repair wait now, or None. Raises nothing that is foreseen."""
+        return self._look_at_server() if self._lag or self._rate else None
 
     def close(self) -> None:
         """Close the connection; the next look opens another one."""
@@ -94,7 +92,8 @@ class Health:
             self._connection.close()
             self._connection = None
 
-    def _look_for_file(self) -> Hold | None:
+    def look_for_file(self) -> Hold | None:
+        """Why the pause file makes the repair wait now, or None. Safe across threads, and quick."""
         if self._pause_file is None:
             return None
         try:

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from checks.connection import connect
 from checks.errors import IntegrityError
+from checks.wires import within
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,6 +30,8 @@ TRANSACTION_TIMEOUT_SINCE = 170000
 """transaction_timeout, which would end the lock, came with PostgreSQL 17."""
 
 HEARTBEAT_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""For an answer to the heartbeat; a link that is silent for longer is taken for lost."""
 
 _HOLDER = """
 SELECT a.application_name, host(a.client_addr), a.pid, to_char(a.xact_start, 'HH24:MI:SS TZ')
@@ -107,7 +110,8 @@ class RepairLock:
         if self._connection is None:
             raise LockLostError(f"the lock of {self._target.name} is not held")
         try:
-            self._connection.execute("SELECT 1")
+            with within(self._connection, ANSWER_SECONDS):
+                self._connection.execute("SELECT 1")
         except psycopg.Error:
             raise LockLostError(
                 f"the connection that held the lock of {self._target.name} was lost;"

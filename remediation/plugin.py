@@ -185,9 +185,10 @@ def _run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> 
         reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
         run.refused = redactor.clean(reason)
         run.note(f"no repair: {run.refused}")
-        if PASSES not in config.stash:
-            # Nothing ran yet: the checks are reported all the same.
-            TwoPasses(tables=frozenset()).run_first(session.items)
+    # Out here: what a check says must not seem to come from what the repair ran into.
+    if PASSES not in config.stash:
+        # Nothing ran yet: the checks are reported all the same.
+        TwoPasses(tables=frozenset()).run_first(session.items)
 
 
 def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: Repair) -> None:

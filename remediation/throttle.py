@@ -85,6 +85,9 @@ class Throttle:
         """Why no request may be sent and no write begun now, or None."""
         if not self._limited:
             return None
+        # Ahead of each batch: what a person orders holds at once.
+        if (ordered := self._health.look_for_file()) is not None:
+            return ordered
         seen_at, hold = self._seen
         age = time.monotonic() - seen_at
         if hold is None and age > STALE_SECONDS:

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Generic
 
 import psycopg
 
-from checks.connection import RECONNECT_TIMEOUT_SECONDS, connect, reason_of, set_local
+from checks.connection import (
+    RECONNECT_TIMEOUT_SECONDS,
+    SILENCE_SECONDS,
+    connect,
+    reason_of,
+    set_local,
+)
 from checks.errors import CannotExamineError
+from checks.wires import within
 from remediation.changes import LOCK_TIMEOUT, Changed, Key
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
@@ -281,7 +288,7 @@ class Writer(Generic[Changed]):
 
     def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
         connection = self._open()
-        with connection.transaction():
+        with within(connection, SILENCE_SECONDS), connection.transaction():
             set_local(
                 connection,
                 self.place,

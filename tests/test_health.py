@@ -240,15 +240,15 @@ def test_the_pause_file_is_looked_for_in_the_folder_the_run_was_started_from(
     url = "postgresql://nobody@127.0.0.1:9/nothing"  # no file needs a server
     with health(url, tmp_path, pause_file="pause") as watched:
         assert watched.limited
-        assert watched.look() is None
+        assert watched.look_for_file() is None
         (tmp_path / "pause").touch()
-        hold = watched.look()
+        hold = watched.look_for_file()
         assert hold is not None
         assert hold.reason == f"the file {tmp_path / 'pause'} exists; remove it to go on"
         (tmp_path / "pause").unlink()
-        assert watched.look() is None
+        assert watched.look_for_file() is None
         (tmp_path / "pause").symlink_to("nowhere")
-        assert watched.look() is not None
+        assert watched.look_for_file() is not None
 
 
 @pytest.mark.parametrize("name", ["loop/pause", "file/pause", "x" * 300])
@@ -258,6 +258,6 @@ def test_a_pause_file_that_cannot_be_looked_for_is_a_reason_to_wait(
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     with health("postgresql://nobody@127.0.0.1:9/nothing", tmp_path, pause_file=name) as watched:
-        hold = watched.look()
+        hold = watched.look_for_file()
     assert hold is not None
     assert hold.reason.startswith("it cannot be seen whether the file ")

@@ -17,6 +17,8 @@ import pytest
 from checks.wires import Wires
 from demo.endpoint import endpoint
 from remediation.interruption import Interruption
+from tests.faults.link import Link, black_hole
+from tests.faults.wire import Step
 from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing, stale
 from tests.waiting import wait_until
 
@@ -78,6 +80,25 @@ def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_repor
     } <= {"skipped"}
     assert sum(left["rows"] for left in report["left"]) == ALL
     assert missing(site.database) == dict.fromkeys(TENANTS, MISSING)
+
+
+@pytest.mark.parametrize("step", [Step.PAGE_SENT, Step.UPDATE_SENT])
+def test_one_signal_ends_a_repair_whose_database_has_fallen_silent(site: Site, step: Step) -> None:
+    fill(site.database, dict.fromkeys(TENANTS, 12))
+    site.use_keys({tenant: site.keys[tenant] for tenant in TENANTS})
+    with endpoint(site.keys) as running, Link(site.database) as link:
+        site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+        site.monkeypatch.setenv("REMEDIATION_DATABASE_URL", link.url)
+        # The first page is that of the plan.
+        link.when(step, black_hole(2 * SECONDS), nth=2)
+        with repairing(site) as process:
+            wait_until(lambda: bool(link.fired))
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    report = json.loads(site.report().with_suffix(".json").read_text(encoding="utf-8"))
+    assert report["result"] == "interrupted"
 
 
 def test_two_signals_end_a_repair_at_once_and_the_next_run_makes_all_whole(site: Site) -> None:

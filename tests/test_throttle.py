@@ -293,6 +293,9 @@ class Scripted:
         self.looks += 1
         return self.now
 
+    def look_for_file(self) -> None:
+        """There is none."""
+
     def close(self) -> None:
         """Nothing is open."""
 

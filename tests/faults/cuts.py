@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.faults.stage import Stage
 
 SILENCE_SECONDS = 2.0
+ENDLESS_SECONDS = 600.0
 WAYS: Mapping[str, Action] = {
     "cut": links.cut,
     "half": links.half,
@@ -33,6 +34,8 @@ WAYS: Mapping[str, Action] = {
     "black-hole-to-server": links.black_hole(SILENCE_SECONDS, Toward.SERVER),
     "black-hole-to-client": links.black_hole(SILENCE_SECONDS, Toward.CLIENT),
 }
+FOREVER = links.black_hole(ENDLESS_SECONDS)
+"""Nobody ends such a connection but the repair, after `checks.connection.SILENCE_SECONDS`."""
 
 
 def at_every_step() -> Iterator[Case]:
@@ -40,6 +43,8 @@ def at_every_step() -> Iterator[Case]:
     for step in Step:
         for way in WAYS:
             yield Case(name=f"{way}-at-{step}", run=partial(_link, step, way, 1, "hashed"))
+    for step in (Step.UPDATE_SENT, Step.COMMIT_SENT, Step.COMMITTED):
+        yield Case(name=f"silence-at-{step}", run=partial(_link, step, "silence", 1, "hashed"))
     for step in AROUND_COMMIT:
         run = partial(_link, step, "cut", math.inf, "hashed")
         yield Case(name=f"cut-at-every-{step}", run=run)
@@ -64,7 +69,8 @@ def restarts() -> Iterator[Case]:
 
 def _link(step: Step, way: str, times: float, shape: Shape, ground: Ground, seed: int) -> list[str]:
     with ground.stage(seed, shape=shape) as stage:
-        return _disturbed(ground, stage, seed, step, WAYS[way], times)
+        action = FOREVER if way == "silence" else WAYS[way]
+        return _disturbed(ground, stage, seed, step, action, times)
 
 
 def _terminated(step: Step, times: float, ground: Ground, seed: int) -> list[str]:
