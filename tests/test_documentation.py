@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
@@ -17,12 +18,14 @@ from checks.cases import CANARIES, TABLE_CHECKS
 from checks.exit_status import ExitStatus
 from checks.rules import BUILT_IN
 from checks.settings import Settings, load_settings
+from tests.chaos import all_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+GUARANTEES = (REPOSITORY / "docs" / "guarantees.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 CONSTRAINTS = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
@@ -49,8 +52,14 @@ REGISTRIES = re.compile(
 MACHINE_PATHS = re.compile("|".join(rf"(?<![\w.~-])/{top}/" for top in ("root", "home", "work")))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGES = (
+    README,
+    *((REPOSITORY / "docs" / name).read_text() for name in ("provider.md", "repair.md")),
+)
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def table_under(heading: str) -> list[str]:
@@ -119,8 +128,8 @@ def test_every_make_target_in_readme_exists() -> None:
     assert "    make test " in README
 
 
-@pytest.mark.parametrize("block", blocks("toml"))
-def test_the_settings_in_readme_load(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks("toml", page)])
+def test_the_settings_in_readme_and_its_pages_load(block: str, tmp_path: Path) -> None:
     path = tmp_path / "integrity.toml"
     path.write_text(block if "[[tables]]" in block else block + A_TABLE, encoding="utf-8")
     assert load_settings(path).tables
@@ -150,6 +159,21 @@ def test_every_file_that_readme_links_to_or_copies_exists() -> None:
     assert {"docs/incident-report.png", "integrity.example.toml"} <= set(named)
     for name in named:
         assert (REPOSITORY / name).is_file(), name
+
+
+def test_every_promise_names_tests_and_cases_that_exist() -> None:
+    promises = re.split(r"^## (?=[0-9]+\. )", GUARANTEES, flags=re.MULTILINE)[1:]
+    assert [int(promise.partition(".")[0]) for promise in promises] == list(range(1, 17))
+    cases = [case.name for case in all_cases()]
+    for promise in promises:
+        named = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", promise)
+        assert named, promise
+        for path, name in named:
+            source = (REPOSITORY / path).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{path}::{name}"
+        suite = promise.partition("- fault suite")[2]
+        for pattern in re.findall(r"`([a-z-]+-\*)`", suite):
+            assert fnmatch.filter(cases, pattern), pattern
 
 
 def test_every_constraint_is_one_plain_pin() -> None:

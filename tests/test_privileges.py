@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 pytest_plugins = ("pytester",)
 
 PAGE = (Path(__file__).parents[1] / "docs" / "privileges.md").read_text(encoding="utf-8")
-STATEMENTS = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STATEMENTS, FOR_A_ROLLBACK = map(BLOCK.findall, PAGE.split("\n## For a rollback\n"))
 ROLES = ("integrity_checks", "integrity_repair")
 PASSWORD = "pw-Kd82mQx"
 
@@ -162,6 +163,23 @@ def test_a_repair_needs_no_more_than_the_documented_rights(granted: Site) -> Non
             " WHERE embedding IS NULL",
         ):
             assert connection.execute(statement).fetchone() == (0,)
+
+
+def test_a_rollback_needs_one_right_more_and_only_where_it_deletes(granted: Site) -> None:
+    assert granted.run("--remediate").status == 0
+    (journal,) = granted.folder.glob("incidents/*/journal.jsonl")
+    rollback = f"--rollback={journal.parent.name}"
+    refused = granted.run(rollback)
+    lacking = len(TENANTS) * (ROWS // 2)
+    assert refused.status in (1, 11), refused.output
+    assert f"public.workflow_insights: {lacking}/{lacking} rows put back" in refused.output
+    assert "permission denied for table insight_embeddings" in refused.output
+    with psycopg.connect(granted.database, autocommit=True) as connection:
+        for statement in FOR_A_ROLLBACK:
+            connection.execute(statement)
+    run = granted.run(rollback)
+    assert run.status == 1, run.output
+    assert f"public.insights: {lacking}/{lacking} rows put back" in run.output
 
 
 @pytest.mark.parametrize("right", ["UPDATE (embedding)", "SELECT"])
