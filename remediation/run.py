@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from checks.findings import Finding
     from checks.server import Server
+    from remediation.outcomes import RowName
     from remediation.plan import Plan
-    from remediation.repair import RowName, TableRepair
+    from remediation.table_result import TableRepair
 
 
 @dataclass(kw_only=True, slots=True)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from checks.findings import Finding
     from checks.table_examination import TableExamination
     from remediation.outcomes import OutcomeGroup
-    from remediation.repair import TableRepair
     from remediation.run import RepairRun
+    from remediation.table_result import TableRepair
 
 PACKAGES = (
     "great_expectations",
