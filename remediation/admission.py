@@ -5,17 +5,16 @@ Counts and values only; sends nothing and enters no outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remediation.batching import part_of
 from remediation.keys import MissingKey
 from remediation.outcomes import Outcome, RowOutcome
 from remediation.rate_limits import LOOK_AGAIN
 from remediation.settlement import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from remediation.batching import Batch, FailingRow
     from remediation.budget import Budget
     from remediation.embedders import Embedders
@@ -78,19 +77,12 @@ class Admission:
         if refused is not None:
             settled += [outcome_of(row, Outcome.FAILED, refused) for row in keep]
             keep = []
-        return self.part(batch, keep), settled
+        return part_of(batch, keep, self.counter), settled
 
     def within_caps(self, batch: Batch) -> tuple[Batch, str | None]:
         """As much of the batch as the caps allow, and the cap that cut it short."""
         left = self.budget.rows_left()
-        allowed = self.part(batch, batch.rows[:left])
+        allowed = part_of(batch, batch.rows[:left], self.counter)
         if allowed.rows and not self.budget.affords(allowed.tokens):
-            return self.part(batch, ()), self.budget.no_money_left
+            return part_of(batch, (), self.counter), self.budget.no_money_left
         return allowed, self.budget.no_rows_left if left < len(batch.rows) else None
-
-    def part(self, batch: Batch, rows: Sequence[FailingRow]) -> Batch:
-        """The batch with some of its rows alone."""
-        if len(rows) == len(batch.rows):
-            return batch
-        tokens = sum(self.counter.count(row.text) for row in rows)
-        return replace(batch, rows=tuple(rows), tokens=tokens)

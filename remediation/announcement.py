@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from _pytest._io import TerminalWriter
 
+    from remediation.outcomes import RowName
     from remediation.plan import Plan, TablePlan
-    from remediation.repair import RowName, TableRepair
+    from remediation.table_result import TableRepair
 
 TENANTS_SHOWN = 20
 GROUPS_SHOWN = 20

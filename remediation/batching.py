@@ -6,11 +6,11 @@ Knows nothing of the database or the provider; it counts tokens and holds rows.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from checks.settings import Settings
     from remediation.tokens import TokenCounter
@@ -65,6 +65,14 @@ class BatchLimits:
         for name in ("rows", "tokens_per_request", "buffered_rows", "buffered_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
+
+
+def part_of(batch: Batch, rows: Sequence[FailingRow], counter: TokenCounter) -> Batch:
+    """The batch with some of its rows alone."""
+    if len(rows) == len(batch.rows):
+        return batch
+    tokens = sum(counter.count(row.text) for row in rows)
+    return replace(batch, rows=tuple(rows), tokens=tokens)
 
 
 def batch_limits(settings: Settings) -> BatchLimits:

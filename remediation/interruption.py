@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from checks.wires import wires
+from remediation.options import reporter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
+
+    import pytest
 
 GRACE_SECONDS = 5.0
 """What is in flight may take this long to come back and be written; then its links are cut.
@@ -77,3 +80,24 @@ class Interruption:
                 " a second signal ends the run at once, without a report"
             )
         raise KeyboardInterrupt
+
+
+@contextmanager
+def ends_in_order(config: pytest.Config) -> Iterator[None]:
+    """One signal ends the block in order. After it, one lets the report be written.
+
+    That is written when the session finishes, beyond the block. See `Interruption`.
+    """
+    reporter = reporter_of(config)
+
+    def say(line: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(line)
+
+    signals = ExitStack()
+    config.add_cleanup(signals.close)
+    interruption = signals.enter_context(Interruption(say))
+    try:
+        yield
+    finally:
+        interruption.finish()

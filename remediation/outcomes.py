@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from remediation.batching import FailingRow
 
 SAMPLE_KEYS = 5
 """Keys kept for each group of rows with the same outcome and reason."""
+
+
+RowName: TypeAlias = tuple[str, tuple[str, ...]]
+"""A row by its table and its key."""
 
 
 class Outcome(enum.StrEnum):

@@ -6,7 +6,7 @@ The journals of a folder of reports remember them. Reads only, a line at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from remediation.journals import event_of, past_journals
 from remediation.outcomes import Outcome, Refused
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from checks.targets import Target
     from remediation.batching import FailingRow
     from remediation.journals import PastJournal
+    from remediation.outcomes import RowName
     from remediation.tokens import TokenCounter
-
-Place: TypeAlias = tuple[str, tuple[str, ...]]
-"""A table's name and a row's key."""
 
 REPLACING = b'{"event": "replacing"'
 """What almost all of a journal's bytes are in; such lines are not even parsed."""
@@ -45,7 +43,7 @@ class Quarantine:
 
     unreadable: tuple[str, ...] = ()
     """Journals that could not be read, in words."""
-    _refusals: dict[Place, _Refusal] = field(default_factory=dict)
+    _refusals: dict[RowName, _Refusal] = field(default_factory=dict)
 
     def reason(self, table: str, key: tuple[str, ...], sent: Refused) -> str | None:
         """Why a row is not sent again of which the last would be `sent`, or None."""
@@ -70,7 +68,7 @@ def sent_for(row: FailingRow, target: Target, provider: Provider, counter: Token
 
 def recall(directory: Path) -> Quarantine:
     """What the journals of a folder of reports remember, the latest word of each row."""
-    refusals: dict[Place, _Refusal] = {}
+    refusals: dict[RowName, _Refusal] = {}
     unreadable = []
     try:
         journals = past_journals(directory)
@@ -85,7 +83,9 @@ def recall(directory: Path) -> Quarantine:
     return Quarantine(unreadable=tuple(unreadable), _refusals=refusals)
 
 
-def _outcomes(journal: PastJournal, refusals: Mapping[Place, _Refusal]) -> Iterator[dict[str, Any]]:
+def _outcomes(
+    journal: PastJournal, refusals: Mapping[RowName, _Refusal]
+) -> Iterator[dict[str, Any]]:
     """The outcomes that may count: all that quarantine, and those that fix while some do."""
     for _, line in journal.lines():
         if line.startswith(REPLACING) or not (QUARANTINED in line or (refusals and FIXED in line)):
@@ -95,13 +95,13 @@ def _outcomes(journal: PastJournal, refusals: Mapping[Place, _Refusal]) -> Itera
             yield event
 
 
-def _enter(event: Mapping[str, Any], run_id: str, refusals: dict[Place, _Refusal]) -> None:
+def _enter(event: Mapping[str, Any], run_id: str, refusals: dict[RowName, _Refusal]) -> None:
     try:
-        place = (event["table"], tuple(event["key"]))
+        row = (event["table"], tuple(event["key"]))
         if event["outcome"] == Outcome.FIXED:
-            refusals.pop(place, None)
+            refusals.pop(row, None)
         elif event["outcome"] == Outcome.QUARANTINED and "sent_md5" in event:
-            refusals[place] = _Refusal(
+            refusals[row] = _Refusal(
                 run_id=run_id,
                 refused=Refused(model=event["model"], sent_md5=event["sent_md5"]),
                 reason=event["reason"],

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from checks.connection import ConnectionTarget
+    from checks.evidence import Evidence
     from checks.examination import Examination
     from checks.settings import Settings
+    from remediation.run import RepairRun
 
 
 def measure_again(
@@ -37,3 +39,20 @@ def measure_again(
             today=examination.today,
         )
     return examination.updated(again)
+
+
+def take_in(
+    evidence: Evidence, run: RepairRun, examination: Examination, place: ConnectionTarget
+) -> None:
+    """Make what was measured again, through `place`, what the checks judge from now on."""
+    evidence.examination = examination
+    evidence.measured_through = place
+    run.measured_again = bool(run.results)
+    known = {m.segment for table in evidence.before.tables for m in table.measurements}
+    run.new_findings = tuple(
+        finding
+        for table in evidence.examination.tables
+        for verdict in table.verdicts
+        if not verdict.holds and verdict.severity == "error" and verdict.segment not in known
+        if (finding := table.finding(verdict)).accepted is None
+    )

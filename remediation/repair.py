@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from checks.connection import connect
 from remediation.accepted import accepted_checks, open_failing, repairable_checks
@@ -19,7 +19,6 @@ from remediation.health import Health
 from remediation.journal import Journal
 from remediation.locked_rows import PATIENCE_SECONDS
 from remediation.opening import (
-    RepairRefusedError,
     endpoint_of,
     key_ring,
     open_write_side,
@@ -29,7 +28,7 @@ from remediation.plan import Plan, TablePlan, plan_table, refusal
 from remediation.quarantine import Quarantine
 from remediation.remeasuring import measure_again
 from remediation.selection import RowReader
-from remediation.table_repair import TableRepair, TableWork
+from remediation.table_repair import TableWork
 from remediation.throttle import Throttle
 from remediation.tokens import token_counter
 
@@ -42,14 +41,11 @@ if TYPE_CHECKING:
     from checks.settings import Settings
     from checks.table_examination import TableExamination
     from remediation.keys import KeyRing
-    from remediation.outcomes import Outcome
+    from remediation.outcomes import Outcome, RowName
     from remediation.provider_retry import RetryPolicy
     from remediation.rate_limits import RateLimits
+    from remediation.table_result import TableRepair
 
-__all__ = ["Repair", "RepairRefusedError", "RowName", "TableRepair", "open_repair"]
-
-RowName: TypeAlias = tuple[str, tuple[str, ...]]
-"""A row by its table and its key."""
 TEXT_CHARACTERS = 200
 """Of a row's text, where it is shown: enough to recognise it by."""
 

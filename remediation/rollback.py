@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from checks.connection import reason_of
-from remediation.backfill import Spending
 from remediation.history import History
 from remediation.journal import Journal, columns_written
 from remediation.opening import RepairRefusedError, open_write_side
 from remediation.outcomes import Account
 from remediation.plan import refusal
 from remediation.remeasuring import measure_again
-from remediation.table_repair import TableRepair
+from remediation.table_result import Spending, TableRepair
 from remediation.table_undo import TableUndo
 
 if TYPE_CHECKING:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.plugin import EVIDENCE, active
 from checks.redaction import redactor
 from checks.wording import plural
 from remediation.announcement import Progress, put_back_lines
+from remediation.interruption import ends_in_order
 from remediation.journals import PastJournal, UnknownRunError, find_journal
-from remediation.plugin import REPAIR_RUN, ends_in_order, report_directory, take_in
+from remediation.options import report_directory
+from remediation.remeasuring import take_in
 from remediation.rollback import open_rollback
-from remediation.run import RepairRun, new_run_id
+from remediation.run import REPAIR_RUN, RepairRun, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -88,9 +89,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         try:
             _roll_back(config, evidence, run, past)
         except (IntegrityError, psycopg.Error) as error:
-            reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
-            run.refused = redactor.clean(reason)
-            run.note(f"no rollback: {run.refused}")
+            run.refuse(error)
         except BaseException:
             run.interrupted = True
             run.note("interrupted")

@@ -7,16 +7,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import psycopg
+import pytest
+
+from checks.connection import reason_of
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from checks.errors import IntegrityError
     from checks.findings import Finding
     from checks.server import Server
+    from remediation.outcomes import RowName
     from remediation.plan import Plan
-    from remediation.repair import RowName, TableRepair
+    from remediation.table_result import TableRepair
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,6 +55,12 @@ class RepairRun:
         """Enter an event in the timeline."""
         self.timeline.append((datetime.now(UTC), redactor.clean(text)))
 
+    def refuse(self, error: IntegrityError | psycopg.Error) -> None:
+        """Enter why there is no repair or rollback, or why it could not go on."""
+        reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
+        self.refused = redactor.clean(reason)
+        self.note(f"no {'repair' if self.rolls_back is None else 'rollback'}: {self.refused}")
+
     def warn(self, text: str) -> None:
         """Enter what a person should know, in the timeline too."""
         self.warnings.append(text)
@@ -57,6 +69,9 @@ class RepairRun:
     @property
     def stopped_early(self) -> bool:
         return self.refused is not None or any(result.stopped for result in self.results)
+
+
+REPAIR_RUN = pytest.StashKey[RepairRun]()
 
 
 def new_run_id() -> str:

@@ -5,13 +5,15 @@ Decides nothing about outcomes; makes sure that none is missing or counted twice
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from remediation.journal import journal_words
 from remediation.outcomes import Account, Outcome, RowOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from remediation.batching import FailingRow
     from remediation.journal import Journal
@@ -24,6 +26,8 @@ class Settlement:
     table: str
     journal: Journal
     on_outcome: Callable[[Outcome], None]
+    on_broken_journal: Callable[[str], None]
+    """Called with the reason where the journal takes no more; the account goes on all the same."""
     account: Account = field(default_factory=Account)
     _open: dict[tuple[str, ...], FailingRow] = field(default_factory=dict)
     _notes: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class Settlement:
         self._open[row.key] = row
 
     def settle(self, outcomes: Sequence[RowOutcome]) -> None:
-        """Enter final outcomes. Raises OSError where the journal takes none, after all else."""
+        """Enter final outcomes, in the journal last."""
         noted = []
         for outcome in outcomes:
             if self._open.pop(outcome.row.key, None) is None:
@@ -55,17 +59,30 @@ class Settlement:
             fixed = outcome.outcome is Outcome.FIXED
             noted.append(replace(outcome, reason=note) if fixed else outcome)
             self.account.add(outcome.row, outcome.outcome, noted[-1].reason)
-        for outcome in noted:
-            self.on_outcome(outcome.outcome)
-        if noted:
+        with self._told():
+            for outcome in noted:
+                self.on_outcome(outcome.outcome)
             self.journal.outcomes(self.table, noted)
 
+    def enter(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter outcomes in the journal alone: final ones, or what an undo must know of others."""
+        with self._told():
+            self.journal.outcomes(self.table, outcomes)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What can no longer be told ends the work; the account has it."""
+        try:
+            yield
+        except OSError as error:
+            self.on_broken_journal(journal_words(error))
+
     def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
-        """Rows that were not tried. Raises OSError as `settle` does."""
+        """Rows that were not tried."""
         self.settle([outcome_of(row, Outcome.SKIPPED, reason) for row in rows])
 
     def skip_open(self, reason: str) -> None:
-        """Whatever has no outcome yet is skipped. Raises OSError as `settle` does."""
+        """Whatever has no outcome yet is skipped."""
         rows = list(self._open.values())
         skipped = [outcome_of(row, Outcome.SKIPPED, reason) for row in rows]
         # Of a row that was in flight nobody knows any more whether it was written.

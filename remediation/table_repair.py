@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.connection import connect, reason_of
+from checks.connection import connect
 from checks.errors import CannotExamineError
-from remediation.backfill import INTERRUPTED, Backfill, Spending
+from remediation.backfill import Backfill
 from remediation.embedders import Embedders
+from remediation.ending import INTERRUPTED, words_of
 from remediation.journal import journal_words
 from remediation.lessons import Lessons
 from remediation.lock import LockLostError, RepairLock, TableLockedError
 from remediation.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.outcomes import Account, Outcome
 from remediation.probe import Probed, ProbeResult, probe, samples
+from remediation.table_result import Spending, TableRepair
 from remediation.throttle import POLL_SECONDS, Throttle
 
 if TYPE_CHECKING:
@@ -40,18 +42,6 @@ if TYPE_CHECKING:
     from remediation.rate_limits import RateLimits
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TableRepair:
-    """What a repair did to one table. `stopped` says why it ended before its last row."""
-
-    table: str
-    account: Account
-    spending: Spending
-    stopped: str | None = None
-    probes: tuple[ProbeResult, ...] = ()
-    seconds: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -112,10 +102,8 @@ class TableWork:
         begun = time.monotonic()
         try:
             self._locked()
-        except (TableLockedError, LockLostError, CannotExamineError) as error:
-            self._stopped = str(error)
-        except psycopg.Error as error:
-            self._stopped = f"the database refused: {reason_of(error)}"
+        except (TableLockedError, LockLostError, CannotExamineError, psycopg.Error) as error:
+            self._stopped = words_of(error)
         except OSError as error:
             self._stopped = journal_words(error)
         except BaseException:

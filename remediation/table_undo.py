@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 
-from checks.connection import cancel, connect, read_only, reason_of
+from checks.connection import cancel, connect, read_only
 from checks.errors import CannotExamineError
 from remediation.aside import run_aside
-from remediation.backfill import INTERRUPTED, Spending
+from remediation.ending import INTERRUPTED, words_of
 from remediation.history import before_of, state_of
 from remediation.journal import journal_words
 from remediation.lock import RepairLock, TableLockedError
@@ -28,7 +28,7 @@ from remediation.locked_rows import (
 from remediation.outcomes import Account, Outcome, RowOutcome
 from remediation.put_back import PutBack, PutBacks, put_back, read_held
 from remediation.settlement import Settlement, outcome_of
-from remediation.table_repair import TableRepair
+from remediation.table_result import Spending, TableRepair
 from remediation.undo_statements import compile_dragged
 from remediation.writer import Writer
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from checks.connection import Connection, ConnectionTarget
     from checks.targets import Target
-    from remediation.batching import FailingRow
     from remediation.changes import Key
     from remediation.history import Before, History, Link
     from remediation.journal import Journal
@@ -112,6 +111,7 @@ class TableUndo:
                     table=self.target.name,
                     journal=journal,
                     on_outcome=on_outcome,
+                    on_broken_journal=self._end,
                     account=self._account,
                 )
                 writer = Writer(
@@ -137,7 +137,7 @@ class TableUndo:
         except (TableLockedError, CannotExamineError) as error:
             self._stopped = str(error)
         except psycopg.Error as error:
-            self._stopped = INTERRUPTED if self._stop.is_set() else _refusal(error)
+            self._stopped = INTERRUPTED if self._stop.is_set() else words_of(error)
         except OSError as error:
             self._stopped = journal_words(error)
         finally:
@@ -146,25 +146,23 @@ class TableUndo:
     def _put_back(
         self, connection: Connection, settlement: Settlement, writer: Writer[PutBack]
     ) -> None:
-        def settle(outcomes: Sequence[RowOutcome]) -> None:
-            try:
-                settlement.settle(outcomes)
-            except OSError as error:
-                self._stopped = self._stopped or journal_words(error)
-
         for steps in self._pages(connection):
             for step in steps:
                 settlement.select(step.row)
-            settle([step for step in steps if isinstance(step, RowOutcome)])
+            settlement.settle([step for step in steps if isinstance(step, RowOutcome)])
             puts = [step for step in steps if isinstance(step, PutBack)]
             if self._stopped is None:
-                settle(self._write(writer, puts))
+                settlement.settle(self._write(writer, puts))
             else:
                 # Looked at all the same: the report says what is left to put back.
-                settle([_left(put.row, Outcome.SKIPPED, self._stopped) for put in puts])
+                settlement.skip([put.row for put in puts], self._stopped)
             if self._stop.is_set():
                 self._stopped = INTERRUPTED
                 return
+
+    def _end(self, reason: str) -> None:
+        """Put back no more. The first reason counts."""
+        self._stopped = self._stopped or reason
 
     def _write(self, writer: Writer[PutBack], puts: Sequence[PutBack]) -> list[RowOutcome]:
         """Write, and write again what other sessions hold, for as long as a repair would."""
@@ -187,7 +185,7 @@ class TableUndo:
             elif any(each.whole for each in held):
                 self._stopped = f"the table stayed {LOCKED}"
             reason = self._stopped or LOCKED
-            return outcomes + [_left(put.row, Outcome.SKIPPED, reason) for put in puts]
+            return outcomes + [outcome_of(put.row, Outcome.SKIPPED, reason) for put in puts]
         return outcomes
 
     def _pages(self, connection: Connection) -> Iterator[list[Step]]:
@@ -210,7 +208,7 @@ class TableUndo:
                 for (key, links), now in zip(ours, held, strict=True)
             ]
             yield [
-                _left(step.row, Outcome.FAILED, undeletable)
+                outcome_of(step.row, Outcome.FAILED, undeletable)
                 if undeletable is not None and isinstance(step, PutBack) and step.deletes
                 else step
                 for step in steps
@@ -249,15 +247,7 @@ def _step(
     ours = next((link for link in links if link.state == state), None)
     put = put_back(key, now, befores[(ours or links[0]).origin])
     if now.is_back(put.before):
-        return _left(put.row, Outcome.SKIPPED, ALREADY)
+        return outcome_of(put.row, Outcome.SKIPPED, ALREADY)
     if ours is not None:
         return put
-    return _left(put.row, Outcome.SUPERSEDED, GONE if now.absent else CHANGED)
-
-
-def _left(row: FailingRow, outcome: Outcome, reason: str) -> RowOutcome:
-    return outcome_of(row, outcome, reason)
-
-
-def _refusal(error: psycopg.Error) -> str:
-    return f"the database refused: {reason_of(error)}"
+    return outcome_of(put.row, Outcome.SUPERSEDED, GONE if now.absent else CHANGED)

@@ -191,7 +191,7 @@ class Incident(Part):
     started_at: UtcTime
     finished_at: UtcTime
     command: tuple[Text, ...]
-    mode: Literal["repair", "dry run", "checks", "rollback"]
+    mode: Literal["repair", "rollback"]
     rolls_back: RunId | None = None
     """The run that was rolled back."""
     result: Result

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.plugin import EVIDENCE, UNEXAMINED
-from remediation.plugin import REPAIR_RUN, report_directory
+from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
-from remediation.run import new_run_id
+from remediation.run import REPAIR_RUN, new_run_id
 from reports.assembly import incident_of, unexamined_incident
 from reports.html import Written, write
 

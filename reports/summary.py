@@ -158,14 +158,7 @@ def _named(affected: Mapping[str | None, Count]) -> Iterator[Markup]:
 def _what_was_done(incident: Incident) -> Iterator[Markup]:
     repair = incident.repair
     if repair is None:
-        if incident.mode == "dry run":
-            yield Markup("This was a dry run: it wrote nothing and called no provider.")
-        elif incident.mode == "checks":
-            yield Markup("The checks only read; no repair was asked for.")
-        else:
-            yield Markup("No {} was made.").format(
-                "rollback" if incident.mode == "rollback" else "repair"
-            )
+        yield Markup("No {} was made.").format(incident.mode)
         return
     if incident.mode == "rollback":
         yield from _what_was_put_back(incident, repair)

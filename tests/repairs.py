@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from remediation.plan import Plan
     from remediation.quarantine import Quarantine
     from remediation.rate_limits import RateLimits
-    from remediation.repair import Repair, TableRepair
+    from remediation.repair import Repair
+    from remediation.table_result import TableRepair
     from tests.provider_server import ProviderServer
 
 SOON = RetryPolicy(attempts=3, base_delay=0.001)

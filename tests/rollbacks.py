@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from checks.settings import Settings
     from remediation.rollback import Rollback
-    from remediation.table_repair import TableRepair
+    from remediation.table_result import TableRepair
 
 
 @contextmanager

@@ -9,11 +9,10 @@ import pytest
 from _pytest._io import TerminalWriter
 
 from remediation.announcement import Progress, dollars, duration, plan_lines, result_lines
-from remediation.backfill import Spending
 from remediation.batching import FailingRow
 from remediation.outcomes import Account, Outcome
 from remediation.plan import Plan, TablePlan, TenantPlan
-from remediation.repair import TableRepair
+from remediation.table_result import Spending, TableRepair
 
 
 def _plan(*tables: TablePlan, max_rows: int = 100) -> Plan:

@@ -1,0 +1,136 @@
+"""What comes back of a batch: each of its rows gets its outcome, is written, or is asked for again.
+
+Sends nothing and waits for nothing; what stops the repair, it tells the `Ending`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from remediation.batching import part_of
+from remediation.ending import INTERRUPTED, words_of
+from remediation.outcomes import Outcome
+from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
+from remediation.quarantine import sent_for
+from remediation.settlement import outcome_of
+from remediation.writer import Written
+from remediation.writes import NewVector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.settings import Provider
+    from checks.targets import Target
+    from remediation.batching import Batch
+    from remediation.budget import Budget
+    from remediation.edits import Edits
+    from remediation.ending import Ending
+    from remediation.flight import Flight, Landed
+    from remediation.freezing import Answers
+    from remediation.lessons import Lessons
+    from remediation.locked_rows import LockedRows
+    from remediation.poison import Isolated
+    from remediation.sending import Sending
+    from remediation.settlement import Settlement
+    from remediation.table_result import Spending
+    from remediation.tokens import TokenCounter
+    from remediation.writer import Held
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Landing:
+    """Of one table; used by one thread."""
+
+    target: Target
+    provider: Provider
+    counter: TokenCounter
+    flight: Flight
+    sending: Sending
+    locked: LockedRows
+    edits: Edits
+    answers: Answers
+    lessons: Lessons
+    budget: Budget
+    spending: Spending
+    settlement: Settlement
+    ending: Ending
+
+    def take_in(self, landed: Landed) -> None:
+        """Settle what came back, or see to what is next. Raises what is not foreseen."""
+        if isinstance(landed.result, BaseException):
+            self._failed(landed, landed.result)
+        elif isinstance(landed.result, Written):
+            self._written(landed.batch, landed.result)
+        else:
+            self._answered(landed.batch, landed.result)
+
+    def _failed(self, landed: Landed, error: BaseException) -> None:
+        """Settle a batch that raised; only a tenant without a key is foreseen."""
+        batch = landed.batch
+        if not landed.writing:
+            self.budget.settle(reserved=batch.tokens, billed=0)
+        self.locked.settled(row.key for row in batch.rows)
+        failed = [outcome_of(row, Outcome.FAILED, words_of(error)) for row in batch.rows]
+        self.settlement.settle([replace(outcome, uncertain=landed.writing) for outcome in failed])
+        if not isinstance(error, KeyRefused):
+            raise error
+        self.lessons.answered(batch.tenant, error)
+
+    def _answered(self, batch: Batch, answer: Isolated) -> None:
+        self.spending.requests += answer.requests
+        self.spending.tokens += answer.tokens
+        self.spending.tokens_known &= answer.tokens_known
+        reserved = batch.tokens - self.sending.ask_again(batch, answer)
+        # What an answer did not say is billed as it was counted before.
+        billed = answer.tokens if answer.tokens_known else max(answer.tokens, reserved)
+        self.budget.settle(reserved=reserved, billed=billed)
+        self.lessons.answered(
+            batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
+        )
+        vectors = []
+        for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
+            if isinstance(outcome, InputRejected):
+                quarantined = outcome_of(row, Outcome.QUARANTINED, outcome.reason)
+                # By what was sent of it, a later run knows that it need not ask again.
+                sent = sent_for(row, self.target, self.provider, self.counter)
+                self.settlement.settle([replace(quarantined, refused=sent)])
+            elif outcome is not None:
+                if position in answer.cut:
+                    self.settlement.note(row, answer.cut[position])
+                vectors.append(NewVector(row=row, vector=outcome))
+            elif isinstance(answer.failure, Stopped):
+                self.settlement.skip([row], self.ending.end(INTERRUPTED))
+            elif answer.failure is not None and not isinstance(answer.failure, NotYet):
+                self.settlement.settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
+        if vectors:
+            kept = part_of(batch, [new.row for new in vectors], self.counter)
+            self.flight.write(kept, vectors)
+
+    def _written(self, batch: Batch, written: Written[NewVector]) -> None:
+        if written.stopped is not None:
+            self.ending.break_off(written.stopped)
+        self.locked.settled(outcome.row.key for outcome in written.outcomes)
+        self._let_wait(batch, written.held)
+        outcomes = self.answers.judge(written.outcomes)
+        self.lessons.written(outcomes)
+        again = [outcome for outcome in outcomes if outcome.try_again]
+        for outcome in again:
+            self.edits.keep(outcome)
+        # What was written of them before they changed is for an undo to know.
+        self.settlement.enter(again)
+        self.settlement.settle([outcome for outcome in outcomes if not outcome.try_again])
+
+    def _let_wait(self, batch: Batch, held: Sequence[Held[NewVector]]) -> None:
+        """Write rows later that another session holds, or give them up."""
+        if not held or self.ending.stop.is_set():
+            return
+        waiting = part_of(batch, [each.new.row for each in held], self.counter)
+        given_up = self.locked.put(waiting, held)
+        if not given_up:
+            return
+        hopeless = self.locked.hopeless(given_up)
+        if hopeless is not None:
+            self.ending.end(hopeless, rest_is_counted=True)
+        self.locked.settled(each.new.row.key for each in given_up)
+        self.settlement.skip([each.new.row for each in given_up], self.locked.reason)

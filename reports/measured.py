@@ -1,0 +1,108 @@
+"""What the checks saw, before the run wrote and after it: rows of each tenant, and findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reports import incident as values
+from reports.tables import SegmentCounts, TableReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checks.examination import Examination
+    from checks.findings import Finding
+    from checks.table_examination import TableExamination
+    from remediation.run import RepairRun
+
+
+def tables_of(
+    before: Examination, after: Examination | None, run: RepairRun
+) -> tuple[TableReport, ...]:
+    """Every table that is there; `after` is None where nothing was measured again."""
+    return tuple(
+        _table(table, None if after is None else after.table(table.target.name), run)
+        for table in before.tables
+        if not table.target.absent
+    )
+
+
+def absent_of(before: Examination) -> tuple[str, ...]:
+    """Declared tables that need not exist, and do not."""
+    return tuple(table.target.name for table in before.tables if table.target.absent)
+
+
+def _table(before: TableExamination, after: TableExamination | None, run: RepairRun) -> TableReport:
+    declared = before.target.declared
+    touched = {result.table for result in run.results}
+    again = after if after is not None and before.target.name in touched else None
+    problems = [problem.text for problem in before.target.problems]
+    problems += [before.error] if before.error else []
+    tenant = declared.tenant or (
+        f"the {declared.tenant_from}'s name" if declared.tenant_from else None
+    )
+    return TableReport(
+        name=before.target.name,
+        examined=before.measured,
+        error="; ".join(problems) or None,
+        rows=before.rows,
+        segments_total=len(before.measurements),
+        text=declared.text,
+        embedding=declared.embedding
+        if declared.store is None
+        else f"{declared.store.name}.{declared.store.embedding}",
+        tenant=tenant,
+        segments=tuple(_segments(before, again)),
+    )
+
+
+def _segments(before: TableExamination, after: TableExamination | None) -> Iterator[SegmentCounts]:
+    now = (
+        {}
+        if after is None
+        else {measurement.segment.tenant: measurement for measurement in after.measurements}
+    )
+    for measurement in before.measurements:
+        again = now.get(measurement.segment.tenant)
+        times = [
+            time
+            for name, failing in measurement.failing.items()
+            if failing
+            for time in (measurement.first[name], measurement.last[name])
+            if time is not None
+        ]
+        yield SegmentCounts(
+            tenant=measurement.segment.tenant,
+            rows=measurement.rows,
+            before=dict(measurement.failing),
+            after=None if after is None else dict(again.failing if again else {}),
+            first=min(times, default=None),
+            last=max(times, default=None),
+            not_embeddable=measurement.not_embeddable,
+            pending=measurement.pending,
+        )
+
+
+def findings_of(examination: Examination) -> tuple[values.Finding, ...]:
+    """Every finding, accepted ones included."""
+    return tuple(
+        values.Finding(
+            table=finding.table,
+            tenant=finding.tenant,
+            whole_table=finding.whole_table,
+            check=finding.check,
+            severity=finding.severity,
+            message=_message(finding),
+            failing=None if finding.whole_table else finding.failing,
+            rows=None if finding.whole_table else finding.rows,
+            since=finding.since,
+            until=finding.until,
+            sql=finding.query,
+        )
+        for finding in examination.findings
+    )
+
+
+def _message(finding: Finding) -> str:
+    says = finding.says if finding.whole_table else f"{finding.counted} {finding.says}"
+    return "; ".join(filter(None, (says, finding.accepted, finding.outgrown)))

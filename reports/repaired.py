@@ -1,0 +1,111 @@
+"""What a run set out to do, and what it did: the plan, the outcomes, the probes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remediation.outcomes import Outcome
+from remediation.probe import LEAST_COSINE
+from reports import incident as values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from remediation.outcomes import OutcomeGroup
+    from remediation.run import RepairRun
+    from remediation.table_result import TableRepair
+
+DONE = (Outcome.FIXED, Outcome.RESTORED)
+"""What a repair and a rollback set out for: such rows are no problem."""
+
+
+def plan_of(run: RepairRun) -> values.Plan | None:
+    """The plan of a repair, or None where none was made."""
+    plan = run.plan
+    if plan is None:
+        return None
+    return values.Plan(
+        rows=plan.rows,
+        requests=sum(table.requests for table in plan.tables),
+        probe_requests=sum(table.probe_requests for table in plan.tables),
+        tokens=plan.tokens,
+        tokens_exact=all(table.counted.startswith("exact") for table in plan.tables),
+        dollars=plan.dollars,
+        seconds=plan.seconds,
+        max_rows=plan.max_rows,
+        max_dollars=plan.max_cost,
+        lines=tuple(
+            values.PlanLine(
+                table=table.table,
+                tenant=line.tenant,
+                rows=line.rows,
+                requests=line.requests,
+                tokens=line.tokens,
+                dollars=plan.dollars_of(line.tokens),
+            )
+            for table in plan.tables
+            for line in table.tenants
+        ),
+    )
+
+
+def repair_of(run: RepairRun) -> values.Repair | None:
+    """What a repair or a rollback did, or None where it did not begin."""
+    if not run.results and not run.interrupted:
+        return None
+    plan = run.plan
+    models = {} if plan is None else {table.table: table.model for table in plan.tables}
+    tokens = sum(result.spending.tokens for result in run.results)
+    return values.Repair(
+        outcomes=tuple(line for result in run.results for line in _outcomes(result)),
+        requests=sum(result.spending.requests for result in run.results),
+        tokens=tokens,
+        dollars=None if plan is None else plan.dollars_of(tokens),
+        seconds=sum(result.seconds for result in run.results),
+        problems=tuple(
+            _problem(result.table, group, run)
+            for result in run.results
+            for group in result.account.groups
+            if group.outcome not in DONE
+        ),
+        probes=tuple(
+            values.Probe(
+                table=result.table,
+                tenant=probe.tenant,
+                model=models[result.table],
+                cosines=probe.cosines,
+                least=LEAST_COSINE,
+            )
+            for result in run.results
+            for probe in result.probes
+            # A probe without an answer proves nothing; its rows are among the problems.
+            if probe.failure is None
+        ),
+    )
+
+
+def _outcomes(result: TableRepair) -> Iterator[values.Outcomes]:
+    counts: dict[str | None, dict[str, int]] = {}
+    for group in result.account.groups:
+        of_tenant = counts.setdefault(group.tenant, {})
+        of_tenant[group.outcome] = of_tenant.get(group.outcome, 0) + group.rows
+    for tenant, outcomes in counts.items():
+        yield values.Outcomes.model_validate({"table": result.table, "tenant": tenant, **outcomes})
+
+
+def _problem(table: str, group: OutcomeGroup, run: RepairRun) -> values.Problem:
+    return values.Problem.model_validate(
+        {
+            "table": table,
+            "tenant": group.tenant,
+            "outcome": str(group.outcome),
+            "reason": group.reason,
+            "rows": group.rows,
+            "sample_keys": tuple(", ".join(key) for key in group.sample_keys),
+            "texts": {
+                ", ".join(key): run.texts[table, key]
+                for key in group.sample_keys
+                if (table, key) in run.texts
+            },
+        }
+    )
