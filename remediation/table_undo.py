@@ -115,7 +115,7 @@ class TableUndo:
                     account=self._account,
                 )
                 writer = Writer(
-                    change=PutBacks(target=self.target),
+                    change=PutBacks(target=self.target, place=self.place, timeout=self.timeout),
                     place=self.place,
                     stop=self._stop,
                     check_lock=lock.check,

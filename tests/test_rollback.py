@@ -176,6 +176,39 @@ def test_what_tells_of_a_vector_goes_back_with_it(
     assert rows(database, everything) == before
 
 
+def test_times_go_back_whatever_the_zone_of_the_server(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """Read back in another zone than they were read in, they would seem to be others."""
+    with docs(database, {"acme": (2, 2)}) as table:
+        table.execute("ALTER TABLE docs ADD COLUMN embedded_at timestamptz DEFAULT '2026-01-01Z'")
+        name = database.rpartition("/")[2].partition("?")[0]
+        run(database, f"ALTER DATABASE {name} SET TimeZone TO 'Asia/Kolkata'")
+        everything = "SELECT docs::text FROM docs ORDER BY id"
+        before = rows(database, everything)
+        chosen = settings(server, table={"embedded_at": "embedded_at"})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 2, "restored": 2}
+        assert rows(database, everything) == before
+
+
+def test_a_key_whose_type_is_found_by_the_urls_schema_is_put_back(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (2, 2)}) as table:
+        table.execute("CREATE SCHEMA app")
+        table.execute("CREATE DOMAIN app.number AS integer")
+        table.execute("ALTER TABLE docs ALTER COLUMN id TYPE app.number")
+        chosen = settings(server)
+        url = f"{database}{'&' if '?' in database else '?'}schema=app"
+        done = repaired(url, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        undone = rolled_back(url, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 2, "restored": 2}
+
+
 def test_a_vector_that_was_only_stamped_anew_gets_its_old_stamps_back(
     each_database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
