@@ -31,6 +31,7 @@ from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopp
 from remediation.provider_retry import Tries
 from remediation.quarantine import Quarantine, sent_for
 from remediation.settlement import Settlement, outcome_of
+from remediation.verdicts import unread_outcome
 from remediation.writer import Writer, Written
 from remediation.writes import NewVector
 
@@ -399,7 +400,12 @@ class Backfill:
             self._end(hopeless, rest_is_counted=True)
         self.locked.settled(each.new.row.key for each in given_up)
         reason = self.locked.reason
-        self._settle([outcome_of(each.new.row, Outcome.SKIPPED, reason) for each in given_up])
+        self._settle(
+            [
+                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt)
+                for each in given_up
+            ]
+        )
 
     def _enter(self, outcomes: Sequence[RowOutcome]) -> None:
         try:

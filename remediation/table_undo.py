@@ -30,6 +30,7 @@ from remediation.put_back import PutBack, PutBacks, put_back, read_held
 from remediation.settlement import Settlement, outcome_of
 from remediation.table_repair import TableRepair
 from remediation.undo_statements import compile_dragged
+from remediation.verdicts import unread_outcome
 from remediation.writer import Writer
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ class TableUndo:
             elif any(each.whole for each in held):
                 self._stopped = f"the table stayed {LOCKED}"
             reason = self._stopped or LOCKED
-            return outcomes + [_left(put.row, Outcome.SKIPPED, reason) for put in puts]
+            return outcomes + [
+                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt) for each in held
+            ]
         return outcomes
 
     def _pages(self, connection: Connection) -> Iterator[list[Step]]:

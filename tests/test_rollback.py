@@ -321,6 +321,50 @@ def test_a_run_that_was_killed_before_it_entered_its_outcomes_can_be_undone(
         assert stored(table) == before
 
 
+def test_rows_that_could_not_be_read_back_after_their_write_can_be_undone(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """A check of the user's own that fails upon the new vectors, when they are committed."""
+    with docs(database, {"acme": (0, 3)}) as table:
+        wrong = "embedding IS NULL OR 1 / (embedding <-> embedding) > 0"
+        custom = [{"name": "apart", "failing_when": wrong, "remedy": "re-embed"}]
+        chosen = settings(server, table={"custom": custom})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "failed": 3}
+        written = len(table.execute("SELECT id FROM docs WHERE embedding IS NOT NULL"))
+        assert written > 0
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": written, "restored": written}
+        assert table.wrong() == [1, 2, 3]
+
+
+def test_rows_that_were_locked_between_their_commit_and_their_read_back_can_be_undone(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 3)}) as table, psycopg.connect(database) as other:
+        chosen = settings(server)
+        with Link(database) as link:
+
+            def lock(_: object) -> None:
+                other.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
+
+            link.when(Step.COMMITTED, lock)
+            done = repaired(
+                link.url,
+                chosen,
+                tmp_path,
+                keys=KEYS,
+                lock_patience=1.0,
+                on_outcome=lambda _: other.rollback(),
+            )
+            assert link.fired == [Step.COMMITTED]
+        assert done.counts() == {"selected": 3, "skipped": 3}
+        assert table.wrong() == []
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 3, "restored": 3}
+        assert table.wrong() == [2, 3, 4]
+
+
 def test_what_the_run_did_not_write_is_not_put_back_even_if_another_run_did(
     database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
