@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.redaction import redactor
+from checks.refusals import reason_of as reason_of
 from checks.wires import wires, within
 
 if TYPE_CHECKING:
@@ -283,10 +284,3 @@ def set_local(
 
 def _milliseconds(duration: timedelta) -> str:
     return str(max(1, round(duration.total_seconds() * 1000)))
-
-
-def reason_of(error: psycopg.Error) -> str:
-    """What the server said, on one line and redacted, with its hint."""
-    primary = error.diag.message_primary or str(error)
-    hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-    return redactor.clean(" ".join(f"{primary}{hint}".split()))

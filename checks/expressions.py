@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import psycopg
 from psycopg import sql
 
-from checks.connection import reason_of
+from checks.refusals import whole_reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,7 +101,7 @@ def plan_fault(connection: Connection, statement: sql.Composed) -> str | None:
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        return reason_of(error)
+        return whole_reason_of(error)
     return None
 
 
@@ -119,7 +119,7 @@ def _fault(
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        return reason_of(error)
+        return whole_reason_of(error)
     try:
         _plan(connection, around(relation, _condition(one_branch, expression.type)))
     except psycopg.errors.SyntaxError:

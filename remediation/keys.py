@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -183,8 +184,10 @@ class KeyRing:
             try:
                 output, _ = running.communicate(timeout=self._command_seconds)
             except BaseException:
-                # The whole group: a child of the command would keep its output open.
-                os.killpg(running.pid, signal.SIGKILL)
+                # The whole group: a child of the command would keep its output open. Where all of
+                # it has ended meanwhile, an interrupt must still be one.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(running.pid, signal.SIGKILL)
                 raise
         return running.returncode, output
 

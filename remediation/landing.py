@@ -14,6 +14,7 @@ from remediation.outcomes import Outcome
 from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
 from remediation.quarantine import sent_for
 from remediation.settlement import outcome_of
+from remediation.verdicts import unread_outcome
 from remediation.writer import Written
 from remediation.writes import NewVector
 
@@ -133,4 +134,10 @@ class Landing:
         if hopeless is not None:
             self.ending.end(hopeless, rest_is_counted=True)
         self.locked.settled(each.new.row.key for each in given_up)
-        self.settlement.skip([each.new.row for each in given_up], self.locked.reason)
+        reason = self.locked.reason
+        self.settlement.settle(
+            [
+                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt)
+                for each in given_up
+            ]
+        )

@@ -159,7 +159,9 @@ def reveals(message: str, texts: Sequence[str], key: str) -> bool:
     # White space is not compared: a provider may have wrapped or trimmed what it quotes.
     squeezed = "".join(message.split())
     pieces = {squeezed[i : i + SQUEEZED_PIECE] for i in range(len(squeezed) - SQUEEZED_PIECE + 1)}
-    squeezed_texts = ("".join(text.split()) for text in texts)
+    squeezed_texts = ["".join(text.split()) for text in texts]
+    if any(text in squeezed for text in squeezed_texts if SHORT_TEXT <= len(text) < SQUEEZED_PIECE):
+        return True
     return any(piece in text for text in squeezed_texts for piece in pieces)
 
 

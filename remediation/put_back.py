@@ -13,7 +13,9 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
+from checks.connection import read_only
 from remediation.batching import FailingRow
+from remediation.changes import LOCK_TIMEOUT
 from remediation.outcomes import Outcome, RowOutcome
 from remediation.reads import key_arrays
 from remediation.selection import md5
@@ -29,8 +31,9 @@ from remediation.undo_statements import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
-    from checks.connection import Connection
+    from checks.connection import Connection, ConnectionTarget
     from checks.targets import Target
     from remediation.changes import Key
     from remediation.history import Before
@@ -112,6 +115,8 @@ class PutBacks:
     """The change of a rollback of one target."""
 
     target: Target
+    place: ConnectionTarget
+    timeout: timedelta
 
     def adapt(self, connection: Connection) -> None:
         name = self.target.embedding_type.name
@@ -175,7 +180,7 @@ class PutBacks:
         unknown = [put for put in chunk if put.row.key not in attempt.stored]
         if not unknown:
             return
-        held = read_held(connection, self.target, [put.row.key for put in unknown])
+        held = self._held(connection, unknown)
         for put, now in zip(unknown, held, strict=True):
             if now.is_back(put.before):
                 attempt.stored[put.row.key] = now.vector_hash
@@ -183,8 +188,19 @@ class PutBacks:
     def judge(
         self, connection: Connection, chunk: Sequence[PutBack], attempt: Attempt
     ) -> list[RowOutcome | None]:
-        held = read_held(connection, self.target, [put.row.key for put in chunk])
+        held = self._held(connection, chunk)
         return [judge_put_back(put, now, attempt) for put, now in zip(chunk, held, strict=True)]
+
+    def _held(self, connection: Connection, puts: Sequence[PutBack]) -> list[HeldRow]:
+        """What holds the rows now, read as it was read before: times are texts of one zone."""
+        with read_only(
+            connection,
+            self.place,
+            statement_timeout=self.timeout,
+            row_security=self.target.row_security,
+            lock_timeout=LOCK_TIMEOUT,
+        ):
+            return read_held(connection, self.target, [put.row.key for put in puts])
 
     def gone(self, connection: Connection, change: PutBack) -> RowOutcome | None:  # noqa: ARG002 - a foreign key that refuses a DELETE refuses it for good
         return None

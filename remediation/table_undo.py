@@ -30,6 +30,7 @@ from remediation.put_back import PutBack, PutBacks, put_back, read_held
 from remediation.settlement import Settlement, outcome_of
 from remediation.table_result import Spending, TableRepair
 from remediation.undo_statements import compile_dragged
+from remediation.verdicts import unread_outcome
 from remediation.writer import Writer
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class TableUndo:
                     account=self._account,
                 )
                 writer = Writer(
-                    change=PutBacks(target=self.target),
+                    change=PutBacks(target=self.target, place=self.place, timeout=self.timeout),
                     place=self.place,
                     stop=self._stop,
                     check_lock=lock.check,
@@ -185,7 +186,9 @@ class TableUndo:
             elif any(each.whole for each in held):
                 self._stopped = f"the table stayed {LOCKED}"
             reason = self._stopped or LOCKED
-            return outcomes + [outcome_of(put.row, Outcome.SKIPPED, reason) for put in puts]
+            return outcomes + [
+                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt) for each in held
+            ]
         return outcomes
 
     def _pages(self, connection: Connection) -> Iterator[list[Step]]:

@@ -111,6 +111,28 @@ def judge_write(
     return RowOutcome(row=row, outcome=Outcome.FIXED, written_hash=stored)
 
 
+def unread_outcome(
+    row: FailingRow,
+    outcome: Outcome,
+    reason: str,
+    attempt: Attempt,
+    *,
+    unhealed: tuple[str, ...] = (),
+) -> RowOutcome:
+    """The outcome of a row that is given up before it was read back: what is known of its write.
+
+    A write that was committed, or may have been, is for an undo to know.
+    """
+    return RowOutcome(
+        row=row,
+        outcome=outcome,
+        reason=reason,
+        written_hash=attempt.stored.get(row.key),
+        unhealed=unhealed,
+        uncertain=attempt.uncertain or row.key in attempt.stored,
+    )
+
+
 def _change(row: FailingRow, now: CurrentRow) -> str | None:
     """How the row differs in what its embedding stands for, or None."""
     if now.tenant != row.tenant:

@@ -26,7 +26,7 @@ from remediation.changes import LOCK_TIMEOUT, Changed, Key
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome, RowOutcome
-from remediation.verdicts import Attempt, joined
+from remediation.verdicts import Attempt, joined, unread_outcome
 
 if TYPE_CHECKING:
     import threading
@@ -130,7 +130,7 @@ class Writer(Generic[Changed]):
                 ready, refused = self._ready(chunk, known)
             except (LockLostError, OSError) as error:
                 stopped = _words(error)
-                outcomes += [_outcome(new, Outcome.FAILED, stopped) for new in waiting]
+                outcomes += [_failed(new, stopped, _attempt_of(new, known)) for new in waiting]
                 return Written(outcomes=tuple(outcomes), held=tuple(held), stopped=stopped)
             settled |= refused
             if ready:
@@ -184,8 +184,8 @@ class Writer(Generic[Changed]):
                     first, refused = self._foreseen(chunk[:middle])
                     second, also_refused = self._foreseen(chunk[middle:])
                     return first + second, refused | also_refused
-                return [], {chunk[0].row.key: self._refused(chunk[0], error)}
-        return [], {new.row.key: _outcome(new, Outcome.FAILED, trouble) for new in chunk}
+                return [], {chunk[0].row.key: self._refused(chunk[0], error, Attempt())}
+        return [], {new.row.key: _failed(new, trouble, Attempt()) for new in chunk}
 
     def _tries(self) -> Iterator[int]:
         """Numbers of tries, with a pause before each but the first; ends early on a stop."""
@@ -238,25 +238,23 @@ class Writer(Generic[Changed]):
                 # One refused row must not hold up its neighbours.
                 if len(left) > 1:
                     return tries.settled | self._halves(left, tries.attempt)
-                return tries.settled | {left[0].row.key: self._refused(left[0], error)}
+                refused = self._refused(left[0], error, tries.attempt)
+                return tries.settled | {left[0].row.key: refused}
             left = [new for new in left if new.row.key not in tries.settled]
             if not left:
                 break
         return tries.settled | {
-            new.row.key: _outcome(
-                new, Outcome.FAILED, tries.trouble, uncertain=tries.attempt.uncertain
-            )
-            for new in left
+            new.row.key: _failed(new, tries.trouble, tries.attempt) for new in left
         }
 
-    def _refused(self, new: Changed, error: psycopg.Error) -> RowOutcome:
+    def _refused(self, new: Changed, error: psycopg.Error, attempt: Attempt) -> RowOutcome:
         """What a refusal comes to; a foreign key refuses rightly where the row itself is gone."""
         if isinstance(error, psycopg.errors.ForeignKeyViolation):
             with suppress(psycopg.Error, CannotExamineError):
                 gone = self.change.gone(self._open(), new)
                 if gone is not None:
                     return gone
-        return _outcome(new, Outcome.FAILED, _refusal(error), healed=False)
+        return _failed(new, _refusal(error), attempt, healed=False)
 
     def _halves(
         self, chunk: Sequence[Changed], known: Attempt
@@ -331,15 +329,18 @@ def _is_of_table(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.errors.LockNotAvailable) and not error.diag.context
 
 
-def _outcome(
-    new: RowChange, outcome: Outcome, reason: str, *, healed: bool = True, uncertain: bool = False
-) -> RowOutcome:
-    return RowOutcome(
-        row=new.row,
-        outcome=outcome,
-        reason=reason,
+def _attempt_of(new: Changed, known: Mapping[Key, Held[Changed]]) -> Attempt:
+    before = known.get(new.row.key)
+    return Attempt() if before is None else before.attempt
+
+
+def _failed(new: RowChange, reason: str, attempt: Attempt, *, healed: bool = True) -> RowOutcome:
+    return unread_outcome(
+        new.row,
+        Outcome.FAILED,
+        reason,
+        attempt,
         unhealed=() if healed else new.row.checks,
-        uncertain=uncertain,
     )
 
 

@@ -225,7 +225,7 @@ def _undo(table: Docs, moment: str, body: str) -> None:
             "UPDATE docs SET embedding = NULL WHERE id = NEW.id; RETURN NULL;",
             "changed by someone else",
         ),
-        ("BEFORE", "RAISE 'not allowed'; RETURN NEW;", "not allowed"),
+        ("BEFORE", "RAISE 'not allowed'; RETURN NEW;", "raised SQLSTATE P0001"),
     ],
     ids=["refuses in silence", "nulls it at once", "nulls it afterwards", "refuses aloud"],
 )
@@ -251,7 +251,10 @@ def test_a_trigger_that_refuses_one_row_leaves_its_neighbours_repaired(
         _undo(table, "BEFORE", "IF NEW.id = 9 THEN RAISE 'not nine'; END IF; RETURN NEW;")
         done = repaired(database, settings(server), tmp_path, keys=KEYS)
         assert done.counts() == {"selected": 20, "fixed": 19, "failed": 1}
-        assert done.reasons(Outcome.FAILED) == {"the database refused the write: not nine"}
+        assert done.reasons(Outcome.FAILED) == {
+            "the database refused the write: a trigger or function raised SQLSTATE P0001"
+            " (PL/pgSQL function undo() line 1 at RAISE)"
+        }
         assert table.wrong() == [9]
         assert done.docs.stopped is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from checks.redaction import redactor
 from remediation.keys import Key, KeyRing, MissingKey, variable_name
 from remediation.own_endpoint import KeyRow
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,6 +262,27 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
         ended.wait(0.05)
     else:
         pytest.fail("the command's child is still running")
+
+
+def test_an_interrupt_while_a_command_runs_is_an_interrupt(tmp_path: Path) -> None:
+    """Python lets the command end for a quarter of a second; then there is nothing to kill."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    script = f"touch {begun}; while [ ! -e {end} ]; do sleep 0.01; done; echo key"
+    command = ["/bin/sh", "-c", script, "tenant={tenant}"]
+    keys = ring(command=command, environ=os.environ, known_tenants=["acme"])
+
+    def interrupt() -> None:
+        wait_until(begun.exists)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        end.touch()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            keys.find("acme")
+    finally:
+        thread.join()
 
 
 def test_a_tenant_that_looks_like_an_option_is_not_given_to_the_command() -> None:

@@ -120,13 +120,14 @@ def test_no_texts_at_all_is_a_mistake_of_the_caller(server: ProviderServer) -> N
         f"cannot read {TEXTS[1]!r} and so on",
         "cannot read 'a confidential diagnosis of someone'",
         "cannot read 'a confidential\n   diagnosis of so…'",
+        "cannot read 'Ada has it'",
     ],
 )
 @pytest.mark.parametrize("status", [400, 401, 403, 503])
 def test_a_message_that_repeats_a_key_or_a_text_is_dropped(
     server: ProviderServer, message: str, status: int
 ) -> None:
-    texts = [*TEXTS, "a confidential diagnosis of someone, at length"]
+    texts = [*TEXTS, "a confidential diagnosis of someone, at length", "Ada  has\n it\n"]
     fault = Reply(status=status, error={"message": message, "code": "some_code", "type": message})
     server.always(fault)
     error = failure(embedder(server), texts)

@@ -176,6 +176,39 @@ def test_what_tells_of_a_vector_goes_back_with_it(
     assert rows(database, everything) == before
 
 
+def test_times_go_back_whatever_the_zone_of_the_server(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """Read back in another zone than they were read in, they would seem to be others."""
+    with docs(database, {"acme": (2, 2)}) as table:
+        table.execute("ALTER TABLE docs ADD COLUMN embedded_at timestamptz DEFAULT '2026-01-01Z'")
+        name = database.rpartition("/")[2].partition("?")[0]
+        run(database, f"ALTER DATABASE {name} SET TimeZone TO 'Asia/Kolkata'")
+        everything = "SELECT docs::text FROM docs ORDER BY id"
+        before = rows(database, everything)
+        chosen = settings(server, table={"embedded_at": "embedded_at"})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 2, "restored": 2}
+        assert rows(database, everything) == before
+
+
+def test_a_key_whose_type_is_found_by_the_urls_schema_is_put_back(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (2, 2)}) as table:
+        table.execute("CREATE SCHEMA app")
+        table.execute("CREATE DOMAIN app.number AS integer")
+        table.execute("ALTER TABLE docs ALTER COLUMN id TYPE app.number")
+        chosen = settings(server)
+        url = f"{database}{'&' if '?' in database else '?'}schema=app"
+        done = repaired(url, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 2, "fixed": 2}
+        undone = rolled_back(url, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 2, "restored": 2}
+
+
 def test_a_vector_that_was_only_stamped_anew_gets_its_old_stamps_back(
     each_database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
@@ -286,6 +319,50 @@ def test_a_run_that_was_killed_before_it_entered_its_outcomes_can_be_undone(
             "restored": len(kept),
         }
         assert stored(table) == before
+
+
+def test_rows_that_could_not_be_read_back_after_their_write_can_be_undone(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """A check of the user's own that fails upon the new vectors, when they are committed."""
+    with docs(database, {"acme": (0, 3)}) as table:
+        wrong = "embedding IS NULL OR 1 / (embedding <-> embedding) > 0"
+        custom = [{"name": "apart", "failing_when": wrong, "remedy": "re-embed"}]
+        chosen = settings(server, table={"custom": custom})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "failed": 3}
+        written = len(table.execute("SELECT id FROM docs WHERE embedding IS NOT NULL"))
+        assert written > 0
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": written, "restored": written}
+        assert table.wrong() == [1, 2, 3]
+
+
+def test_rows_that_were_locked_between_their_commit_and_their_read_back_can_be_undone(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 3)}) as table, psycopg.connect(database) as other:
+        chosen = settings(server)
+        with Link(database) as link:
+
+            def lock(_: object) -> None:
+                other.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
+
+            link.when(Step.COMMITTED, lock)
+            done = repaired(
+                link.url,
+                chosen,
+                tmp_path,
+                keys=KEYS,
+                lock_patience=1.0,
+                on_outcome=lambda _: other.rollback(),
+            )
+            assert link.fired == [Step.COMMITTED]
+        assert done.counts() == {"selected": 3, "skipped": 3}
+        assert table.wrong() == []
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 3, "restored": 3}
+        assert table.wrong() == [2, 3, 4]
 
 
 def test_what_the_run_did_not_write_is_not_put_back_even_if_another_run_did(
