@@ -12,7 +12,7 @@ import pytest
 
 from checks.cases import TABLE_CHECKS, Case, cases_declared, cases_of
 from checks.checked_case import CheckedCase
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.environment import Environment, EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
 from checks.evidence import Evidence

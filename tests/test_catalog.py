@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from checks.catalog import read_relation_names, read_relations
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from checks.server import read_server
 from demo.postgres import create_database, drop_database
 from tests.tables import role, run
