@@ -14,8 +14,8 @@ from remediation.outcomes import Outcome
 from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopped
 from remediation.quarantine import sent_for
 from remediation.settlement import outcome_of
-from remediation.writer import Written
 from remediation.writes import NewVector
+from remediation.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from remediation.settlement import Settlement
     from remediation.table_result import Spending
     from remediation.tokens import TokenCounter
-    from remediation.writer import Held
+    from remediation.written import Held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
