@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.cases import TABLE_CHECKS, Case, cases_declared, cases_of
+from checks.cases import Case, cases_declared, cases_of
 from checks.checked_case import CheckedCase
 from checks.connection_url import parse_url
 from checks.environment import Environment, EnvironmentFileError, read_environment
@@ -19,6 +19,7 @@ from checks.evidence import Evidence
 from checks.examination import examine
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
+from checks.kinds import TABLE_CHECKS
 from checks.redaction import for_terminal, redactor
 from checks.selection import Selection, UnknownNameError
 from checks.settings import Settings, load_settings
