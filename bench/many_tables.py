@@ -14,7 +14,8 @@ import psycopg
 
 from checks import suites
 from checks.cases import cases_of
-from checks.connection import connect, parse_url, read_only
+from checks.connection import connect, read_only
+from checks.connection_url import parse_url
 from checks.examination import Examination
 from checks.judgements import judge
 from checks.measurements import Threshold

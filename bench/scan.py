@@ -15,7 +15,8 @@ import psycopg
 from psycopg import sql
 
 from checks import suites
-from checks.connection import connect, parse_url, read_only
+from checks.connection import connect, read_only
+from checks.connection_url import parse_url
 from checks.measuring import examine_target
 from checks.resolution import resolve
 from checks.rows import rows_of

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.canary_run import SEED_VARIABLE, CanaryRun
-from checks.cases import CANARIES, SEGMENTS_WITH_ITEMS, Case
+from checks.cases import SEGMENTS_WITH_ITEMS, Case
+from checks.kinds import CANARIES
 from checks.plugin import (
     EVIDENCE,
     SETTINGS,

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 SEGMENTS_WITH_ITEMS = 500
 """Beyond so many segments of one declaration, an item per check and table lists its tenants."""
 
-TABLE_CHECKS = ("schema", "tenants", "index")
-
-CANARIES = ("drift", "retrieval")
-"""The sampled checks, which run only with --canary."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:

@@ -37,8 +37,6 @@ class Column:
     """With its modifier; what a value that travelled as text is cast back to."""
     dimension: int | None
     not_null: bool
-    out_of_line: bool
-    """STORAGE EXTERNAL: large values are moved out of line and never compressed."""
     readable: bool = True
     """Whether the role may read this column."""
     has_default: bool = False
@@ -103,7 +101,7 @@ _COLUMNS = """
 SELECT a.attrelid::bigint, a.attname,
        pg_catalog.format_type(a.atttypid, NULL),
        pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
-       a.atttypmod, a.attnotnull, a.attstorage = 'e',
+       a.atttypmod, a.attnotnull,
        pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
        a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
 FROM pg_catalog.pg_attribute AS a
@@ -167,14 +165,13 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
     wanted = {"oids": list(oids)}
     columns: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
     for row in connection.execute(_COLUMNS, wanted):
-        oid, name, bare, full, type_name, typmod, not_null, external, visible, default, made = row
+        oid, name, bare, full, type_name, typmod, not_null, visible, default, made = row
         columns[oid][name] = Column(
             name=name,
             type=type_name if type_name in _VECTOR_TYPES else bare,
             full_type=full,
             dimension=typmod if type_name in _VECTOR_TYPES and typmod > 0 else None,
             not_null=not_null,
-            out_of_line=external,
             readable=bool(visible),
             has_default=default,
             generated=made,

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.discovery.survey import survey
 from checks.environment import EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError

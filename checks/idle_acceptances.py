@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checks.acceptance import acceptances_of, not_applied, not_known, not_needed
-from checks.cases import CANARIES, TABLE_CHECKS
 from checks.findings import Finding
+from checks.kinds import CANARIES, TABLE_CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.cases import CANARIES
+from checks.kinds import CANARIES
 from checks.wording import number, plural
 
 if TYPE_CHECKING:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.cases import TABLE_CHECKS, Case, cases_declared, cases_of
+from checks.cases import Case, cases_declared, cases_of
 from checks.checked_case import CheckedCase
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.environment import Environment, EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
 from checks.evidence import Evidence
 from checks.examination import examine
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
+from checks.kinds import TABLE_CHECKS
 from checks.redaction import for_terminal, redactor
 from checks.selection import Selection, UnknownNameError
 from checks.settings import Settings, load_settings

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from checks.settings import Settings
     from remediation.tokens import TokenCounter
 
-OPENAI_INPUTS_PER_REQUEST = 2_048
-OPENAI_TOKENS_PER_INPUT = 8_192
 OPENAI_TOKENS_PER_REQUEST = 300_000
-"""Limits of OpenAI's embeddings endpoint: its API reference, "Create embeddings", `input`."""
+"""A limit of OpenAI's embeddings endpoint: its API reference, "Create embeddings", `input`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

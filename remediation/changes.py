@@ -39,6 +39,14 @@ class RowChange(Protocol):
     @property
     def row(self) -> FailingRow: ...
 
+    @property
+    def stored_as(self) -> str | None:
+        """The md5 of the vector that will be stored, None for no vector."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the row goes, in place of getting a vector."""
+
 
 Changed = TypeVar("Changed", bound=RowChange)
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from remediation.batching import Batch
     from remediation.embedders import Embedders
     from remediation.preparation import Cut
-    from remediation.provider_retry import Tries
-    from remediation.writer import Held, Writer, Written
+    from remediation.tries import Tries
+    from remediation.writer import Writer
     from remediation.writes import NewVector
+    from remediation.written import Held, Written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

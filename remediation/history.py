@@ -15,9 +15,9 @@ from remediation.selection import md5
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from remediation.batching import FailingRow
+    from remediation.changes import Key
     from remediation.journals import PastJournal
-
-Key: TypeAlias = tuple[str, ...]
 
 State: TypeAlias = bytes
 """How a row stands: the md5 of its vector, or one of the two below."""
@@ -51,6 +51,22 @@ class Before:
     @property
     def state(self) -> State:
         return state_of(self.vector_hash, absent=self.absent)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PutBack:
+    """A row as the run left it, and how it stood before."""
+
+    row: FailingRow
+    before: Before
+
+    @property
+    def stored_as(self) -> str | None:
+        return self.before.vector_hash
+
+    @property
+    def deletes(self) -> bool:
+        return self.before.absent
 
 
 def before_of(event: Mapping[str, Any]) -> Before:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from checks.server import DatabaseIdentity
     from checks.targets import Target
+    from remediation.changes import RowChange
     from remediation.outcomes import RowOutcome
-    from remediation.put_back import PutBack
-    from remediation.writes import NewVector
 
 FILE_NAME = "journal.jsonl"
 
@@ -65,7 +64,7 @@ class Journal:
         """Enter, ahead of a table's first write, which columns are written. Raises OSError."""
         self._append([{"event": "table", "table": target.name, **columns_written(target)}])
 
-    def replacing(self, table: str, changes: Sequence[NewVector | PutBack]) -> None:
+    def replacing(self, table: str, changes: Sequence[RowChange]) -> None:
         """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
         self._append(
             {

@@ -15,8 +15,8 @@ from remediation.provider_errors import InputRejected, KeyRefused, NotYet, Stopp
 from remediation.quarantine import sent_for
 from remediation.settlement import outcome_of
 from remediation.verdicts import unread_outcome
-from remediation.writer import Written
 from remediation.writes import NewVector
+from remediation.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from remediation.settlement import Settlement
     from remediation.table_result import Spending
     from remediation.tokens import TokenCounter
-    from remediation.writer import Held
+    from remediation.written import Held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,14 +9,15 @@ import heapq
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from remediation.batching import Batch
-    from remediation.writer import Held
+    from remediation.changes import Key
     from remediation.writes import NewVector
+    from remediation.written import Held
 
 PATIENCE_SECONDS = 30.0
 """How long a row may stay locked, from its first try. Applications keep their transactions far
@@ -26,8 +27,6 @@ LONGEST_PAUSE_SECONDS = 2.0
 """Between two tries of a row; pauses double. A try at a locked table costs a lock timeout."""
 MOST_ROWS = 50
 """Rows that may wait before no more texts are sent: what the default request holds."""
-
-Key: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

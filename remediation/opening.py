@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.connection import connect, parse_url, read_only
+from checks.connection import connect, read_only
+from checks.connection_url import parse_url
 from checks.errors import IntegrityError
 from checks.redaction import redactor
 from checks.server import read_server

@@ -87,12 +87,19 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "-x and --maxfail are refused with --remediate: the repair needs every check's outcome"
         )
+    require_whole_run(config, "--remediate", what="repair")
+
+
+def require_whole_run(config: pytest.Config, option: str, *, what: str) -> None:
+    """Refuse an option where no check would run, or nothing could be shown; exits with 4."""
     if config.option.setupplan or config.option.setuponly:
-        raise pytest.UsageError("--setup-plan and --setup-only do not run a check, nor a repair")
+        raise pytest.UsageError(f"--setup-plan and --setup-only do not run a check, nor a {what}")
     if not config.pluginmanager.has_plugin("terminal"):
-        raise pytest.UsageError("--remediate needs pytest's terminal reporter: its plan is shown")
+        raise pytest.UsageError(
+            f"{option} needs pytest's terminal reporter: it shows what the {what} does"
+        )
     if not active(config):
-        raise pytest.UsageError("--remediate needs checks/ among the arguments of pytest")
+        raise pytest.UsageError(f"{option} needs checks/ among the arguments of pytest")
 
 
 def report_directory(config: pytest.Config) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from remediation.provider_retry import Tries
+from remediation.tries import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,6 @@ Thin: `options` has the options, `course` says what comes when, `announcement` h
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,7 @@ from remediation.canary import open_embedder
 from remediation.course import PASSES, REPAIR, run_passes
 from remediation.interruption import ends_in_order
 from remediation.options import overridden, report_directory
-from remediation.run import REPAIR_RUN, RepairRun, new_run_id
+from remediation.run import REPAIR_RUN, begin_run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,13 +37,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return None  # pytest's own loop says what went wrong
-    run = RepairRun(
-        run_id=new_run_id(),
-        started_at=datetime.now(UTC),
-        dry_run=config.getoption("--dry-run"),
-        report_directory=report_directory(config),
-    )
-    config.stash[REPAIR_RUN] = run
+    run = begin_run(config, report_directory(config))
     with ends_in_order(config):
         run_passes(session, evidence, run)
     return True

@@ -16,7 +16,7 @@ from remediation.provider_errors import (
     shown,
     unsendable,
 )
-from remediation.provider_retry import Tries
+from remediation.tries import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

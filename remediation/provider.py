@@ -6,7 +6,6 @@ Must not write anything, choose a key, or let a key or a text into an error, a l
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,11 @@ from remediation.provider_errors import (
     reveals,
     unsendable,
 )
-from remediation.provider_retry import RetryPolicy, Tries, TryFailed, retry_after
+from remediation.provider_request import whole_answer
+from remediation.provider_retry import RetryPolicy, TryFailed, retry_after
 from remediation.rate_limits import RateLimit, Sent
 from remediation.tokens import EstimatedTokens
+from remediation.tries import Tries
 
 if TYPE_CHECKING:
     import threading
@@ -47,11 +48,6 @@ if TYPE_CHECKING:
 # Below WARNING the client and its transport log headers and bodies: keys and texts.
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-BYTES_PER_NUMBER = 40
-"""Upper bound of a number in a JSON list, pretty-printed; base64 takes 5.4 bytes."""
-BYTES_PER_ITEM = 4_096
-"""Upper bound of what surrounds the numbers of one item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -177,7 +173,7 @@ class Embedder:
                 raise
             except TryFailed as failed:
                 spent.unanswered += 1
-                tries = tries.and_one(failed)
+                tries = tries.and_one(untrustworthy=isinstance(failed.error, UntrustworthyResponse))
                 hold = self._retry.delay(tries, failed.retry_after)
                 reason = failed.error.reason
                 if self._retry.exhausted(tries, failed.retry_after):
@@ -234,7 +230,7 @@ class Embedder:
         """The body of a successful answer; `headers` takes in those of any answer."""
         failed: TryFailed | ProviderError
         try:
-            return self._post(texts, headers)
+            return whole_answer(self._client, self.endpoint, texts, headers, timeout=self._timeout)
         except UntrustworthyResponse as error:
             failed = TryFailed(error)
         except openai.APIStatusError as error:
@@ -248,33 +244,6 @@ class Embedder:
             cause = type(error.__cause__ or error).__name__
             failed = TryFailed(ProviderUnavailable(f"connection to the provider failed ({cause})"))
         raise failed
-
-    def _post(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
-        """The body of a successful answer, read within the time and size that an answer takes."""
-        deadline = time.monotonic() + self._timeout
-        most = len(texts) * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
-        body = bytearray()
-        with self._client.embeddings.with_streaming_response.create(
-            input=list(texts),
-            model=self.endpoint.model,
-            encoding_format="base64",
-            dimensions=self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit,
-            extra_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
-        ) as response:
-            headers.update(response.headers)
-            if response.status_code != 200:
-                raise UntrustworthyResponse(
-                    f"expected status 200 of the provider, found {response.status_code}"
-                )
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > most:
-                    raise UntrustworthyResponse(
-                        f"expected at most {most} bytes for {len(texts)} texts, found more"
-                    )
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-        return bytes(body)
 
     def _refused(
         self, error: openai.APIStatusError, texts: Sequence[str]

@@ -16,7 +16,7 @@ from checks.errors import IntegrityError
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
-    from remediation.provider_retry import Tries
+    from remediation.tries import Tries
 
 REASON_CHARACTERS = 300
 TEXT_PIECE = 20

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from remediation.provider_errors import UntrustworthyResponse
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remediation.provider_errors import ProviderError
+    from remediation.tries import Tries
 
 
 class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop
@@ -27,22 +26,6 @@ class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop
         super().__init__(error.reason)
         self.error = error
         self.retry_after = retry_after
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tries:
-    """The tries of one request that came to nothing so far."""
-
-    failed: int = 0
-    untrustworthy: int = 0
-    """Those of them that ended in an answer that cannot be trusted."""
-
-    def and_one(self, failed: TryFailed) -> Tries:
-        """With one more."""
-        return Tries(
-            failed=self.failed + 1,
-            untrustworthy=self.untrustworthy + isinstance(failed.error, UntrustworthyResponse),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

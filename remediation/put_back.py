@@ -16,6 +16,7 @@ from psycopg.types import TypeInfo
 from checks.connection import read_only
 from remediation.batching import FailingRow
 from remediation.changes import LOCK_TIMEOUT
+from remediation.history import PutBack
 from remediation.outcomes import Outcome, RowOutcome
 from remediation.reads import key_arrays
 from remediation.selection import md5
@@ -68,22 +69,6 @@ class HeldRow:
 
 
 GONE = HeldRow(vector=None, beside=(), absent=True)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class PutBack:
-    """A row as the run left it, and how it stood before."""
-
-    row: FailingRow
-    before: Before
-
-    @property
-    def stored_as(self) -> str | None:
-        return self.before.vector_hash
-
-    @property
-    def deletes(self) -> bool:
-        return self.before.absent
 
 
 def put_back(key: Key, now: HeldRow, before: Before) -> PutBack:

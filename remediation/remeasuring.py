@@ -1,6 +1,7 @@
 """Measures the tables again that were written to, through the connection that wrote.
 
-A replica may lag behind what was just written, and would prove nothing. Reads only.
+A replica may lag behind what was just written, and would prove nothing. Reads only, and hands the
+checks what it saw.
 """
 
 from __future__ import annotations

@@ -5,23 +5,22 @@ Thin: `rollback` puts back, `announcement` has the words; the checks then run on
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from checks.errors import IntegrityError
-from checks.plugin import EVIDENCE, active
+from checks.plugin import EVIDENCE
 from checks.redaction import redactor
 from checks.wording import plural
 from remediation.announcement import Progress, put_back_lines
 from remediation.interruption import ends_in_order
 from remediation.journals import PastJournal, UnknownRunError, find_journal
-from remediation.options import report_directory
+from remediation.options import report_directory, require_whole_run
 from remediation.remeasuring import take_in
 from remediation.rollback import open_rollback
-from remediation.run import REPAIR_RUN, RepairRun, new_run_id
+from remediation.run import REPAIR_RUN, begin_run
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from checks.evidence import Evidence
+    from remediation.run import RepairRun
 
 PAST = pytest.StashKey[PastJournal]()
 """The journal of the run that is rolled back."""
@@ -49,14 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.getoption("--remediate"):
         raise pytest.UsageError("--rollback and --remediate are two runs: one undoes, one repairs")
-    if config.option.setupplan or config.option.setuponly:
-        raise pytest.UsageError("--setup-plan and --setup-only do not run a check, nor a rollback")
-    if not config.pluginmanager.has_plugin("terminal"):
-        raise pytest.UsageError(
-            "--rollback needs pytest's terminal reporter: it says what was done"
-        )
-    if not active(config):
-        raise pytest.UsageError("--rollback needs checks/ among the arguments of pytest")
+    require_whole_run(config, "--rollback", what="rollback")
     directory = report_directory(config)
     try:
         config.stash[PAST] = find_journal(run_id, directory)
@@ -77,15 +70,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return  # pytest's own loop says what went wrong
-    run = RepairRun(
-        run_id=new_run_id(),
-        started_at=datetime.now(UTC),
-        dry_run=config.getoption("--dry-run"),
-        report_directory=report_directory(config),
-        rolls_back=past.run_id,
-    )
-    config.stash[REPAIR_RUN] = run
-    with ends_in_order(session.config):
+    run = begin_run(config, report_directory(config), rolls_back=past.run_id)
+    with ends_in_order(config):
         try:
             _roll_back(config, evidence, run, past)
         except (IntegrityError, psycopg.Error) as error:

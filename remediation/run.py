@@ -74,6 +74,21 @@ class RepairRun:
 REPAIR_RUN = pytest.StashKey[RepairRun]()
 
 
+def begin_run(
+    config: pytest.Config, report_directory: Path, *, rolls_back: str | None = None
+) -> RepairRun:
+    """The run that begins now, in pytest's stash from here on."""
+    run = RepairRun(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC),
+        dry_run=config.getoption("--dry-run"),
+        report_directory=report_directory,
+        rolls_back=rolls_back,
+    )
+    config.stash[REPAIR_RUN] = run
+    return run
+
+
 def new_run_id() -> str:
     """An id that sorts by time and names the run's folder of reports."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

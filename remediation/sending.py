@@ -12,7 +12,7 @@ from remediation.batching import part_of
 from remediation.ending import INTERRUPTED
 from remediation.parked import Parked, Waiting
 from remediation.provider_errors import NotYet
-from remediation.provider_retry import Tries
+from remediation.tries import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

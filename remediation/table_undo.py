@@ -17,7 +17,7 @@ from checks.connection import cancel, connect, read_only
 from checks.errors import CannotExamineError
 from remediation.aside import run_aside
 from remediation.ending import INTERRUPTED, words_of
-from remediation.history import before_of, state_of
+from remediation.history import PutBack, before_of, state_of
 from remediation.journal import journal_words
 from remediation.lock import RepairLock, TableLockedError
 from remediation.locked_rows import (
@@ -26,7 +26,7 @@ from remediation.locked_rows import (
     PATIENCE_SECONDS,
 )
 from remediation.outcomes import Account, Outcome, RowOutcome
-from remediation.put_back import PutBack, PutBacks, put_back, read_held
+from remediation.put_back import PutBacks, put_back, read_held
 from remediation.settlement import Settlement, outcome_of
 from remediation.table_result import Spending, TableRepair
 from remediation.undo_statements import compile_dragged
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from remediation.history import Before, History, Link
     from remediation.journal import Journal
     from remediation.put_back import HeldRow
-    from remediation.writer import Held
+    from remediation.written import Held
 
 PAGE_ROWS = 200
 """Rows whose vectors, old and new, are in memory at once: of 16,000 dimensions 26 MB."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from checks.catalog import Column
     from checks.stores import StoreTable
     from checks.targets import Target
-    from remediation.put_back import PutBack
+    from remediation.history import PutBack
 
 HELD = sql.Identifier("integrity_held")
 """What the rows that hold the embeddings are called: the store's, or the table's own."""

@@ -7,7 +7,7 @@ What is written is for a `Change` to say: new vectors, or those that stood there
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic
 
@@ -26,7 +26,9 @@ from remediation.changes import LOCK_TIMEOUT, Changed, Key
 from remediation.journal import journal_words
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome, RowOutcome
+from remediation.pace import Pace
 from remediation.verdicts import Attempt, joined, unread_outcome
+from remediation.written import Held, Written, held_now, is_kept, untried
 
 if TYPE_CHECKING:
     import threading
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
     from remediation.changes import Change, RowChange
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
-FIRST_ROWS = 10
-"""Rows of the first write transaction; under an HNSW index each may cost 35 ms."""
-GROWTH = 1.2
-MOST_ROWS = 500
 ATTEMPTS = 5
 """Tries of one write over lost connections before its rows are given up."""
 PAUSE_SECONDS = 0.1
@@ -48,42 +46,6 @@ PAUSE_SECONDS = 0.1
 
 def _always() -> bool:
     return True
-
-
-@dataclass(kw_only=True, slots=True)
-class Pace:
-    """Rows per write transaction: starts small, grows gently, halves as soon as one times out."""
-
-    rows: float = FIRST_ROWS
-
-    def faster(self) -> None:
-        self.rows = min(self.rows * GROWTH, MOST_ROWS)
-
-    def slower(self) -> None:
-        self.rows = max(1.0, self.rows / 2)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Held(Generic[Changed]):
-    """A row that another session holds, or that was not tried yet; its change is in hand."""
-
-    new: Changed
-    attempt: Attempt
-    """What our writes of it did so far."""
-    whole: bool = False
-    """Whether the other session holds the table, as far as this try could see."""
-    kept: bool = True
-    """Whether what is to be replaced is kept already."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Written(Generic[Changed]):
-    """What became of each row, in order; `stopped` says why no more may be written at all."""
-
-    outcomes: tuple[RowOutcome, ...]
-    held: tuple[Held[Changed], ...] = ()
-    """Rows without an outcome, to be written later; those that were not tried come first."""
-    stopped: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,7 +105,7 @@ class Writer(Generic[Changed]):
             if all(isinstance(result, Held) for result in results):
                 # What holds a whole chunk may hold the rest: each try of it would cost a wait.
                 whole = any(result.whole for result in results if isinstance(result, Held))
-                rest = [_untried(new, known, whole=whole) for new in waiting]
+                rest = [untried(new, known, whole=whole) for new in waiting]
                 return Written(outcomes=tuple(outcomes), held=(*rest, *held))
         return Written(outcomes=tuple(outcomes), held=tuple(held))
 
@@ -154,8 +116,8 @@ class Writer(Generic[Changed]):
 
         Raises OSError.
         """
-        kept = [known[new.row.key].new for new in chunk if _is_kept(new, known)]
-        fresh = [new for new in chunk if not _is_kept(new, known)]
+        kept = [known[new.row.key].new for new in chunk if is_kept(new, known)]
+        fresh = [new for new in chunk if not is_kept(new, known)]
         if not fresh:
             return kept, {}
         foreseen, refused = self._foreseen(fresh)
@@ -206,7 +168,7 @@ class Writer(Generic[Changed]):
         tries = _Tries[Changed](attempt=known)
         for _ in self._tries():
             if not self.may_begin():
-                return tries.settled | _held(left, tries.attempt)
+                return tries.settled | held_now(left, tries.attempt)
             try:
                 self.check_lock()
                 self._write_once(left, tries)
@@ -229,7 +191,7 @@ class Writer(Generic[Changed]):
                     # An INSERT waits for another one of its key, a trigger for what it touches:
                     # neither can be skipped, and one row's must not hold up its neighbours.
                     return tries.settled | self._halves(left, tries.attempt)
-                return tries.settled | _held(left, tries.attempt, whole=whole)
+                return tries.settled | held_now(left, tries.attempt, whole=whole)
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
                 tries.trouble = _lost(error)
                 tries.attempt.uncertain = True
@@ -280,7 +242,7 @@ class Writer(Generic[Changed]):
         judged = self.change.judge(self._open(), chunk, attempt)
         for new, outcome in zip(chunk, judged, strict=True):
             if outcome is None:
-                tries.settled |= _held([new], attempt)
+                tries.settled |= held_now([new], attempt)
             else:
                 tries.settled[new.row.key] = outcome
 
@@ -304,24 +266,6 @@ class Writer(Generic[Changed]):
             self._connection = connect(self.place, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
             self.change.adapt(self._connection)
         return self._connection
-
-
-def _held(
-    rows: Sequence[Changed], attempt: Attempt, *, whole: bool = False
-) -> dict[Key, RowOutcome | Held[Changed]]:
-    return {new.row.key: Held(new=new, attempt=attempt, whole=whole) for new in rows}
-
-
-def _untried(new: Changed, known: Mapping[Key, Held[Changed]], *, whole: bool) -> Held[Changed]:
-    before = known.get(new.row.key)
-    if before is None:
-        return Held(new=new, attempt=Attempt(), whole=whole, kept=False)
-    return replace(before, whole=whole)
-
-
-def _is_kept(new: Changed, known: Mapping[Key, Held[Changed]]) -> bool:
-    before = known.get(new.row.key)
-    return before is not None and before.kept
 
 
 def _is_of_table(error: psycopg.Error) -> bool:

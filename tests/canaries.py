@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checks.canary import Sampler
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from checks.drift import look_for_drift
 from checks.drift_verdicts import with_drift
 from checks.examination import examine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.examination import examine
 from checks.selection import Selection
 from checks.settings import Settings

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.examination import examine
 from checks.selection import Selection
 from remediation.journals import find_journal

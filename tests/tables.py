@@ -13,7 +13,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 
-from checks.connection import connect, parse_url, read_only
+from checks.connection import connect, read_only
+from checks.connection_url import parse_url
 from checks.examination import examine
 from checks.measuring import examine_target
 from checks.resolution import resolve

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -348,6 +349,7 @@ def test_an_interrupt_settles_the_account_and_is_raised_again(
 
 SCRIPT = """
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from tests.repairs import environment, repaired, settings
 repaired(sys.argv[1], settings(sys.argv[2]), Path(sys.argv[3]), keys=environment("acme", "globex"))
@@ -503,3 +505,23 @@ def test_a_journal_that_fills_up_stops_the_repair_before_any_write(
         assert result.account.settled == result.account.selected
         assert result.account.count(Outcome.FIXED) == 0
         assert table.versions() == versions
+
+
+def test_a_disk_that_fills_up_at_the_last_outcomes_is_told(database: str, tmp_path: Path) -> None:
+    with docs(database, {"acme": (1, 1)}) as table, ProviderServer() as server, ExitStack() as full:
+        edits = 0
+
+        def edit_again(outcome: Outcome) -> None:
+            nonlocal edits
+            edits += 1
+            table.execute("UPDATE docs SET body = %s WHERE id = 2", (f"edit {edits}",))
+            if outcome is Outcome.SUPERSEDED:
+                full.enter_context(files_of_at_most(1))
+
+        with opened(database, settings(server), keys=KEYS) as repair:
+            repair.run(repair.plan(), tmp_path, edit_again)
+            full.close()
+            (result,) = repair.results
+        assert result.account.count(Outcome.SUPERSEDED) == 1
+        assert result.stopped is not None
+        assert "the journal cannot be written (File too large)" in result.stopped

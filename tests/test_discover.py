@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.discovery.known import KNOWN
 from checks.discovery.survey import survey
 from checks.errors import CannotExamineError

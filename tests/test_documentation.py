@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
-from checks.cases import CANARIES, TABLE_CHECKS
 from checks.exit_status import ExitStatus
+from checks.kinds import CANARIES, TABLE_CHECKS
 from checks.rules import BUILT_IN
 from checks.settings import Settings, load_settings
 from tests.chaos import all_cases

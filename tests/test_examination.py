@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import ConnectionTarget, parse_url
+from checks.connection import ConnectionTarget
+from checks.connection_url import parse_url
 from checks.errors import CannotExamineError
 from checks.examination import examine
 from checks.selection import Selection, UnknownNameError

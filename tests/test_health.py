@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from checks.settings import Repair
 from remediation.health import Health
 from tests.repairs import meanwhile

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.connection import parse_url
+from checks.connection_url import parse_url
 from remediation.lock import LockLostError, RepairLock, TableLockedError
 from tests.repairs import docs, examined, settings
 

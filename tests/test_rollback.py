@@ -13,7 +13,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from checks.errors import CannotExamineError
 from remediation.batching import FailingRow
 from remediation.history import History

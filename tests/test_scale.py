@@ -10,7 +10,8 @@ import pytest
 
 from checks import expectations
 from checks.cases import cases_of
-from checks.connection import connect, parse_url, read_only
+from checks.connection import connect, read_only
+from checks.connection_url import parse_url
 from checks.judgements import judge
 from checks.measuring import examine_targets
 from checks.resolution import resolve

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from remediation import selection
 from remediation.accepted import repairable_checks
 from remediation.outcomes import Outcome

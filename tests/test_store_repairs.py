@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from remediation.accepted import repairable_checks
 from remediation.changes import NewVectors
 from remediation.journal import FILE_NAME, Journal

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import connect, parse_url
+from checks.connection import connect
+from checks.connection_url import parse_url
 from remediation.accepted import repairable_checks
 from remediation.changes import NewVectors
 from remediation.lock import LockLostError
 from remediation.outcomes import Outcome
 from remediation.selection import RowReader
-from remediation.writer import Held, Writer
+from remediation.writer import Writer
 from remediation.writes import NewVector
 from tests.faults.link import Link, cut
 from tests.faults.wire import Step
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from remediation.batching import FailingRow
+    from remediation.written import Held
 
 
 @contextmanager
