@@ -336,8 +336,10 @@ class Backfill:
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
                 quarantined = outcome_of(row, Outcome.QUARANTINED, outcome.reason)
-                # By what was sent of it, a later run knows that it need not ask again.
-                self._settle([replace(quarantined, refused=self._sent(row))])
+                # By what was sent of it, a later run knows that it need not ask again; what was
+                # not sent, as too much for the limits of the settings, it may ask for.
+                sent = self._sent(row) if outcome.requests else None
+                self._settle([replace(quarantined, refused=sent)])
             elif outcome is not None:
                 if position in answer.cut:
                     self._settlement.note(row, answer.cut[position])
