@@ -323,12 +323,10 @@ class Backfill:
     def _answered(self, batch: Batch, answer: Isolated) -> None:
         self.spending.requests += answer.requests
         self.spending.tokens += answer.tokens
-        self.spending.tokens_known &= answer.tokens_known
+        self.spending.tokens_known &= not answer.unsaid
         left = self._put_aside(batch, answer)
-        reserved = batch.tokens - left
         # What an answer did not say is billed as it was counted before.
-        billed = answer.tokens if answer.tokens_known else max(answer.tokens, reserved)
-        self.budget.settle(reserved=reserved, billed=billed)
+        self.budget.settle(reserved=batch.tokens - left, billed=answer.tokens + answer.unsaid)
         self.lessons.answered(
             batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
         )

@@ -58,14 +58,14 @@ BYTES_PER_ITEM = 4_096
 class Embedded:
     """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took.
 
-    `tokens` were billed, answers that were thrown away included; without `tokens_known` some
-    answer did not say, and `tokens` is too low. `requests` counts every try, `unanswered` those
-    of them without a usable answer.
+    `tokens` were billed, answers that were thrown away included; `unsaid` is what those took, by
+    our own count, that did not say. `requests` counts every try, `unanswered` those of them without
+    a usable answer.
     """
 
     vectors: NDArray[np.float32]
     tokens: int
-    tokens_known: bool
+    unsaid: int
     requests: int
     unanswered: int
 
@@ -149,12 +149,12 @@ class Embedder:
             return Embedded(
                 vectors=vectors,
                 tokens=spent.tokens,
-                tokens_known=spent.tokens_known,
+                unsaid=spent.unsaid,
                 requests=spent.requests,
                 unanswered=spent.unanswered,
             )
         failure.requests, failure.tokens = spent.requests, spent.tokens
-        failure.unanswered = spent.unanswered
+        failure.unanswered, failure.unsaid = spent.unanswered, spent.unsaid
         # Raised outside of the except clauses: no client error with its request, and the key in
         # its headers, stays reachable as the context.
         raise failure.with_traceback(None)
@@ -171,7 +171,7 @@ class Embedder:
             headers: dict[str, str] = {}
             given_up: ProviderError | None = None
             try:
-                return self._try(texts, spent, headers)
+                return self._try(texts, tokens, spent, headers)
             except KeyRefused as error:
                 self._dead = error.reason
                 raise
@@ -209,15 +209,16 @@ class Embedder:
             self._stop.wait(sent)
 
     def _try(
-        self, texts: Sequence[str], spent: _Spent, headers: dict[str, str]
+        self, texts: Sequence[str], tokens: int, spent: _Spent, headers: dict[str, str]
     ) -> NDArray[np.float32]:
         spent.requests += 1
-        body = self._answer(texts, headers)
+        body = self._answer(texts, tokens, spent, headers)
         try:
             response = provider_response.parse(body)
-            tokens, known = provider_response.usage(response)
-            spent.tokens += tokens
-            spent.tokens_known &= known
+            said, known = provider_response.usage(response)
+            if known:
+                spent.tokens += said
+                spent.unsaid -= tokens
 
             def may_quote(words: str) -> bool:
                 return not reveals(words, texts, self._api_key.get_secret_value())
@@ -230,11 +231,13 @@ class Embedder:
             failed = TryFailed(error)
         raise failed
 
-    def _answer(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
+    def _answer(
+        self, texts: Sequence[str], tokens: int, spent: _Spent, headers: dict[str, str]
+    ) -> bytes:
         """The body of a successful answer; `headers` takes in those of any answer."""
         failed: TryFailed | ProviderError
         try:
-            return self._post(texts, headers)
+            return self._post(texts, tokens, spent, headers)
         except UntrustworthyResponse as error:
             failed = TryFailed(error)
         except openai.APIStatusError as error:
@@ -249,7 +252,9 @@ class Embedder:
             failed = TryFailed(ProviderUnavailable(f"connection to the provider failed ({cause})"))
         raise failed
 
-    def _post(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
+    def _post(
+        self, texts: Sequence[str], tokens: int, spent: _Spent, headers: dict[str, str]
+    ) -> bytes:
         """The body of a successful answer, read within the time and size that an answer takes."""
         deadline = time.monotonic() + self._timeout
         most = len(texts) * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
@@ -266,6 +271,8 @@ class Embedder:
                 raise UntrustworthyResponse(
                     f"expected status 200 of the provider, found {response.status_code}"
                 )
+            # Billed, whatever becomes of the answer; as counted, until it says.
+            spent.unsaid += tokens
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > most:
@@ -296,4 +303,4 @@ class _Spent:
     requests: int = 0
     unanswered: int = 0
     tokens: int = 0
-    tokens_known: bool = True
+    unsaid: int = 0
