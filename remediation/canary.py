@@ -135,8 +135,7 @@ class CanaryEmbedder:
                 failure = error
                 break
             requests, tokens = requests + answer.requests, tokens + answer.tokens
-            if not answer.tokens_known:
-                unknown += max(0, part.tokens - answer.tokens)
+            unknown += answer.unsaid
             for position, outcome in zip(part.positions, answer.outcomes, strict=True):
                 vectors[position] = None if isinstance(outcome, InputRejected) else outcome
             if answer.failure is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import httpx2
@@ -15,10 +16,13 @@ from checks.wires import wires
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 CONNECT_SECONDS = 4.0
 """For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
+
+REFUSAL_BYTES = 65_536
+"""Read of the body of a refusal; providers' are under a thousand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +63,12 @@ def client_of(endpoint: Endpoint, key: str, *, timeout: float) -> openai.OpenAI:
     """
     # A redirect would carry the texts to a host that the settings do not name.
     transport = openai.DefaultHttpxClient(
-        follow_redirects=False, verify=_tls(), event_hooks={"request": [_keep_wire]}
+        follow_redirects=False,
+        verify=_tls(),
+        event_hooks={
+            "request": [_keep_wire],
+            "response": [lambda response: _bound_refusal(response, timeout)],
+        },
     )
     patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)
@@ -96,6 +105,34 @@ def _keep_wire(request: httpx2.Request) -> None:
             wires.keep(details["return_value"].get_extra_info("socket"))
 
     request.extensions["trace"] = opened
+
+
+def _bound_refusal(response: httpx2.Response, seconds: float) -> None:
+    """Have the body of a refusal, which the client reads whole, end in time and in memory."""
+    if response.status_code != 200:
+        stream = cast("httpx2.SyncByteStream", response.stream)
+        response.stream = _Bounded(stream, deadline=time.monotonic() + seconds)
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body that is cut off at `REFUSAL_BYTES`. Raises TimeoutError past the deadline."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, *, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = REFUSAL_BYTES
+        for chunk in self._stream:
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
+            if time.monotonic() > self._deadline:
+                raise TimeoutError
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 @cache

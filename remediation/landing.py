@@ -81,11 +81,10 @@ class Landing:
     def _answered(self, batch: Batch, answer: Isolated) -> None:
         self.spending.requests += answer.requests
         self.spending.tokens += answer.tokens
-        self.spending.tokens_known &= answer.tokens_known
+        self.spending.tokens_known &= not answer.unsaid
         reserved = batch.tokens - self.sending.ask_again(batch, answer)
         # What an answer did not say is billed as it was counted before.
-        billed = answer.tokens if answer.tokens_known else max(answer.tokens, reserved)
-        self.budget.settle(reserved=reserved, billed=billed)
+        self.budget.settle(reserved=reserved, billed=answer.tokens + answer.unsaid)
         self.lessons.answered(
             batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
         )
@@ -93,8 +92,13 @@ class Landing:
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
                 quarantined = outcome_of(row, Outcome.QUARANTINED, outcome.reason)
-                # By what was sent of it, a later run knows that it need not ask again.
-                sent = sent_for(row, self.target, self.provider, self.counter)
+                # By what was sent of it, a later run knows that it need not ask again; what was
+                # not sent, as too much for the limits of the settings, it may ask for.
+                sent = (
+                    sent_for(row, self.target, self.provider, self.counter)
+                    if outcome.requests
+                    else None
+                )
                 self.settlement.settle([replace(quarantined, refused=sent)])
             elif outcome is not None:
                 if position in answer.cut:

@@ -39,13 +39,13 @@ class Isolated:
     was not reached (None): then `failure` says why. What was paid for before it is not lost.
     Where that is NotYet, `left` are the positions to ask for again, each group in a request of its
     own, the one that has to wait first. `cut` says of a text that it was shortened, and to what.
-    `tokens`, `requests` and `unanswered` count as in `Embedded`.
+    `tokens`, `unsaid`, `requests` and `unanswered` count as in `Embedded`.
     """
 
     outcomes: tuple[NDArray[np.float32] | InputRejected | None, ...]
     failure: ProviderError | None
     tokens: int
-    tokens_known: bool
+    unsaid: int
     requests: int
     unanswered: int
     left: tuple[tuple[int, ...], ...] = ()
@@ -115,7 +115,7 @@ def embed_isolating(
         outcomes=tuple(outcomes),
         failure=failure,
         tokens=spent.tokens,
-        tokens_known=spent.tokens_known,
+        unsaid=spent.unsaid,
         requests=spent.requests,
         unanswered=spent.unanswered,
         left=tuple(map(tuple, reversed(waiting))) if isinstance(failure, NotYet) else (),
@@ -140,7 +140,7 @@ def _taken(embedder: Embedder, text: str, spent: _Spent) -> NDArray[np.float32] 
 @dataclass(kw_only=True, slots=True)
 class _Spent:
     tokens: int = 0
-    tokens_known: bool = True
+    unsaid: int = 0
     requests: int = 0
     unanswered: int = 0
 
@@ -148,8 +148,7 @@ class _Spent:
         self.tokens += came.tokens
         self.requests += came.requests
         self.unanswered += came.unanswered
-        if not isinstance(came, ProviderError):
-            self.tokens_known &= came.tokens_known
+        self.unsaid += came.unsaid
 
 
 def _not_the_text(error: ProviderError) -> ProviderError:

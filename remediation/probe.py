@@ -60,7 +60,8 @@ class ProbeResult:
     failure: ProviderError | None = None
     requests: int = 0
     tokens: int = 0
-    tokens_known: bool = True
+    unsaid: int = 0
+    """Tokens, by our own count, of answers that did not say how many they took."""
     tries_unanswered: int = 0
     """Of the requests, those without a usable answer."""
     own: bool = False
@@ -162,10 +163,7 @@ def probe(
             except BaseException:
                 embedders.stop()
                 raise
-            billed = sum(
-                answer.tokens if answer.tokens_known else max(answer.tokens, sample.tokens)
-                for sample, answer in zip(group, answers, strict=True)
-            )
+            billed = sum(answer.tokens + answer.unsaid for answer in answers)
             budget.settle(reserved=tokens, billed=billed)
             results += answers
     return Probed(results=tuple(results), stopped=_disagreement(results))
@@ -209,7 +207,7 @@ def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
         failure=answer.failure,
         requests=answer.requests,
         tokens=answer.tokens,
-        tokens_known=answer.tokens_known,
+        unsaid=answer.unsaid,
         tries_unanswered=answer.unanswered,
         own=(asked.base_url, asked.model) != (usual.base_url, usual.model),
     )

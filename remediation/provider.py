@@ -54,14 +54,14 @@ for _name in ("openai", "httpx2", "httpcore2"):
 class Embedded:
     """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took.
 
-    `tokens` were billed, answers that were thrown away included; without `tokens_known` some
-    answer did not say, and `tokens` is too low. `requests` counts every try, `unanswered` those
-    of them without a usable answer.
+    `tokens` were billed, answers that were thrown away included; `unsaid` is what those took, by
+    our own count, that did not say. `requests` counts every try, `unanswered` those of them without
+    a usable answer.
     """
 
     vectors: NDArray[np.float32]
     tokens: int
-    tokens_known: bool
+    unsaid: int
     requests: int
     unanswered: int
 
@@ -145,12 +145,12 @@ class Embedder:
             return Embedded(
                 vectors=vectors,
                 tokens=spent.tokens,
-                tokens_known=spent.tokens_known,
+                unsaid=spent.unsaid,
                 requests=spent.requests,
                 unanswered=spent.unanswered,
             )
         failure.requests, failure.tokens = spent.requests, spent.tokens
-        failure.unanswered = spent.unanswered
+        failure.unanswered, failure.unsaid = spent.unanswered, spent.unsaid
         # Raised outside of the except clauses: no client error with its request, and the key in
         # its headers, stays reachable as the context.
         raise failure.with_traceback(None)
@@ -167,7 +167,7 @@ class Embedder:
             headers: dict[str, str] = {}
             given_up: ProviderError | None = None
             try:
-                return self._try(texts, spent, headers)
+                return self._try(texts, tokens, spent, headers)
             except KeyRefused as error:
                 self._dead = error.reason
                 raise
@@ -205,15 +205,16 @@ class Embedder:
             self._stop.wait(sent)
 
     def _try(
-        self, texts: Sequence[str], spent: _Spent, headers: dict[str, str]
+        self, texts: Sequence[str], tokens: int, spent: _Spent, headers: dict[str, str]
     ) -> NDArray[np.float32]:
         spent.requests += 1
-        body = self._answer(texts, headers)
+        body = self._answer(texts, tokens, spent, headers)
         try:
             response = provider_response.parse(body)
-            tokens, known = provider_response.usage(response)
-            spent.tokens += tokens
-            spent.tokens_known &= known
+            said, known = provider_response.usage(response)
+            if known:
+                spent.tokens += said
+                spent.unsaid -= tokens
 
             def may_quote(words: str) -> bool:
                 return not reveals(words, texts, self._api_key.get_secret_value())
@@ -226,11 +227,21 @@ class Embedder:
             failed = TryFailed(error)
         raise failed
 
-    def _answer(self, texts: Sequence[str], headers: dict[str, str]) -> bytes:
+    def _answer(
+        self, texts: Sequence[str], tokens: int, spent: _Spent, headers: dict[str, str]
+    ) -> bytes:
         """The body of a successful answer; `headers` takes in those of any answer."""
         failed: TryFailed | ProviderError
         try:
-            return whole_answer(self._client, self.endpoint, texts, headers, timeout=self._timeout)
+            # Billed, whatever becomes of the answer; as counted, until it says.
+            return whole_answer(
+                self._client,
+                self.endpoint,
+                texts,
+                headers,
+                timeout=self._timeout,
+                on_success=lambda: spent.not_said_yet(tokens),
+            )
         except UntrustworthyResponse as error:
             failed = TryFailed(error)
         except openai.APIStatusError as error:
@@ -265,4 +276,7 @@ class _Spent:
     requests: int = 0
     unanswered: int = 0
     tokens: int = 0
-    tokens_known: bool = True
+    unsaid: int = 0
+
+    def not_said_yet(self, tokens: int) -> None:
+        self.unsaid += tokens

@@ -46,7 +46,8 @@ SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format"})
 class ProviderError(IntegrityError):
     """No vectors. `reason` is short and safe to show; `requests` and `tokens` were spent on it.
 
-    `unanswered` of the requests came back without a usable answer.
+    `unanswered` of the requests came back without a usable answer; `unsaid` tokens, by our own
+    count, were spent on answers that did not say how many.
     """
 
     def __init__(self, reason: str) -> None:
@@ -55,6 +56,7 @@ class ProviderError(IntegrityError):
         self.requests = 0
         self.tokens = 0
         self.unanswered = 0
+        self.unsaid = 0
 
 
 class KeyRefused(ProviderError):

@@ -13,7 +13,7 @@ import openai
 from remediation.provider_errors import UntrustworthyResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from remediation.endpoint import Endpoint
 
@@ -30,11 +30,13 @@ def whole_answer(
     headers: dict[str, str],
     *,
     timeout: float,
+    on_success: Callable[[], None],
 ) -> bytes:
     """The body of a successful answer; `headers` takes in those of the answer.
 
-    `timeout` is in seconds, for the whole of it. Raises the client's errors, TimeoutError, and
-    UntrustworthyResponse for another status than 200 and for an answer that is too large.
+    `timeout` is in seconds, for the whole of it. `on_success` is called ahead of the body, once the
+    status is 200. Raises the client's errors, TimeoutError, and UntrustworthyResponse for another
+    status than 200 and for an answer that is too large.
     """
     deadline = time.monotonic() + timeout
     most = len(texts) * (endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
@@ -51,6 +53,7 @@ def whole_answer(
             raise UntrustworthyResponse(
                 f"expected status 200 of the provider, found {response.status_code}"
             )
+        on_success()
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > most:

@@ -203,7 +203,7 @@ class TableWork:
                 self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
             self._spending.requests += result.requests
             self._spending.tokens += result.tokens
-            self._spending.tokens_known &= result.tokens_known
+            self._spending.tokens_known &= not result.unsaid
 
     def _leave(self) -> None:
         """Account for the rows of a table that was not begun, where they can still be read."""

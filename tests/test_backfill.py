@@ -169,6 +169,20 @@ def test_the_cap_of_dollars_is_never_passed(database: str, tmp_path: Path) -> No
         assert 5 <= counts["fixed"] == 40 - len(table.wrong())
 
 
+def test_answers_that_are_of_no_use_count_against_the_cap_of_dollars(
+    database: str, tmp_path: Path
+) -> None:
+    # Five texts are counted at 30 tokens; the first request is tried three times.
+    prices = {"price_per_million_tokens": 1_000_000.0}
+    with docs(database, {"acme": (0, 20)}), ProviderServer() as server:
+        server.always(Reply(body=b"<html>welcome</html>"))
+        chosen = settings(server, provider=prices, repair={"max_cost": 100.0})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.docs.stopped == "the cap of $100.00 is reached (--max-cost)"
+        assert done.counts() == {"selected": 20, "failed": 5, "skipped": 15}
+        assert len(server.requests) == 3
+
+
 def test_what_is_in_flight_may_turn_out_to_cost_less_than_it_was_counted(
     database: str, tmp_path: Path
 ) -> None:

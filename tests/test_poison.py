@@ -114,7 +114,7 @@ def test_what_was_embedded_before_a_failure_is_kept(
             outcomes=result.outcomes[:2],
             failure=None,
             tokens=0,
-            tokens_known=True,
+            unsaid=0,
             requests=0,
             unanswered=0,
         ),

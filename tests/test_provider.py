@@ -32,12 +32,16 @@ def server() -> Iterator[ProviderServer]:
 # What is asked, and what comes back
 
 
+COUNTED = 15
+"""Tokens of the three texts by the estimate; the server bills 9."""
+
+
 def test_vectors_come_back_in_the_order_of_the_texts(server: ProviderServer) -> None:
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
     np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
     assert embedded.vectors.dtype == np.float32
-    assert (embedded.tokens, embedded.tokens_known, embedded.requests) == (9, True, 1)
+    assert (embedded.tokens, embedded.unsaid, embedded.requests) == (9, 0, 1)
     [request] = server.requests
     assert request.path == "/v1/embeddings"
     assert request.key == KEY
@@ -61,11 +65,38 @@ def test_a_shuffled_answer_is_put_right_by_its_indexes(server: ProviderServer) -
         np.testing.assert_array_equal(asked.embed(TEXTS).vectors, expected(TEXTS))
 
 
-def test_an_answer_that_does_not_say_its_tokens_is_marked(server: ProviderServer) -> None:
+def test_an_answer_that_does_not_say_its_tokens_is_reckoned_as_we_count(
+    server: ProviderServer,
+) -> None:
     server.next(Reply(change=lambda body: body.pop("usage")))
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
-    assert (embedded.tokens, embedded.tokens_known) == (0, False)
+    assert (embedded.tokens, embedded.unsaid) == (0, COUNTED)
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        Reply(body=b"<html>welcome</html>"),
+        Reply(body=b" " * 1_000_000),
+        Reply(cut=40),
+        Reply(change=lambda body: (body.pop("usage"), body.pop("data"))),
+    ],
+    ids=["not JSON", "too long", "cut off", "no vectors"],
+)
+def test_what_a_useless_answer_took_is_reckoned_beside_what_the_next_one_says(
+    server: ProviderServer, useless: Reply
+) -> None:
+    server.next(useless)
+    with embedder(server) as asked:
+        embedded = asked.embed(TEXTS)
+    assert (embedded.tokens, embedded.unsaid, embedded.requests) == (9, COUNTED, 2)
+
+
+def test_a_refusal_takes_nothing(server: ProviderServer) -> None:
+    server.always(Reply(status=503))
+    error = failure(embedder(server))
+    assert (error.tokens, error.unsaid, error.requests) == (0, 0, 6)
 
 
 def test_only_the_given_key_is_sent_whatever_the_environment_holds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -85,7 +86,10 @@ def test_a_closed_port_is_an_outage() -> None:
     assert "connection to the provider failed (ConnectError)" in error.reason
 
 
-@pytest.mark.parametrize("silence", [Reply(pause=60.0), Reply(drip=0.05)])
+@pytest.mark.parametrize(
+    "silence",
+    [Reply(pause=60.0), Reply(drip=0.05), *(Reply(status=s, drip=0.05) for s in (302, 400, 503))],
+)
 def test_an_answer_that_does_not_come_in_time_is_given_up(
     server: ProviderServer, silence: Reply
 ) -> None:
@@ -94,6 +98,21 @@ def test_an_answer_that_does_not_come_in_time_is_given_up(
     assert isinstance(error, ProviderUnavailable)
     assert "gave no whole answer within 0.3 s" in error.reason
     assert error.requests == 2
+
+
+def test_a_refusal_of_any_length_is_read_only_as_far_as_it_may_say_something(
+    server: ProviderServer,
+) -> None:
+    server.always(Reply(status=503, body=b"x" * 50_000_000))
+    tracemalloc.start()
+    try:
+        error = failure(embedder(server, retry=RetryPolicy(attempts=2, base_delay=0.001)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert error.reason == "provider answered 503"
+    # The server's own 50 MB are made once, before; a client that took them would double them.
+    assert most < 25_000_000
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,19 @@ def test_what_we_refuse_ourselves_needs_no_memory(
         assert reason_of(done) == "it has no text to embed (NULL or blank)"
 
 
+def test_a_text_beyond_a_limit_of_the_settings_is_sent_once_the_limit_allows_it(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (0, 2)}) as table:
+        table.execute("UPDATE docs SET body = repeat('long ', 30) WHERE id = 2")
+        low = settings(server, repair={"tokens_per_minute": 40})
+        first = repaired(database, low, tmp_path)
+        assert first.counts() == {"selected": 2, "fixed": 1, "quarantined": 1}
+        assert "tokens_per_minute = 40" in reason_of(first)
+        second = repaired(database, settings(server), tmp_path)
+        assert second.counts() == {"selected": 1, "fixed": 1}
+
+
 def test_a_journal_that_cannot_be_read_is_told_and_the_others_count(
     database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
