@@ -215,8 +215,7 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     progress = Progress(total, config.get_terminal_writer())
 
     def tell(words: str) -> None:
-        words = redactor.clean(words)
-        progress.say(words)
+        progress.say(for_terminal(words))
         run.note(words)
 
     try:

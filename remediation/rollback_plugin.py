@@ -14,7 +14,7 @@ import pytest
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.plugin import EVIDENCE, active
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 from checks.wording import plural
 from remediation.announcement import Progress, put_back_lines
 from remediation.journals import PastJournal, UnknownRunError, find_journal
@@ -154,4 +154,4 @@ def pytest_terminal_summary(
         lines.append("dry run: nothing was written")
     terminalreporter.section("what would be put back" if run.dry_run else "the rollback")
     for line in lines:
-        terminalreporter.write_line(redactor.clean(line))
+        terminalreporter.write_line(for_terminal(line))
