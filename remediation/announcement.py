@@ -5,6 +5,7 @@ Words only; decides nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -163,7 +164,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """A bar on a terminal, a line at every tenth elsewhere."""
+    """A bar on a terminal, a line at every tenth elsewhere.
+
+    Where nobody is there any more to read it, the work goes on without a word.
+    """
 
     def __init__(self, total: int, writer: TerminalWriter, *, what: str = "repair") -> None:
         self._total = total
@@ -177,11 +181,13 @@ class Progress:
 
     def write(self, text: str) -> None:
         """For the bar, which draws on what looks like a file."""
-        self._writer.write(text, flush=True)
+        with suppress(OSError):
+            self._writer.write(text, flush=True)
 
     def flush(self) -> None:
         """For the bar."""
-        self._writer.flush()
+        with suppress(OSError):
+            self._writer.flush()
 
     def settled(self, outcome: Outcome) -> None:  # noqa: ARG002 - every outcome moves the bar
         """One more row has its outcome."""
@@ -192,15 +198,19 @@ class Progress:
             # Rows may have been added since the plan was made.
             done = min(self._settled, self._total)
             share = 100 * done // self._total
-            self._writer.line(f"settled {done:,} of {self._total:,} rows ({share} %)")
+            self._line(f"settled {done:,} of {self._total:,} rows ({share} %)")
 
     def say(self, line: str) -> None:
         """A line of its own; a bar is drawn again below it."""
         if self._bar is not None:
             self._bar.clear()
-        self._writer.line(line, flush=True)
+        self._line(line)
         if self._bar is not None:
             self._bar.refresh()
+
+    def _line(self, line: str) -> None:
+        with suppress(OSError):
+            self._writer.line(line, flush=True)
 
     def close(self) -> None:
         """Draw the bar a last time."""

@@ -18,11 +18,11 @@ def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> 
     An interrupt calls `on_interrupt`, waits for the work to end, and goes on.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="aside") as thread:
-        working = thread.submit(work)
         try:
+            working = thread.submit(work)
             wait([working])
         except BaseException:
             on_interrupt()
-            wait([working])
+            # Beyond the block, when the work has ended.
             raise
         working.result()

@@ -223,6 +223,9 @@ class Backfill:
     def _prepared(self, rows: Iterable[FailingRow], selected: bool) -> Iterator[FailingRow]:
         """The rows that can be sent; the others get their outcome at once."""
         for row in rows:
+            if self.stop.is_set():
+                # Rows that are not sent keep nobody waiting who would notice.
+                self._ending.end(INTERRUPTED)
             if self.stopped:
                 return
             if selected:

@@ -13,7 +13,7 @@ import pytest
 from checks.connection import reason_of
 from checks.errors import IntegrityError
 from checks.plugin import case_of
-from checks.redaction import for_terminal, redactor
+from checks.redaction import for_terminal
 from remediation.announcement import Progress, plan_lines, result_lines
 from remediation.options import overridden, reporter_of
 from remediation.passes import TwoPasses
@@ -104,8 +104,7 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
     progress = Progress(total, config.get_terminal_writer())
 
     def tell(words: str) -> None:
-        words = redactor.clean(words)
-        progress.say(words)
+        progress.say(for_terminal(words))
         run.note(words)
 
     try:

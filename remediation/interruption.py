@@ -74,7 +74,8 @@ class Interruption:
             return
         self._timer.start()
         # Written in the middle of another line, perhaps; a stream that is being written refuses.
-        with suppress(RuntimeError):
+        # And nobody may be there any more to read it: an interrupt it is all the same.
+        with suppress(RuntimeError, OSError):
             self._say(
                 f"stopping: what is in flight has {GRACE_SECONDS:.0f} s to come back;"
                 " a second signal ends the run at once, without a report"

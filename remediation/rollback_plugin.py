@@ -12,7 +12,7 @@ import pytest
 
 from checks.errors import IntegrityError
 from checks.plugin import EVIDENCE
-from checks.redaction import redactor
+from checks.redaction import for_terminal, redactor
 from checks.wording import plural
 from remediation.announcement import Progress, put_back_lines
 from remediation.interruption import ends_in_order
@@ -139,4 +139,4 @@ def pytest_terminal_summary(
         lines.append("dry run: nothing was written")
     terminalreporter.section("what would be put back" if run.dry_run else "the rollback")
     for line in lines:
-        terminalreporter.write_line(redactor.clean(line))
+        terminalreporter.write_line(for_terminal(line))

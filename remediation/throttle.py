@@ -130,10 +130,10 @@ class Throttle:
             self._pauses += 1
             self._seconds += seconds
             self._untold += not self._told
-        if self._told and goes_on:
+        told, self._since, self._told, self._counts = self._told, None, False, False
+        if told and goes_on:
             self._told_at = now
             self._announce(f"the repair goes on after {seconds:,.0f} s")
-        self._since, self._told, self._counts = None, False, False
 
     def _look_on(self) -> None:
         try:

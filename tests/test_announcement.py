@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+from contextlib import suppress
 
 import pytest
 from _pytest._io import TerminalWriter
@@ -155,3 +157,19 @@ def test_small_amounts_keep_the_digits_that_show_them(amount: float, words: str)
 )
 def test_a_time_is_said_roughly(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("markup", [True, False])
+def test_progress_that_nobody_reads_any_more_does_not_end_the_work(markup: bool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with suppress(BrokenPipeError), open(writing, "w", encoding="utf-8") as terminal:  # noqa: PTH123
+        writer = TerminalWriter(terminal)
+        writer.hasmarkup = markup
+        progress = Progress(2, writer)
+        for _ in range(2):
+            progress.settled(Outcome.FIXED)
+        progress.say("the repair is paused")
+        progress.close()
+        with pytest.raises(BrokenPipeError):
+            terminal.flush()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 from remediation.outcomes import Outcome
+from remediation.quarantine import recall
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
 from tests.small_disk import files_of_at_most
@@ -359,6 +361,32 @@ def test_an_interrupt_settles_the_account_and_is_raised_again(
         assert len(table.wrong()) == 100 - fixed
         # What had been paid for was written.
         assert fixed == len([text for text in server.texts if text != "document 1 of acme"])
+
+
+def test_an_interrupt_is_noticed_while_no_row_is_worth_sending(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 40)}), ProviderServer() as server:
+        chosen = settings(server, provider={"batch_size": 1}, repair={"probe": 0})
+        server.poison("document")
+        repaired(database, chosen, tmp_path, keys=KEYS)
+        settled: list[Outcome] = []
+
+        def interrupt(outcome: Outcome) -> None:
+            settled.append(outcome)
+            if len(settled) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+
+        remembered = recall(tmp_path)
+        with opened(database, chosen, keys=KEYS, quarantine=remembered) as repair:
+            plan = repair.plan()
+            assert plan.rows == 0
+            with pytest.raises(KeyboardInterrupt):
+                repair.run(plan, tmp_path, interrupt)
+            (result,) = repair.results
+        assert result.stopped == "the repair was interrupted"
+        assert result.account.settled == result.account.selected < 40
 
 
 SCRIPT = """

@@ -130,6 +130,14 @@ def test_the_first_signal_is_an_interrupt_and_what_was_handled_before_is_put_bac
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_is_an_interrupt_also_where_nobody_reads_what_is_said() -> None:
+    def say(_: str) -> None:
+        raise BrokenPipeError
+
+    with Interruption(say), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_first_signal_while_the_report_is_written_lets_it_be_written() -> None:
     said: list[str] = []
     with Interruption(said.append) as interruption:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -312,6 +313,23 @@ def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() 
     assert told[1].startswith("the repair goes on after ")
     assert told[2].startswith("the repair was paused 3 times, ")
     assert len(told) == 3
+
+
+def test_the_end_of_a_pause_that_cannot_be_told_is_the_end_of_it_all_the_same() -> None:
+    """A repair that drains what is in flight would run into it again and again."""
+
+    def announce(words: str) -> None:
+        if "goes on" in words:
+            raise BrokenPipeError
+
+    health = Scripted()
+    with Throttle(health, announce, every=0.01) as throttle:  # type: ignore[arg-type]
+        for hold in (Hold(reason="too much"), None):
+            health.now, looks = hold, health.looks
+            wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
+            with suppress(BrokenPipeError):
+                throttle.tell()
+        throttle.tell()
 
 
 def test_a_look_that_breaks_pauses_the_repair() -> None:
