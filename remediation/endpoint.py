@@ -101,7 +101,8 @@ def _keep_wire(request: httpx2.Request) -> None:
     """Have the socket that a request opens kept, so that a stop can cut it."""
 
     def opened(event: str, details: Mapping[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        # Of a connection, and of a proxy that it leads through.
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             wires.keep(details["return_value"].get_extra_info("socket"))
 
     request.extensions["trace"] = opened
