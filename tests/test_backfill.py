@@ -388,6 +388,21 @@ def test_an_interrupt_is_noticed_while_no_row_is_worth_sending(
         assert result.account.settled == result.account.selected < 40
 
 
+def test_what_is_not_foreseen_shows_no_text_in_a_traceback_with_locals(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 7)}), ProviderServer() as server:
+
+        def break_down(_: Outcome) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError) as caught:
+            repaired(database, settings(server), tmp_path, keys=KEYS, on_outcome=break_down)
+        shown = str(caught.getrepr(showlocals=True, funcargs=True, style="long"))
+        assert "FailingRow(key=('2',)" in shown
+        assert "document" not in shown
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
