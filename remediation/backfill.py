@@ -165,6 +165,10 @@ class Backfill:
                 # What one batch raises must not leave the next without its outcome.
                 with suppress(Exception):
                     self._collect()
+            # Another table may need what is reserved for batches that are never sent.
+            while (waiting := self._parked.take(lambda _: True)) is not None:
+                if waiting.reserved:
+                    self.budget.settle(reserved=waiting.batch.tokens, billed=0)
             with suppress(OSError):
                 self._settlement.settle(self._edits.give_up())
             with suppress(OSError):

@@ -403,6 +403,29 @@ def test_what_is_not_foreseen_shows_no_text_in_a_traceback_with_locals(
         assert "document" not in shown
 
 
+def test_a_repair_that_breaks_off_reserves_nothing_of_the_budget_any_more(
+    database: str, tmp_path: Path
+) -> None:
+    """Two batches are put aside to be asked for again when the outcome of a third raises."""
+    with docs(database, {"acme": (0, 20), "globex": (0, 20)}) as table, ProviderServer() as server:
+        server.always(Reply(status=503, headers={"Retry-After": "60"}))
+        chosen = settings(server)
+        settled: list[Outcome] = []
+
+        def break_down(outcome: Outcome) -> None:
+            settled.append(outcome)
+            raise ZeroDivisionError
+
+        table.execute("INSERT INTO docs (id, tenant, body) VALUES (100, 'initech', 'no key')")
+        with opened(database, chosen, keys=KEYS) as repair:
+            plan = repair.plan()
+            with pytest.raises(ZeroDivisionError):
+                repair.run(plan, tmp_path, break_down)
+            assert settled
+            assert len(server.requests) == 2
+            assert repair.budget.reserved == 0
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
