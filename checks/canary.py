@@ -5,7 +5,7 @@ The sampled checks run only with --canary; they write nothing, and know neither 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ class TenantTexts:
 
     target: Target
     tenant: str | None
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

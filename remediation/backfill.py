@@ -186,6 +186,7 @@ class Backfill:
                 # What one batch raises must not leave the next without its outcome.
                 with suppress(Exception):
                     self._collect()
+            self._sending.give_up()
             self._settlement.settle(self._edits.give_up())
             self._settlement.skip_open(self.stopped or "")
 

@@ -21,15 +21,18 @@ OPENAI_TOKENS_PER_REQUEST = 300_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingRow:
-    """A row to repair: which one, whose, and what was read of it, so that a write can compare."""
+    """A row to repair: which one, whose, and what was read of it, so that a write can compare.
+
+    Its repr, which a traceback may show, holds no text.
+    """
 
     key: tuple[str, ...]
     tenant: str | None
-    text: str
+    text: str = field(repr=False)
     text_hash: str
     vector_hash: str | None
     checks: tuple[str, ...]
-    vector: bytes | None = None
+    vector: bytes | None = field(default=None, repr=False)
     """The stored vector in its binary form, kept in the journal before it is overwritten."""
     beside: tuple[str | None, ...] = ()
     """What stood in the columns that a write sets with the vector, in the target's order."""

@@ -46,7 +46,7 @@ class _Part:
     """The texts of one request, and where they stand among their tenant's."""
 
     positions: tuple[int, ...]
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     tokens: int
 
 

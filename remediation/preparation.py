@@ -5,7 +5,7 @@ The dry run and the repair share it, so that their numbers agree. Asks no databa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from remediation.batching import FailingRow
@@ -55,7 +55,7 @@ def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepa
 class Cut:
     """A text shortened for a provider that refused the whole, and the words that say so."""
 
-    text: str
+    text: str = field(repr=False)
     note: str
 
 

@@ -7,7 +7,7 @@ rows, embedded again, show it. Writes nothing.
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Sample:
     """The request that a tenant's probe sends, and the vectors that are stored (float32)."""
 
     tenant: str | None
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     stored: tuple[NDArray[np.float32], ...]
     tokens: int
 

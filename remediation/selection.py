@@ -6,7 +6,7 @@ Reads only, each page in a short transaction of its own; none is open while its 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class HealthyRow:
     """A row that fails nothing: what was embedded, and the vector (float32, (dimensions,))."""
 
     tenant: str | None
-    text: str
+    text: str = field(repr=False)
     vector: NDArray[np.float32]
 
 

@@ -63,6 +63,12 @@ class Sending:
             return True
         return False
 
+    def give_up(self) -> None:
+        """Send nothing that was put aside: another table may need what is reserved for it."""
+        while (waiting := self._parked.take(lambda _: True)) is not None:
+            if waiting.reserved:
+                self.budget.settle(reserved=waiting.batch.tokens, billed=0)
+
     def send_parked(self) -> None:
         """Send what was put aside, as far as its time has come."""
         while (waiting := self._parked.take(self._may_go)) is not None:

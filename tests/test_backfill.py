@@ -389,6 +389,44 @@ def test_an_interrupt_is_noticed_while_no_row_is_worth_sending(
         assert result.account.settled == result.account.selected < 40
 
 
+def test_what_is_not_foreseen_shows_no_text_in_a_traceback_with_locals(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (1, 7)}), ProviderServer() as server:
+
+        def break_down(_: Outcome) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError) as caught:
+            repaired(database, settings(server), tmp_path, keys=KEYS, on_outcome=break_down)
+        shown = str(caught.getrepr(showlocals=True, funcargs=True, style="long"))
+        assert "FailingRow(key=('2',)" in shown
+        assert "document" not in shown
+
+
+def test_a_repair_that_breaks_off_reserves_nothing_of_the_budget_any_more(
+    database: str, tmp_path: Path
+) -> None:
+    """Two batches are put aside to be asked for again when the outcome of a third raises."""
+    with docs(database, {"acme": (0, 20), "globex": (0, 20)}) as table, ProviderServer() as server:
+        server.always(Reply(status=503, headers={"Retry-After": "60"}))
+        chosen = settings(server)
+        settled: list[Outcome] = []
+
+        def break_down(outcome: Outcome) -> None:
+            settled.append(outcome)
+            raise ZeroDivisionError
+
+        table.execute("INSERT INTO docs (id, tenant, body) VALUES (100, 'initech', 'no key')")
+        with opened(database, chosen, keys=KEYS) as repair:
+            plan = repair.plan()
+            with pytest.raises(ZeroDivisionError):
+                repair.run(plan, tmp_path, break_down)
+            assert settled
+            assert len(server.requests) == 2
+            assert repair.budget.reserved == 0
+
+
 SCRIPT = """
 import sys
 from contextlib import ExitStack
