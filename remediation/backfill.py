@@ -233,13 +233,17 @@ class Backfill:
                 self._last_read = row.key
                 self._settlement.select(row)
             prepared = prepare(row, self.settings.provider, self.counter)
-            sent = sent_for(prepared.row, self.target, self.settings.provider, self.counter)
-            refusal = prepared.refused or self.quarantine.reason(self.target.name, row.key, sent)
+            refusal = prepared.refused or self._refused_before(prepared.row)
             if refusal is None:
                 self._settlement.note(row, prepared.note)
                 yield prepared.row
             else:
                 self._settlement.settle([outcome_of(row, Outcome.QUARANTINED, refusal)])
+
+    def _refused_before(self, row: FailingRow) -> str | None:
+        """Why a prepared row is not sent although it could be: an earlier run did, in vain."""
+        sent = sent_for(row, self.target, self.settings.provider, self.counter)
+        return self.quarantine.reason(self.target.name, row.key, sent)
 
     def _drain(self) -> None:
         while self._flight or self._sending or self.locked:

@@ -31,7 +31,7 @@ TRANSACTION_TIMEOUT_SINCE = 170000
 
 HEARTBEAT_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
-"""For an answer to the heartbeat; a link that is silent for longer is taken for lost."""
+"""For taking the lock and for a heartbeat; a link that is silent for longer is taken for lost."""
 
 _HOLDER = """
 SELECT a.application_name, host(a.client_addr), a.pid, to_char(a.xact_start, 'HH24:MI:SS TZ')
@@ -64,15 +64,18 @@ class RepairLock:
     def __enter__(self) -> Self:
         connection = connect(self._place)
         try:
-            connection.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED")
             limits = ["idle_in_transaction_session_timeout"]
             if self._target.server.version_number >= TRANSACTION_TIMEOUT_SINCE:
                 limits.append("transaction_timeout")
             name = f"embedding-integrity {self._run_id} {socket.gethostname()}"[:63]
             settings = {"application_name": name, **dict.fromkeys(limits, "0")}
-            for setting, value in settings.items():
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (setting, value))
-            self._take(connection)
+            with within(connection, ANSWER_SECONDS):
+                connection.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                for setting, value in settings.items():
+                    connection.execute(
+                        "SELECT pg_catalog.set_config(%s, %s, true)", (setting, value)
+                    )
+                self._take(connection)
         except BaseException:
             connection.close()
             raise

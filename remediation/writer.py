@@ -136,7 +136,9 @@ class Writer(Generic[Changed]):
         trouble = ""
         for _ in self._tries():
             try:
-                return self.change.foresee(self._open(), chunk), {}
+                connection = self._open()
+                with within(connection, SILENCE_SECONDS):
+                    return self.change.foresee(connection, chunk), {}
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
                 trouble = _lost(error)
                 self.close()
@@ -264,7 +266,8 @@ class Writer(Generic[Changed]):
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self.place, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
-            self.change.adapt(self._connection)
+            with within(self._connection, SILENCE_SECONDS):
+                self.change.adapt(self._connection)
         return self._connection
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from checks.connection_url import parse_url
 from remediation.lock import LockLostError, RepairLock, TableLockedError
+from tests.faults.link import Link, black_hole
+from tests.faults.wire import Step
 from tests.repairs import docs, examined, settings
 
 if TYPE_CHECKING:
@@ -55,6 +57,16 @@ def test_another_table_is_free(database: str) -> None:
         ):
             lock.check()
             assert len(table.execute(HELD)) == 2
+
+
+def test_a_link_that_falls_silent_while_the_lock_is_taken_is_not_waited_for(database: str) -> None:
+    with docs(database, {"acme": (1, 1)}), Link(database) as link:
+        target = _target(database)
+        # Nobody ends such a connection but we.
+        link.when(Step.LOCK_SENT, black_hole(600.0))
+        with pytest.raises(psycopg.OperationalError):
+            RepairLock(_place(link.url), target, run_id="1").__enter__()
+        assert link.fired == [Step.LOCK_SENT]
 
 
 def test_the_lock_ends_with_its_block_and_with_an_error_in_it(database: str) -> None:
