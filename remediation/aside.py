@@ -5,8 +5,11 @@ Knows nothing of the work.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
+
+from remediation.awake import wait_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +20,25 @@ def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> 
 
     An interrupt calls `on_interrupt`, waits for the work to end, and goes on.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="aside") as thread:
+    working: Future[None] = Future()
+
+    def begin() -> None:
+        if not working.set_running_or_notify_cancel():
+            return
         try:
-            working = thread.submit(work)
-            wait([working])
-        except BaseException:
-            on_interrupt()
-            # Beyond the block, when the work has ended.
-            raise
-        working.result()
+            work()
+        except BaseException as error:
+            working.set_exception(error)
+        else:
+            working.set_result(None)
+
+    try:
+        threading.Thread(target=begin, name="aside").start()
+        wait_for_all([working])
+    except BaseException:
+        on_interrupt()
+        # Work that an interrupt kept from beginning must not begin any more.
+        if not working.cancel():
+            wait_for_all([working])
+        raise
+    working.result()

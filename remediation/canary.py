@@ -6,13 +6,14 @@ Reads keys and asks the provider; touches no row.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checks.canary import Answer, Price
 from checks.connection import connect
+from remediation.awake import wait_for_all
 from remediation.budget import budget_of
 from remediation.embedders import Embedders
 from remediation.keys import MissingKey
@@ -109,14 +110,21 @@ class CanaryEmbedder:
             with ThreadPoolExecutor(
                 self.settings.provider.concurrency, thread_name_prefix="canary"
             ) as pool:
+                asked: list[Future[_Taken]] = []
                 try:
-                    for taken in pool.map(self._ask, works):
+                    asked.extend(pool.submit(self._ask, work) for work in works)
+                    for future in asked:
+                        wait_for_all([future])
+                        taken = future.result()
                         self.requests += taken.requests
                         self.tokens += taken.tokens
                         unknown += taken.unknown
                         answers.append(taken.answer)
                 except BaseException:
                     self._stop.set()
+                    for future in asked:
+                        future.cancel()
+                    wait_for_all(asked)
                     raise
         finally:
             self.budget.settle(reserved=reserved, billed=self.tokens - before + unknown)

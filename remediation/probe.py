@@ -6,13 +6,14 @@ rows, embedded again, show it. Writes nothing.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from checks.canary import cosine
 from checks.findings import tenant_words
+from remediation.awake import wait_for_all, wait_for_one
 from remediation.poison import embed_isolating
 from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, KeyRefused, ModelUnavailable
@@ -156,13 +157,9 @@ def probe(
             if not budget.affords(tokens):
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
-            try:
-                answers = _asked(
-                    pool, embedders, group, concurrency=concurrency, before_request=before_request
-                )
-            except BaseException:
-                embedders.stop()
-                raise
+            answers = _asked(
+                pool, embedders, group, concurrency=concurrency, before_request=before_request
+            )
             billed = sum(answer.tokens + answer.unsaid for answer in answers)
             budget.settle(reserved=tokens, billed=billed)
             results += answers
@@ -179,13 +176,19 @@ def _asked(
 ) -> list[ProbeResult]:
     asked: list[Future[ProbeResult]] = []
     running: set[Future[ProbeResult]] = set()
-    for sample in group:
-        if len(running) >= concurrency:
-            # What waits for a thread would be sent whatever happens meanwhile.
-            running = wait(running, return_when=FIRST_COMPLETED).not_done
-        before_request()
-        asked.append(pool.submit(_probe_tenant, embedders, sample))
-        running.add(asked[-1])
+    try:
+        for sample in group:
+            if len(running) >= concurrency:
+                # What waits for a thread would be sent whatever happens meanwhile.
+                running = wait_for_one(running)
+            before_request()
+            asked.append(pool.submit(_probe_tenant, embedders, sample))
+            running.add(asked[-1])
+        wait_for_all(asked)
+    except BaseException:
+        embedders.stop()
+        wait_for_all(asked)
+        raise
     return [future.result() for future in asked]
 
 
