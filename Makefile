@@ -20,9 +20,10 @@ endif
 demo: $(INSTALLED)
 	@$(RUN) demo $(ARGS)
 
-# Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process.
+# Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process. A test that
+# hangs fails after ten minutes, with the stack of every thread; the slowest takes about one.
 test: $(INSTALLED)
-	@$(RUN) pytest tests -n 2 $(ARGS)
+	@$(RUN) pytest tests -n 2 --timeout 600 $(ARGS)
 
 # Every fault at its full number, up to 45 minutes: make chaos SEED=7 ARGS="--only kill-*"
 chaos: $(INSTALLED)
