@@ -221,7 +221,7 @@ class Embedder:
 
             provider_response.require_model(response, self.endpoint, may_quote=may_quote)
             return provider_response.vectors(
-                response, count=len(texts), dimensions=self.endpoint.dimensions
+                response, texts=texts, dimensions=self.endpoint.dimensions
             )
         except UntrustworthyResponse as error:
             failed = TryFailed(error)

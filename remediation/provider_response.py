@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from remediation.provider_errors import ModelUnavailable, UntrustworthyResponse, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,13 +83,16 @@ def require_model(
     raise UntrustworthyResponse(f"expected vectors of model {expected}, found {stated}")
 
 
-def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:
-    """Vectors in the order of the texts: float32, shape (count, dimensions), finite, not zero.
+def vectors(
+    response: Mapping[str, Any], *, texts: Sequence[str], dimensions: int
+) -> NDArray[np.float32]:
+    """Vectors in the order of the texts: float32, shape (texts, dimensions), finite, not zero.
 
     Items are put in order by their `index`, which must be 0 to count - 1, each once. Raises
-    UntrustworthyResponse where anything is not as asked for.
+    UntrustworthyResponse where anything is not as asked for, or all texts, though they differ, have
+    the same vector.
     """
-    items = response.get("data")
+    items, count = response.get("data"), len(texts)
     if not isinstance(items, list):
         raise UntrustworthyResponse("expected a list of embeddings in 'data', found none")
     if len(items) != count:
@@ -114,6 +118,10 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
         raise UntrustworthyResponse(
             f"expected a vector with a length, embedding {int(np.argmin(nonzero))} is all zeros"
         )
+    if (ordered == ordered[0]).all() and (different := len(set(map(_essence, texts)))) > 1:
+        raise UntrustworthyResponse(
+            f"expected a vector for each text, found the same one for {different} different texts"
+        )
     return ordered
 
 
@@ -132,6 +140,11 @@ def same_model(requested: str, answered: str) -> bool:
         for name in names
         for answer in answers
     )
+
+
+def _essence(text: str) -> str:
+    """What no model overlooks: an uncased one takes texts that differ in the rest for the same."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text.casefold())))
 
 
 def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float32]:

@@ -35,6 +35,12 @@ def packed(*numbers: float) -> str:
     return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
 
 
+def one_vector(body: Body) -> None:
+    """As a stub answers, or a cache that forgets what it was asked."""
+    for item in body["data"]:
+        item.update(embedding=body["data"][0]["embedding"])
+
+
 ONES = [1.0] * 8
 
 
@@ -65,6 +71,7 @@ ONES = [1.0] * 8
         (set_vector(1, [*ONES[:7], 10**400]), "embedding 1 holds NaN or infinity"),
         (set_vector(2, packed(*[0.0] * 8)), "embedding 2 is all zeros"),
         (set_vector(2, [1e-300] * 8), "embedding 2 is all zeros"),
+        (lambda body: one_vector(body), "found the same one for 3 different texts"),
     ],
 )
 def test_an_answer_that_is_not_as_asked_is_refused_after_two_further_tries(
@@ -112,6 +119,31 @@ def test_one_malformed_answer_is_only_tried_again(server: ProviderServer) -> Non
         embedded = asked.embed(TEXTS)
     np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
     assert (embedded.requests, embedded.tokens) == (2, 18)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("the text", "The  TEXT", "the text!", "the t\u00e9xt"),
+        ("the text", "the text"),
+        ("the text",),
+        ("?", "!"),
+    ],
+)
+def test_texts_that_an_uncased_model_takes_for_one_may_have_one_vector(
+    server: ProviderServer, texts: tuple[str, ...]
+) -> None:
+    server.always(Reply(change=one_vector))
+    with embedder(server) as asked:
+        embedded = asked.embed(texts)
+    np.testing.assert_array_equal(embedded.vectors, expected(texts[:1] * len(texts)))
+
+
+def test_some_different_texts_may_have_one_vector(server: ProviderServer) -> None:
+    server.always(Reply(change=lambda body: one_vector({"data": body["data"][:2]})))
+    with embedder(server) as asked:
+        embedded = asked.embed(TEXTS)
+    np.testing.assert_array_equal(embedded.vectors[0], embedded.vectors[1])
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,18 @@ def stub(rows: Docs, condition: str = "true") -> None:
 
 
 def always(vector: list[float]) -> Reply:
-    """The answer of a provider that gives any text this vector."""
+    """The answer of a provider that gives two texts this vector, and all others another one."""
 
     def change(body: dict[str, Any]) -> None:
-        for entry in body["data"]:
-            entry["embedding"] = vector
+        for position, entry in enumerate(body["data"]):
+            entry["embedding"] = vector if position < 2 else [vector[0] + 1, *vector[1:]]
 
     return Reply(change=change)
+
+
+def one_vector(body: dict[str, Any]) -> None:
+    for entry in body["data"]:
+        entry["embedding"] = body["data"][0]["embedding"]
 
 
 def test_fifty_rows_with_one_stub_vector_all_get_their_own(database: str, tmp_path: Path) -> None:
@@ -117,7 +122,7 @@ def test_a_row_that_rightly_keeps_its_vector_is_fixed(database: str, tmp_path: P
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the old stub", "a new stub"])
-def test_a_provider_that_answers_one_vector_stops_the_check(
+def test_a_provider_that_answers_few_vectors_stops_the_check(
     database: str, tmp_path: Path, same: bool
 ) -> None:
     with docs(database, {"acme": (30, 0)}) as rows, ProviderServer() as server:
@@ -134,6 +139,19 @@ def test_a_provider_that_answers_one_vector_stops_the_check(
             " the provider gave different texts one and the same vector"
         )
         assert len(server.requests) == 1
+
+
+def test_one_vector_for_all_texts_is_never_written(database: str, tmp_path: Path) -> None:
+    with docs(database, {"acme": (0, 30)}) as rows, ProviderServer() as server:
+        server.always(Reply(change=one_vector))
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 30, "failed": 30}
+        expected = "expected a vector for each text, found the same one for 5 different texts"
+        assert done.reasons(Outcome.FAILED) == {
+            expected,
+            f"given up after 3 requests in a row: {expected}",
+        }
+        assert rows.rows("embedding") == [(None,)] * 30
 
 
 def test_a_stub_that_comes_back_in_a_later_batch_is_known_again(

@@ -67,6 +67,15 @@ def _repeat_an_index(body: Body, random: Random) -> None:
     item["index"] = random.choice(others)["index"] if others else -1
 
 
+def _one_vector(body: Body, _: Random) -> None:
+    first, *others = body["data"]
+    for item in others:
+        item["embedding"] = first["embedding"]
+    if not others:
+        # Of one text, any vector might be its own.
+        first["embedding"] = []
+
+
 def _cut_json(random: Random) -> Reply:
     whole = json.dumps({"object": "list", "data": [{"index": 0, "embedding": [0.1] * 8}]}).encode()
     return Reply(body=whole[: random.randrange(1, len(whole))])
@@ -106,6 +115,7 @@ MALFORMED: Mapping[str, Fault] = {
     "nan": _with(float("nan")),
     "infinity": _with(float("inf")),
     "zero": _vector_changed(lambda vector, _: np.zeros_like(vector)),
+    "one-vector": _changed(_one_vector),
     "another-model": _changed(lambda body, _: body.update(model="text-embedding-3-large")),
     "no-model": _changed(lambda body, _: body.pop("model")),
     "no-data": _changed(lambda body, _: body.pop("data")),
