@@ -10,7 +10,7 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 Result = TypeVar("Result")
 
@@ -18,15 +18,20 @@ AWAKE_SECONDS = 0.1
 """A signal is noticed after so long at most, as in psycopg's own waits."""
 
 
-def wait_for_all(futures: Collection[Future[Any]]) -> None:
-    """Return when all have ended; raises nothing of theirs."""
+def wait_for_all(
+    futures: Collection[Future[Any]], *, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Return when all have ended; raises nothing of theirs, but what `meanwhile` raises."""
     while wait(futures, timeout=AWAKE_SECONDS, return_when=ALL_COMPLETED).not_done:
-        pass
+        meanwhile()
 
 
-def wait_for_one(futures: Collection[Future[Result]]) -> set[Future[Result]]:
-    """Return those that go on when at least one has ended."""
+def wait_for_one(
+    futures: Collection[Future[Result]], *, meanwhile: Callable[[], object] = lambda: None
+) -> set[Future[Result]]:
+    """Return those that go on when at least one has ended; raises as `wait_for_all` does."""
     while True:
         ended, others = wait(futures, timeout=AWAKE_SECONDS, return_when=FIRST_COMPLETED)
         if ended or not others:
             return others
+        meanwhile()

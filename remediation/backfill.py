@@ -252,7 +252,7 @@ class Backfill:
 
     def _collect(self) -> None:
         """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
-        self.throttle.tell()
+        self.throttle.tell(self._sending.hold())
         for due in self.locked.take_due():
             self._flight.write(due.batch, [held.new for held in due.held], due.held)
         pauses = [LONGEST_WAIT_SECONDS, *self._sending.pauses()]

@@ -85,6 +85,13 @@ class Embedders:
             return 0.0
         return limit.seconds_to_wait(tokens)
 
+    def silent_for(self, tenant: str | None, tokens: int) -> float:
+        """`seconds_to_wait`, where nothing is on its way with the tenant's key; else 0.0."""
+        key = self.keys.find(tenant)
+        if isinstance(key, MissingKey) or self._limits.of(key.secret).in_use:
+            return 0.0
+        return self.seconds_to_wait(tenant, tokens)
+
     def _endpoint_of(self, tenant: str | None, key: Key) -> Endpoint:
         declared = self._models.get(tenant or "", self.endpoint.model)
         endpoint = replace(self.endpoint, model=declared, declared=declared)

@@ -127,7 +127,7 @@ class Health:
             )
         busy = None if self._rate is None else self._rate.judge(now, positions.written)
         holds = [hold for hold in (behind, busy) if hold is not None]
-        return min(holds, key=lambda hold: hold.beginning, default=None)
+        return min(holds, key=lambda hold: hold.expected, default=None)
 
     def _read(self) -> _Positions:
         if self._connection is None or self._connection.closed:

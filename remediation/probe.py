@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from checks.canary import cosine
 from checks.findings import tenant_words
 from remediation.awake import wait_for_all, wait_for_one
+from remediation.hold import keys_must_wait
 from remediation.poison import embed_isolating
 from remediation.preparation import sendable
 from remediation.provider_errors import InputRejected, KeyRefused, ModelUnavailable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from checks.settings import Provider
     from remediation.budget import Budget
     from remediation.embedders import Embedders
+    from remediation.hold import Hold
     from remediation.provider_errors import ProviderError
     from remediation.selection import RowReader
     from remediation.tokens import TokenCounter
@@ -144,11 +146,13 @@ def probe(
     budget: Budget,
     concurrency: int,
     before_request: Callable[[], None],
+    meanwhile: Callable[[Hold | None], None],
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
-    `before_request` is called on the caller's thread ahead of each, and may wait; what it raises
-    ends the probe.
+    `before_request` is called on the caller's thread ahead of each, and may wait; `meanwhile` again
+    and again while an answer is waited for, with what keeps every key from being used, if anything.
+    What either raises ends the probe.
     """
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
@@ -158,7 +162,12 @@ def probe(
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
             answers = _asked(
-                pool, embedders, group, concurrency=concurrency, before_request=before_request
+                pool,
+                embedders,
+                group,
+                concurrency=concurrency,
+                before_request=before_request,
+                meanwhile=meanwhile,
             )
             billed = sum(answer.tokens + answer.unsaid for answer in answers)
             budget.settle(reserved=tokens, billed=billed)
@@ -173,18 +182,26 @@ def _asked(
     *,
     concurrency: int,
     before_request: Callable[[], None],
+    meanwhile: Callable[[Hold | None], None],
 ) -> list[ProbeResult]:
-    asked: list[Future[ProbeResult]] = []
+    asked: dict[Future[ProbeResult], Sample] = {}
+
+    def look() -> None:
+        waited_for = [sample for future, sample in asked.items() if not future.done()]
+        seconds = min((embedders.silent_for(s.tenant, s.tokens) for s in waited_for), default=0.0)
+        meanwhile(keys_must_wait(seconds) if seconds > 0.0 else None)
+
     running: set[Future[ProbeResult]] = set()
     try:
         for sample in group:
             if len(running) >= concurrency:
                 # What waits for a thread would be sent whatever happens meanwhile.
-                running = wait_for_one(running)
+                running = wait_for_one(running, meanwhile=look)
             before_request()
-            asked.append(pool.submit(_probe_tenant, embedders, sample))
-            running.add(asked[-1])
-        wait_for_all(asked)
+            future = pool.submit(_probe_tenant, embedders, sample)
+            asked[future] = sample
+            running.add(future)
+        wait_for_all(asked, meanwhile=look)
     except BaseException:
         embedders.stop()
         wait_for_all(asked)

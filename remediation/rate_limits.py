@@ -137,6 +137,12 @@ class RateLimit:
             return self._seconds_to_wait(tokens)
 
     @property
+    def in_use(self) -> bool:
+        """Whether a request that was let through has not ended yet."""
+        with self._lock:
+            return self._in_flight > 0
+
+    @property
     def held(self) -> float:
         """Seconds for which the provider wants to hear nothing; 0.0: it does."""
         with self._lock:

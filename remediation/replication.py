@@ -50,7 +50,7 @@ class ReplicationLag:
         }
         holds = [self._judge_one(now, standby) for standby in standbys]
         # One that is known to be behind says more than one of which nothing is known yet.
-        return min(filter(None, holds), key=lambda hold: hold.beginning, default=None)
+        return min(filter(None, holds), key=lambda hold: hold.expected, default=None)
 
     def _sample(self, now: float, written: int) -> None:
         spacing = self.limit.total_seconds() / SAMPLES_PER_LIMIT
@@ -75,6 +75,6 @@ class ReplicationLag:
             # It may have been behind before we looked for the first time.
             return Hold(
                 reason=f"it is not known yet how far standby {standby.name!r} is behind",
-                beginning=True,
+                expected=True,
             )
         return None

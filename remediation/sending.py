@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remediation.batching import part_of
 from remediation.ending import INTERRUPTED
+from remediation.hold import keys_must_wait
 from remediation.parked import Parked, Waiting
 from remediation.provider_errors import NotYet
 from remediation.tries import Tries
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from remediation.budget import Budget
     from remediation.ending import Ending
     from remediation.flight import Flight
+    from remediation.hold import Hold
     from remediation.locked_rows import LockedRows
     from remediation.poison import Isolated
     from remediation.settlement import Settlement
@@ -93,6 +95,11 @@ class Sending:
             seconds = self.admission.key_must_wait(batch, self.flight)
             if seconds > 0.0:
                 yield seconds
+
+    def hold(self) -> Hold | None:
+        """What keeps all that is put aside waiting while nothing is in flight, or None."""
+        seconds = 0.0 if self.flight else min(self.pauses(), default=0.0)
+        return keys_must_wait(seconds) if seconds > 0.0 else None
 
     def _may_go(self, waiting: Waiting) -> bool:
         """Whether a batch is to be sent now, or to be given up."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from checks.settings import Settings
     from remediation.budget import Budget
     from remediation.endpoint import Endpoint
+    from remediation.hold import Hold
     from remediation.journal import Journal
     from remediation.keys import KeyRing
     from remediation.plan import TablePlan
@@ -131,9 +132,7 @@ class TableWork:
                 retry=self.retry,
             )
             stack.callback(embedders.close)
-            probed = self._probe(
-                connection, embedders, before_request=lambda: self._wait(lock, stop)
-            )
+            probed = self._probe(connection, embedders, lock, stop)
             self._learn(probed)
             if probed.stopped is not None:
                 return
@@ -163,13 +162,21 @@ class TableWork:
     def _wait(self, lock: RepairLock, stop: threading.Event) -> None:
         """Wait while the repair is paused. Raises LockLostError."""
         while self.throttle.hold() is not None:
-            self.throttle.tell()
-            lock.beat()
+            self._look(lock)
             stop.wait(POLL_SECONDS)
         self.throttle.tell()
 
+    def _look(self, lock: RepairLock, waiting: Hold | None = None) -> None:
+        """See to what must not wait while an answer or the end of a pause does."""
+        self.throttle.tell(waiting)
+        lock.beat()
+
     def _probe(
-        self, connection: Connection, embedders: Embedders, *, before_request: Callable[[], None]
+        self,
+        connection: Connection,
+        embedders: Embedders,
+        lock: RepairLock,
+        stop: threading.Event,
     ) -> Probed:
         if self.budget.rows_left() == 0:
             return Probed(stopped=self.budget.no_rows_left)
@@ -187,7 +194,8 @@ class TableWork:
             embedders,
             budget=self.budget,
             concurrency=provider.concurrency,
-            before_request=before_request,
+            before_request=lambda: self._wait(lock, stop),
+            meanwhile=lambda waiting: self._look(lock, waiting),
         )
 
     def _learn(self, probed: Probed) -> None:

@@ -21,8 +21,8 @@ LOOK_SECONDS = 0.5
 STALE_SECONDS = 5.0
 """A look that takes longer hangs; what it saw before is no longer known to hold."""
 POLL_SECONDS = 0.1
-BEGINNING_SECONDS = 5.0
-"""A pause until the first measurement is told only where it lasts longer."""
+EXPECTED_SECONDS = 5.0
+"""A pause until the first measurement, or for the limits of keys, is told where it lasts longer."""
 QUIET_SECONDS = 60.0
 LONG_SECONDS = 10.0
 """A throttled repair may stop and go on every second. After a pause was told, the next ones within
@@ -50,7 +50,7 @@ class Throttle:
         self._closing = threading.Event()
         self._seen: tuple[float, Hold | None] = (
             time.monotonic(),
-            Hold(reason="what limits the repair has not been read yet", beginning=True),
+            Hold(reason="what limits the repair has not been read yet", expected=True),
         )
         self._telling = threading.Lock()
         self._since: float | None = None
@@ -101,11 +101,14 @@ class Throttle:
                 return False
         return True
 
-    def tell(self) -> None:
-        """Announce a pause that has begun, or that is over. To be called every second or so."""
-        if not self._limited:
+    def tell(self, waiting: Hold | None = None) -> None:
+        """Announce a pause that has begun, or that is over. To be called every second or so.
+
+        `waiting` is what the caller itself waits for, where nothing else pauses the repair.
+        """
+        if not self._limited and waiting is None and self._since is None:
             return
-        now, hold = time.monotonic(), self.hold()
+        now, hold = time.monotonic(), self.hold() or waiting
         with self._telling:
             if hold is None:
                 self._over(now, goes_on=True)
@@ -115,9 +118,9 @@ class Throttle:
     def _go_on_pausing(self, now: float, hold: Hold) -> None:
         if self._since is None:
             self._since = now
-        self._counts |= not hold.beginning
+        self._counts |= not hold.expected
         quiet = now - self._told_at < QUIET_SECONDS
-        least = LONG_SECONDS if quiet else BEGINNING_SECONDS if hold.beginning else 0.0
+        least = LONG_SECONDS if quiet else EXPECTED_SECONDS if hold.expected else 0.0
         if not self._told and now - self._since >= least:
             self._told, self._told_at, self._counts = True, now, True
             self._announce(f"the repair is paused: {hold.reason}")

@@ -21,7 +21,7 @@ class WalRate:
         """Why the repair must wait, or None. `now` is of a monotonic clock, `written` in bytes."""
         last, self._last = self._last, (now, written)
         if last is None or now <= last[0]:
-            return Hold(reason="the rate of write-ahead log is not known yet", beginning=True)
+            return Hold(reason="the rate of write-ahead log is not known yet", expected=True)
         rate = (written - last[1]) / (now - last[0])
         if rate <= self.limit:
             return None

@@ -54,7 +54,7 @@ def known(watched: Health) -> Hold | None:
 
     def measured() -> bool:
         found.append(watched.look())
-        return found[-1] is None or not found[-1].beginning
+        return found[-1] is None or not found[-1].expected
 
     wait_until(measured)
     return found[-1]
@@ -116,7 +116,7 @@ def test_a_standby_that_stood_still_before_we_came_is_not_taken_for_a_fast_one(
     with health(standby.primary, **LAG) as watched:
         first = watched.look()
         assert first is not None
-        assert first.beginning
+        assert first.expected
         hold = known(watched)
         assert hold is not None
         assert "behind, more than 0.3 s" in hold.reason
@@ -206,7 +206,7 @@ def test_the_log_that_others_write_counts_until_they_stop(database: str) -> None
     with health(database, **RATE) as watched:
         first = watched.look()
         assert first is not None
-        assert first.beginning
+        assert first.expected
         with meanwhile(write_on):
             hold = held(watched)
         assert " MB of write-ahead log per second, more than 1 MB" in hold.reason

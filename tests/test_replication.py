@@ -40,14 +40,14 @@ def test_a_standby_that_was_behind_before_we_looked_is_not_trusted_until_it_move
     lag = ReplicationLag(limit=LIMIT)
     first = lag.judge(0.0, 100, (standby(50, 0.001),))
     assert first is not None
-    assert first.beginning
+    assert first.expected
     moved = lag.judge(0.5, 100, (standby(60, 0.1),))
     assert moved is None
     stuck = ReplicationLag(limit=LIMIT)
     holds = [stuck.judge(second / 2, 100, (standby(50, 0.001),)) for second in range(10)]
     assert all(hold is not None for hold in holds)
     assert holds[-1] is not None
-    assert not holds[-1].beginning
+    assert not holds[-1].expected
 
 
 def test_a_standby_that_moves_is_believed_what_it_reports() -> None:
@@ -77,6 +77,6 @@ def test_a_limit_of_any_length_is_seen_to_be_passed(limit: float) -> None:
         number / 2
         for number in range(1, 20_000)
         if (hold := lag.judge(number / 2, 10 + number, (standby(10),))) is not None
-        and not hold.beginning
+        and not hold.expected
     )
     assert limit < passed <= limit * 1.01 + 1.0

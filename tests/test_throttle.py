@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from remediation import throttle
 from remediation.hold import Hold
 from remediation.outcomes import Outcome
 from remediation.throttle import Throttle
@@ -35,6 +36,11 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND query ~ 'pg_stat_replication' AND pid <> pg_backend_pid()
 """
 """Ends the session that is looking at the health of the server at this very moment, if any."""
+LOSE_LOCK = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
+JOIN pg_database AS d ON d.oid = database
+WHERE locktype = 'advisory' AND datname = current_database()
+"""
 
 
 def when_asked(server: ProviderServer, count: int, work: Callable[[], object]) -> None:
@@ -267,11 +273,7 @@ def test_a_lock_that_is_lost_during_a_pause_ends_the_repair(
             file.touch()
 
         def lose(_: str) -> None:
-            table.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
-                " JOIN pg_database AS d ON d.oid = database"
-                " WHERE locktype = 'advisory' AND datname = current_database()"
-            )
+            table.execute(LOSE_LOCK)
 
         chosen = settings(server, repair={"pause_file": str(file)})
         done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=lose)
@@ -279,6 +281,62 @@ def test_a_lock_that_is_lost_during_a_pause_ends_the_repair(
         assert "the connection that held the lock of public.docs was lost" in done.docs.stopped
         assert done.docs.account.count(Outcome.FIXED) == 200 - len(table.wrong()) < 200
         done.counts()
+
+
+@pytest.mark.parametrize("probe", [1, 0], ids=["of the probe", "of the repair"])
+def test_a_wait_for_every_key_s_limit_is_told_where_it_lasts(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
+) -> None:
+    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.3)
+    with docs(database, {"acme": (1, 20), "globex": (1, 3)}) as table, ProviderServer() as server:
+        busy = Reply(status=429, headers={"retry-after": "3"})
+        server.next(busy, busy)
+        told: list[str] = []
+        chosen = settings(server, repair={"probe": probe})
+        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=told.append)
+        assert done.counts() == {"selected": 23, "fixed": 23}
+        assert table.wrong() == []
+        assert is_paused_for(told, "every key that is needed has to wait, the first for ")
+
+
+def test_a_key_that_has_to_wait_pauses_nothing_while_others_go_on(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.3)
+    with docs(database, {"acme": (0, 5), "globex": (0, 80)}), ProviderServer() as server:
+        refused: list[str] = []
+
+        def rule(request: ReceivedRequest) -> Reply:
+            if "acme" in request.texts[0] and not refused:
+                refused.append(request.texts[0])
+                return Reply(status=429, headers={"retry-after": "1"})
+            return Reply(pause=0.5)
+
+        server.always(rule)
+        told: list[str] = []
+        done = repaired(database, settings(server), tmp_path, keys=KEYS, on_pause=told.append)
+        assert done.counts() == {"selected": 85, "fixed": 85}
+        assert refused
+        assert told == []
+
+
+@pytest.mark.parametrize("probe", [1, 0], ids=["of the probe", "of the repair"])
+def test_a_lock_that_is_lost_while_every_key_waits_ends_the_repair(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
+) -> None:
+    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.0)
+    with docs(database, {"acme": (1, 20)}) as table, ProviderServer() as server:
+        server.always(Reply(status=429, headers={"retry-after": "110"}))
+        chosen = settings(server, repair={"probe": probe})
+
+        def lose(_: str) -> None:
+            table.execute(LOSE_LOCK)
+
+        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=lose)
+        assert done.docs.stopped is not None
+        assert "the connection that held the lock of public.docs was lost" in done.docs.stopped
+        assert done.counts() == {"selected": 20, "skipped": 20}
+        assert len(server.requests) == 1
 
 
 class Scripted:
@@ -304,11 +362,11 @@ class Scripted:
 def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() -> None:
     told: list[str] = []
     health = Scripted()
-    with Throttle(health, told.append, every=0.01) as throttle:  # type: ignore[arg-type]
+    with Throttle(health, told.append, every=0.01) as pauses:  # type: ignore[arg-type]
         for hold in [None, *[Hold(reason="too much"), None] * 3]:
             health.now, looks = hold, health.looks
             wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
-            throttle.tell()
+            pauses.tell()
     assert told[0] == "the repair is paused: too much"
     assert told[1].startswith("the repair goes on after ")
     assert told[2].startswith("the repair was paused 3 times, ")
@@ -323,13 +381,13 @@ def test_the_end_of_a_pause_that_cannot_be_told_is_the_end_of_it_all_the_same() 
             raise BrokenPipeError
 
     health = Scripted()
-    with Throttle(health, announce, every=0.01) as throttle:  # type: ignore[arg-type]
+    with Throttle(health, announce, every=0.01) as pauses:  # type: ignore[arg-type]
         for hold in (Hold(reason="too much"), None):
             health.now, looks = hold, health.looks
             wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
             with suppress(BrokenPipeError):
-                throttle.tell()
-        throttle.tell()
+                pauses.tell()
+        pauses.tell()
 
 
 def test_a_look_that_breaks_pauses_the_repair() -> None:
@@ -337,9 +395,9 @@ def test_a_look_that_breaks_pauses_the_repair() -> None:
         def look(self) -> Hold | None:
             raise KeyError
 
-    with Throttle(Broken(), lambda _: None) as throttle:  # type: ignore[arg-type]
-        wait_until(lambda: (hold := throttle.hold()) is not None and not hold.beginning)
-        hold = throttle.hold()
+    with Throttle(Broken(), lambda _: None) as pauses:  # type: ignore[arg-type]
+        wait_until(lambda: (hold := pauses.hold()) is not None and not hold.expected)
+        hold = pauses.hold()
         assert hold is not None
         assert hold.reason == "the health of the server cannot be read: KeyError"
 
