@@ -203,6 +203,16 @@ class ProviderServer:
         self._thread.join()
 
 
+def when_asked(server: ProviderServer, count: int, work: Callable[[], object]) -> None:
+    """Do something as that request arrives, before it is answered."""
+
+    def rule(_: ReceivedRequest) -> None:
+        if len(server.requests) == count:
+            work()
+
+    server.always(rule)
+
+
 def azure(deployment: str, version: str, key: str) -> Callable[[ReceivedRequest], Reply | None]:
     """A rule for `always`: as Azure OpenAI, insist on path, query and header, and on no other."""
 

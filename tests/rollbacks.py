@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from checks.connection_url import parse_url
 from checks.examination import examine
@@ -13,6 +16,7 @@ from remediation.journals import find_journal
 from remediation.outcomes import Outcome
 from remediation.rollback import open_rollback
 from remediation.run import new_run_id
+from tests.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +25,28 @@ if TYPE_CHECKING:
     from checks.settings import Settings
     from remediation.rollback import Rollback
     from remediation.table_result import TableRepair
+    from tests.repairs import Docs
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with ProviderServer() as provider:
+        yield provider
+
+
+def stored(table: Docs) -> list[tuple[Any, ...]]:
+    """Every row with the bytes of its vector."""
+    send = "array_send" if table.type.endswith("[]") else f"{table.type.partition('(')[0]}_send"
+    return table.rows(f"id, tenant, body, note, hidden, md5({send}(embedding)), embedding IS NULL")
+
+
+def run_of(done: Any) -> str:
+    assert done.folder is not None
+    return str(done.folder.name)
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]
 
 
 @contextmanager

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
-from checks.connection_url import parse_url
 from checks.discovery.known import KNOWN
-from checks.discovery.survey import survey
-from checks.errors import CannotExamineError
-from checks.examination import examine
-from checks.exit_status import ExitStatus
-from checks.selection import Selection
-from checks.settings import load_settings
-from demo.postgres import create_database, drop_database
+from tests.discoveries import discovered, examined, tables
 from tests.layout_tables import LAYOUTS
 from tests.layouts import DIMENSIONS, settings_of
 from tests.tables import role, rows, run, says
 
-if TYPE_CHECKING:
-    from checks.examination import Examination
-
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
 TOGETHER = tuple(layout for layout in LAYOUTS if not layout.heading.startswith("LangChain, "))
 """Of the layouts that are one table with two kinds of settings, the first."""
-
-
-def discovered(url: str) -> str:
-    return survey(parse_url(url, variable="DATABASE_URL"))
-
-
-def tables(text: str) -> dict[str, dict[str, Any]]:
-    """The entries that stand, by name; a name that stands twice is an error."""
-    entries = tomllib.loads(text).get("tables", [])
-    names = [entry["name"] for entry in entries]
-    assert len(names) == len(set(names)), names
-    return dict(zip(names, entries, strict=True))
-
-
-def examined(url: str, text: str, folder: Path) -> Examination:
-    """The checks, with what was printed as it is."""
-    path = folder / "integrity.toml"
-    path.write_text(text, encoding="utf-8")
-    return examine(parse_url(url, variable="DATABASE_URL"), load_settings(path), Selection())
-
-
-def command(folder: Path, url: str | None) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "DATABASE_URL"}
-    if url is not None:
-        environment["DATABASE_URL"] = url
-    return subprocess.run(
-        [sys.executable, "-m", "checks.discover"],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
 
 
 def test_all_layouts_together_are_found_once_each_and_their_broken_rows_too(
@@ -439,54 +393,3 @@ def test_a_role_that_may_not_read_is_told_so_and_nothing_breaks(database: str) -
         text = discovered(url)
     assert tables(text).keys() == {"public.docs"}
     assert "# the role may not read it" in text
-
-
-def test_the_command_prints_a_file_that_pytest_takes(database: str, tmp_path: Path) -> None:
-    run(
-        database,
-        'CREATE TABLE "Документы" (id int PRIMARY KEY, body text, embedding vector(3))',
-        """INSERT INTO "Документы" VALUES (1, 'x', NULL)""",
-    )
-    (tmp_path / ".env").write_text(f"DATABASE_URL={database}\n", encoding="utf-8")
-    done = command(tmp_path, None)
-    assert done.returncode == ExitStatus.HOLDS, done.stderr
-    password = urlsplit(database).password
-    assert password is not None
-    assert password not in done.stdout + done.stderr
-    (finding,) = examined(database, done.stdout, tmp_path).findings
-    assert finding.table == 'public."Документы"'
-
-
-@pytest.mark.parametrize("url", [None, "", "mysql://root:hunter2222@db/x"])
-def test_without_a_url_that_leads_to_postgresql_the_command_exits_with_4(
-    tmp_path: Path, url: str | None
-) -> None:
-    (tmp_path / ".env").write_text("", encoding="utf-8")
-    done = command(tmp_path, url)
-    assert (done.returncode, done.stdout) == (ExitStatus.USAGE_ERROR, "")
-    assert "DATABASE_URL" in done.stderr
-    assert "hunter2222" not in done.stderr
-
-
-def test_without_a_server_the_command_exits_with_10(tmp_path: Path) -> None:
-    done = command(tmp_path, "postgresql://someone:hunter2222@127.0.0.1:1/nothing")
-    assert (done.returncode, done.stdout) == (ExitStatus.NOTHING_EXAMINED, "")
-    assert "cannot connect to database 'nothing'" in done.stderr
-    assert "hunter2222" not in done.stderr
-
-
-def test_a_database_without_embeddings_is_told_in_words(database: str) -> None:
-    with pytest.raises(CannotExamineError, match="expected a column of embeddings in database"):
-        discovered(database)
-    run(database, "CREATE TABLE docs (id int PRIMARY KEY, body text)")
-    with pytest.raises(CannotExamineError, match="found none in its 1 table or view"):
-        discovered(database)
-
-
-def test_a_database_without_the_extension_is_told_in_words(server_url: str) -> None:
-    url = create_database(server_url, "without_extension")
-    try:
-        with pytest.raises(CannotExamineError, match="extension vector is not installed"):
-            discovered(url)
-    finally:
-        drop_database(server_url, "without_extension")

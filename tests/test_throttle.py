@@ -1,9 +1,7 @@
-"""Repairs that wait: for a file, a standby, the log, a lost connection; told, and ended at once."""
+"""Repairs that wait: for a file, a standby, the log, a lost connection, a key; and say so."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -14,10 +12,9 @@ import pytest
 
 from remediation import throttle
 from remediation.hold import Hold
-from remediation.outcomes import Outcome
 from remediation.throttle import Throttle
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply
-from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
+from tests.repairs import docs, environment, meanwhile, repaired, settings
 from tests.standby import Standby, followed_database, primary_url, standby
 from tests.waiting import wait_until
 
@@ -36,21 +33,6 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND query ~ 'pg_stat_replication' AND pid <> pg_backend_pid()
 """
 """Ends the session that is looking at the health of the server at this very moment, if any."""
-LOSE_LOCK = """
-SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
-JOIN pg_database AS d ON d.oid = database
-WHERE locktype = 'advisory' AND datname = current_database()
-"""
-
-
-def when_asked(server: ProviderServer, count: int, work: Callable[[], object]) -> None:
-    """Do something as that request arrives, before it is answered."""
-
-    def rule(_: ReceivedRequest) -> None:
-        if len(server.requests) == count:
-            work()
-
-    server.always(rule)
 
 
 def still(count: Callable[[], int], seconds: float = 1.0) -> int:
@@ -220,69 +202,6 @@ def test_a_lost_health_connection_pauses_the_repair_and_does_not_end_it(
         assert is_paused_for(told, "the health of the server cannot be read: ")
 
 
-def test_a_pause_is_ended_by_an_interrupt_and_every_row_has_its_outcome(
-    database: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "pause"
-    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
-        when_asked(server, 5, file.touch)
-        chosen = settings(server, repair={"pause_file": str(file)})
-
-        def interrupt(words: str) -> None:
-            if words.startswith("the repair is paused"):
-                os.kill(os.getpid(), signal.SIGINT)
-
-        with opened(database, chosen, keys=KEYS) as repair:
-            plan = repair.plan()
-            with pytest.raises(KeyboardInterrupt):
-                repair.run(plan, tmp_path, lambda _: None, interrupt)
-            (result,) = repair.results
-        account = result.account
-        assert result.stopped == "the repair was interrupted"
-        assert account.settled == account.selected
-        assert account.count(Outcome.SKIPPED) > 0
-        assert account.count(Outcome.FIXED) == 200 - len(table.wrong())
-        assert table.wrong()
-
-
-def test_an_interrupt_ends_the_wait_of_the_probe(database: str, tmp_path: Path) -> None:
-    file = tmp_path / "pause"
-    file.touch()
-    with docs(database, {"acme": (1, 3)}), ProviderServer() as server:
-        chosen = settings(server, repair={"pause_file": str(file)})
-        with opened(database, chosen, keys=KEYS) as repair:
-            plan = repair.plan()
-            with pytest.raises(KeyboardInterrupt):
-                repair.run(
-                    plan, tmp_path, lambda _: None, lambda _: os.kill(os.getpid(), signal.SIGINT)
-                )
-            (result,) = repair.results
-        assert result.stopped == "the repair was interrupted"
-        assert server.requests == []
-
-
-@pytest.mark.parametrize("asked", [0, 5])
-def test_a_lock_that_is_lost_during_a_pause_ends_the_repair(
-    database: str, tmp_path: Path, asked: int
-) -> None:
-    file = tmp_path / "pause"
-    with docs(database, {"acme": (1, 200)}) as table, ProviderServer() as server:
-        if asked:
-            when_asked(server, asked, file.touch)
-        else:
-            file.touch()
-
-        def lose(_: str) -> None:
-            table.execute(LOSE_LOCK)
-
-        chosen = settings(server, repair={"pause_file": str(file)})
-        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=lose)
-        assert done.docs.stopped is not None
-        assert "the connection that held the lock of public.docs was lost" in done.docs.stopped
-        assert done.docs.account.count(Outcome.FIXED) == 200 - len(table.wrong()) < 200
-        done.counts()
-
-
 @pytest.mark.parametrize("probe", [1, 0], ids=["of the probe", "of the repair"])
 def test_a_wait_for_every_key_s_limit_is_told_where_it_lasts(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
@@ -318,25 +237,6 @@ def test_a_key_that_has_to_wait_pauses_nothing_while_others_go_on(
         assert done.counts() == {"selected": 85, "fixed": 85}
         assert refused
         assert told == []
-
-
-@pytest.mark.parametrize("probe", [1, 0], ids=["of the probe", "of the repair"])
-def test_a_lock_that_is_lost_while_every_key_waits_ends_the_repair(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
-) -> None:
-    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.0)
-    with docs(database, {"acme": (1, 20)}) as table, ProviderServer() as server:
-        server.always(Reply(status=429, headers={"retry-after": "110"}))
-        chosen = settings(server, repair={"probe": probe})
-
-        def lose(_: str) -> None:
-            table.execute(LOSE_LOCK)
-
-        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=lose)
-        assert done.docs.stopped is not None
-        assert "the connection that held the lock of public.docs was lost" in done.docs.stopped
-        assert done.counts() == {"selected": 20, "skipped": 20}
-        assert len(server.requests) == 1
 
 
 class Scripted:

@@ -1,0 +1,34 @@
+"""What discovery prints for a database, read back and used as it is."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from checks.connection_url import parse_url
+from checks.discovery.survey import survey
+from checks.examination import Examination, examine
+from checks.selection import Selection
+from checks.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def discovered(url: str) -> str:
+    return survey(parse_url(url, variable="DATABASE_URL"))
+
+
+def tables(text: str) -> dict[str, dict[str, Any]]:
+    """The entries that stand, by name; a name that stands twice is an error."""
+    entries = tomllib.loads(text).get("tables", [])
+    names = [entry["name"] for entry in entries]
+    assert len(names) == len(set(names)), names
+    return dict(zip(names, entries, strict=True))
+
+
+def examined(url: str, text: str, folder: Path) -> Examination:
+    """The checks, with what was printed as it is."""
+    path = folder / "integrity.toml"
+    path.write_text(text, encoding="utf-8")
+    return examine(parse_url(url, variable="DATABASE_URL"), load_settings(path), Selection())
