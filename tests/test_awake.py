@@ -55,7 +55,7 @@ def test_work_that_runs_aside_is_told_to_stop() -> None:
 
 
 def test_a_second_interrupt_reaches_the_wait_for_work_that_is_to_stop() -> None:
-    stop, ended = threading.Event(), threading.Event()
+    told, stop, ended = threading.Event(), threading.Event(), threading.Event()
     interrupts: list[int] = []
 
     def interrupted(number: int, _: object) -> None:
@@ -66,13 +66,13 @@ def test_a_second_interrupt_reaches_the_wait_for_work_that_is_to_stop() -> None:
 
     def work() -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        if interrupted_work(stop):
+        if told.wait(LONG) and interrupted_work(stop):
             ended.set()
 
     before = signal.signal(signal.SIGINT, interrupted)
     try:
         with signals_taken_by_another(), pytest.raises(KeyboardInterrupt):
-            run_aside(work, on_interrupt=lambda: None)
+            run_aside(work, on_interrupt=told.set)
         assert ended.wait(LONG)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -94,14 +94,18 @@ def test_work_that_an_interrupt_kept_from_beginning_never_begins(
 
 
 @pytest.mark.parametrize("wait", [wait_for_all, wait_for_one])
-def test_a_wait_for_threads_is_ended(wait: Callable[[set[Future[bool]]], object]) -> None:
+def test_a_wait_for_threads_is_ended(wait: Callable[[set[Future[None]]], object]) -> None:
     stop = threading.Event()
+    told: list[bool] = []
+
+    def work() -> None:
+        told.append(interrupted_work(stop))
+
     with signals_taken_by_another(), ThreadPoolExecutor(1) as pool:
-        working = pool.submit(interrupted_work, stop)
         with pytest.raises(KeyboardInterrupt):
-            wait({working})
+            wait({pool.submit(work)})
         stop.set()
-    assert working.result() is True
+    assert told == [True]
 
 
 def test_the_others_go_on_when_one_has_ended() -> None:
