@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	@$(RUN) pytest tests -n 2 --timeout 600 $(ARGS)
 
-# Every fault at its full number, up to 45 minutes: make chaos SEED=7 ARGS="--only kill-*"
+# Every fault at its full number, half an hour: make chaos SEED=7 ARGS="--only kill-*"
 chaos: $(INSTALLED)
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 

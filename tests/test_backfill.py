@@ -167,7 +167,7 @@ def test_an_interrupt_settles_the_account_and_is_raised_again(
         def interrupt(_: object) -> Reply:
             if len(server.requests) == 6:
                 os.kill(os.getpid(), signal.SIGINT)
-            return Reply(pause=0.05)
+            return Reply(pause=0.2)
 
         server.always(interrupt)
         with opened(database, settings(server), keys=KEYS) as repair:
