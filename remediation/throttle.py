@@ -55,7 +55,7 @@ class Throttle:
         self._telling = threading.Lock()
         self._since: float | None = None
         self._counts = False
-        self._told = False
+        self._told: Hold | None = None
         self._told_at = -QUIET_SECONDS
         self._pauses = 0
         self._untold = 0
@@ -121,8 +121,13 @@ class Throttle:
         self._counts |= not hold.expected
         quiet = now - self._told_at < QUIET_SECONDS
         least = LONG_SECONDS if quiet else EXPECTED_SECONDS if hold.expected else 0.0
-        if not self._told and now - self._since >= least:
-            self._told, self._told_at, self._counts = True, now, True
+        if self._told is not None:
+            # What is out of order, or was ordered, is told beside what was to be expected.
+            worth_telling = self._told.expected and not hold.expected
+        else:
+            worth_telling = now - self._since >= least
+        if worth_telling:
+            self._told, self._told_at, self._counts = hold, now, True
             self._announce(f"the repair is paused: {hold.reason}")
 
     def _over(self, now: float, *, goes_on: bool) -> None:
@@ -132,9 +137,9 @@ class Throttle:
         if self._counts:
             self._pauses += 1
             self._seconds += seconds
-            self._untold += not self._told
-        told, self._since, self._told, self._counts = self._told, None, False, False
-        if told and goes_on:
+            self._untold += self._told is None
+        told, self._since, self._told, self._counts = self._told, None, None, False
+        if told is not None and goes_on:
             self._told_at = now
             self._announce(f"the repair goes on after {seconds:,.0f} s")
 

@@ -273,6 +273,34 @@ def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() 
     assert len(told) == 3
 
 
+def test_a_cause_that_joins_a_wait_for_keys_is_told_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.0)
+    told: list[str] = []
+    health = Scripted()
+    with Throttle(health, told.append, every=0.01) as pauses:  # type: ignore[arg-type]
+
+        def tell(waiting: Hold | None, *, until: int) -> None:
+            def look() -> bool:
+                pauses.tell(waiting)
+                return len(told) >= until
+
+            wait_until(look)
+
+        wait_until(lambda: pauses.hold() is None)
+        keys = Hold(reason="the keys", expected=True)
+        tell(keys, until=1)
+        health.now = Hold(reason="too much")
+        tell(keys, until=2)
+        tell(keys, until=2)
+        health.now = None
+        tell(None, until=3)
+    assert told[:2] == ["the repair is paused: the keys", "the repair is paused: too much"]
+    assert told[2].startswith("the repair goes on after ")
+    assert len(told) == 3
+
+
 def test_the_end_of_a_pause_that_cannot_be_told_is_the_end_of_it_all_the_same() -> None:
     """A repair that drains what is in flight would run into it again and again."""
 
