@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
@@ -20,7 +21,6 @@ from checks.wires import wires, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import timedelta
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
@@ -33,6 +33,10 @@ SILENCE_SECONDS = 30.0
 """Beyond the time-outs of its statements, until a transaction's link is taken for dead, and cut."""
 READ_STATEMENTS = 3
 """Of one transaction that reads, that may each take as long as they are allowed."""
+
+IDLE_TIMEOUT = timedelta(minutes=1)
+"""Until the server ends a transaction whose client has vanished, and lets go what it holds: by
+itself it would find a dead link after two hours, as TCP's keepalive does."""
 
 KEEPALIVE = {
     "keepalives_idle": "30",
@@ -152,10 +156,12 @@ def set_local(
     statement_timeout: timedelta,
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
+    idle_timeout: timedelta = IDLE_TIMEOUT,
 ) -> None:
     """The settings every transaction of ours begins with, local to it."""
     limits = {
         "statement_timeout": _milliseconds(statement_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(idle_timeout),
         "row_security": "on" if row_security else "off",
         # Columns without a zone are read as UTC, as the ORMs that make them write them.
         "TimeZone": "UTC",

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from remediation.changes import Change, RowChange
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
+IDLE_TIMEOUT = timedelta(seconds=10)
+"""Until the server rolls a write back whose client has vanished, and lets go of its rows."""
 ATTEMPTS = 5
 """Tries of one write over lost connections before its rows are given up."""
 PAUSE_SECONDS = 0.1
@@ -256,6 +258,7 @@ class Writer(Generic[Changed]):
                 self.place,
                 statement_timeout=STATEMENT_TIMEOUT,
                 lock_timeout=LOCK_TIMEOUT,
+                idle_timeout=IDLE_TIMEOUT,
                 row_security=self.change.target.row_security,
             )
             ours, stored = self.change.write(connection, chunk)

@@ -175,6 +175,7 @@ def test_a_scan_s_transaction_reads_one_moment_and_cannot_write(database: str) -
                     "transaction_read_only",
                     "row_security",
                     "statement_timeout",
+                    "idle_in_transaction_session_timeout",
                     "TimeZone",
                 )
             }
@@ -186,6 +187,7 @@ def test_a_scan_s_transaction_reads_one_moment_and_cannot_write(database: str) -
         "transaction_read_only": ("on",),
         "row_security": ("off",),
         "statement_timeout": ("1min",),
+        "idle_in_transaction_session_timeout": ("1min",),
         "TimeZone": ("UTC",),
     }
     assert after == ("0",)

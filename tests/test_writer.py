@@ -13,6 +13,7 @@ import pytest
 
 from checks.connection import connect
 from checks.connection_url import parse_url
+from remediation import writer
 from remediation.accepted import repairable_checks
 from remediation.changes import NewVectors
 from remediation.lock import LockLostError
@@ -183,6 +184,29 @@ def test_rows_that_another_session_holds_are_handed_back_and_the_others_written(
         assert work.write_held() == {"3": FIXED, "5": FIXED}
         assert table.wrong() == []
         assert table.execute("SELECT note FROM docs WHERE id IN (3, 5)") == [("mine",)] * 2
+
+
+def test_a_write_whose_client_vanishes_lets_go_of_its_rows_and_is_made_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "IDLE_TIMEOUT", timedelta(seconds=0.5))
+    write = NewVectors.write
+    free: list[bool] = []
+
+    def vanish(change: NewVectors, connection: Any, chunk: Sequence[NewVector]) -> Any:
+        written = write(change, connection, chunk)
+        if not free:
+            with psycopg.connect(database) as other:
+                other.execute("SET lock_timeout = '20s'")
+                other.execute("SELECT FROM docs WHERE id = 2 FOR UPDATE")
+            free.append(True)
+        return written
+
+    monkeypatch.setattr(NewVectors, "write", vanish)
+    with docs(database, {"acme": (1, 3)}) as table, writing(database) as work:
+        assert work.write() == dict.fromkeys(("2", "3", "4"), FIXED)
+        assert free
+        assert table.wrong() == []
 
 
 @pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
