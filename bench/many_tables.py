@@ -12,17 +12,17 @@ from time import perf_counter
 
 import psycopg
 
-from checks import suites
 from checks.cases import cases_of
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
-from checks.examination import Examination
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination import suites
+from checks.examination.examination import Examination
+from checks.examination.measurements import Threshold
+from checks.examination.measuring import examine_targets
 from checks.judgements import judge
-from checks.measurements import Threshold
-from checks.measuring import examine_targets
-from checks.resolution import resolve
-from checks.server import read_server
-from checks.settings import Settings, load_settings
+from checks.settings.integrity_toml import Settings, load_settings
+from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
 TABLES = 3_000

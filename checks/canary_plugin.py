@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.canary_run import SEED_VARIABLE, CanaryRun
+from checks.canary.retrieval import searchable
+from checks.canary.run import SEED_VARIABLE, CanaryRun
 from checks.cases import SEGMENTS_WITH_ITEMS, Case
-from checks.kinds import CANARIES
 from checks.plugin import (
     EVIDENCE,
     SETTINGS,
@@ -25,14 +25,14 @@ from checks.plugin import (
     environment_of,
 )
 from checks.redaction import for_terminal
-from checks.retrieval import searchable
+from checks.settings.check_kinds import CANARIES
 
 if TYPE_CHECKING:
-    from checks.canary import Embedder
+    from checks.canary.drift import Wanted
+    from checks.canary.sampler import Embedder
     from checks.checked_case import CheckedCase
-    from checks.drift import Wanted
-    from checks.examination import Examination
-    from checks.table_examination import TableExamination
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
 
 CANARY = pytest.StashKey[CanaryRun]()
 """Outlives the fixtures, which end with each pass."""

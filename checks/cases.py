@@ -11,15 +11,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.gaps import declared_gaps
-from checks.rules import BUILT_IN
+from checks.examination.gaps import declared_gaps
+from checks.row_checks.applied import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checks.examination import Examination
-    from checks.settings import Settings, Table
-    from checks.table_examination import TableExamination
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings, Table
 
 SEGMENTS_WITH_ITEMS = 500
 """Beyond so many segments of one declaration, an item per check and table lists its tenants."""

@@ -12,17 +12,17 @@ import pytest
 
 from checks.cases import Case, cases_declared, cases_of
 from checks.checked_case import CheckedCase
-from checks.connection_url import parse_url
-from checks.environment import Environment, EnvironmentFileError, read_environment
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
-from checks.evidence import Evidence
-from checks.examination import examine
+from checks.examination.examination import examine
+from checks.examination.run_context import Evidence
+from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
-from checks.kinds import TABLE_CHECKS
 from checks.redaction import for_terminal, redactor
-from checks.selection import Selection, UnknownNameError
-from checks.settings import Settings, load_settings
+from checks.settings.check_kinds import TABLE_CHECKS
+from checks.settings.environment import Environment, EnvironmentFileError, read_environment
+from checks.settings.integrity_toml import Settings, load_settings
 from checks.wording import plural
 
 if TYPE_CHECKING:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from checks.findings import tenant_words
+from checks.examination.findings import tenant_words
 from checks.wording import plural
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from _pytest._io import TerminalWriter
 
-    from remediation.outcomes import RowName
-    from remediation.plan import Plan, TablePlan
-    from remediation.table_result import TableRepair
+    from remediation.journal.outcomes import RowName
+    from remediation.table_repair.plan import Plan, TablePlan
+    from remediation.table_repair.result import TableRepair
 
 TENANTS_SHOWN = 20
 GROUPS_SHOWN = 20

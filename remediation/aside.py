@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from remediation.awake import wait_for_all
+from remediation.interruptible import wait_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.connection import reason_of
+from checks.database.connection import reason_of
 from checks.errors import IntegrityError
 
 if TYPE_CHECKING:

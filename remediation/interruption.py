@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from checks.wires import wires
+from checks.database.open_sockets import wires
 from remediation.options import reporter_of
 
 if TYPE_CHECKING:

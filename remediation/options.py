@@ -17,7 +17,7 @@ from checks.plugin import active, environment_of
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-    from checks.settings import Settings
+    from checks.settings.integrity_toml import Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,8 +20,8 @@ from reports.measured import absent_of, findings_of, tables_of
 from reports.repaired import plan_of, repair_of
 
 if TYPE_CHECKING:
-    from checks.evidence import Evidence
-    from remediation.run import RepairRun
+    from checks.examination.run_context import Evidence
+    from remediation.run.repair_run import RepairRun
 
 PACKAGES = (
     "great_expectations",

@@ -13,7 +13,7 @@ import pytest
 from checks.plugin import EVIDENCE, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
-from remediation.run import REPAIR_RUN, new_run_id
+from remediation.run.repair_run import REPAIR_RUN, new_run_id
 from reports.assembly import incident_of, unexamined_incident
 from reports.html import Written, write
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remediation.outcomes import Outcome
-from remediation.probe import LEAST_COSINE
+from remediation.journal.outcomes import Outcome
+from remediation.table_repair.probe import LEAST_COSINE
 from reports import incident as values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remediation.outcomes import OutcomeGroup
-    from remediation.run import RepairRun
-    from remediation.table_result import TableRepair
+    from remediation.journal.outcomes import OutcomeGroup
+    from remediation.run.repair_run import RepairRun
+    from remediation.table_repair.result import TableRepair
 
 DONE = (Outcome.FIXED, Outcome.RESTORED)
 """What a repair and a rollback set out for: such rows are no problem."""

@@ -6,28 +6,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.canary import Sampler
-from checks.connection import connect
-from checks.connection_url import parse_url
-from checks.drift import look_for_drift
-from checks.drift_verdicts import with_drift
-from checks.examination import examine
-from checks.retrieval import look_for_retrieval
-from checks.retrieval_verdicts import with_retrieval
-from checks.selection import Selection
-from remediation.canary import open_embedder
+from checks.canary.drift import look_for_drift
+from checks.canary.drift_verdicts import with_drift
+from checks.canary.retrieval import look_for_retrieval
+from checks.canary.retrieval_verdicts import with_retrieval
+from checks.canary.sampler import Sampler
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
+from remediation.run.canary_embedder import open_embedder
 from tests.repairs import SOON, Done, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from checks.canary import Price
-    from checks.drift import Seen
-    from checks.examination import Examination
-    from checks.measurements import Verdict
-    from checks.settings import Settings
-    from checks.table_examination import TableExamination
+    from checks.canary.drift import Seen
+    from checks.canary.sampler import Price
+    from checks.examination.examination import Examination
+    from checks.examination.measurements import Verdict
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings
 
 
 @dataclass(kw_only=True, slots=True)

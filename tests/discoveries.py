@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from checks.connection_url import parse_url
+from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
-from checks.examination import Examination, examine
-from checks.selection import Selection
-from checks.settings import load_settings
+from checks.examination.examination import Examination, examine
+from checks.examination.selection import Selection
+from checks.settings.integrity_toml import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

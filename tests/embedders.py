@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from remediation.endpoint import Endpoint
-from remediation.provider import Embedder
-from remediation.provider_errors import ProviderError
-from remediation.provider_retry import RetryPolicy
+from remediation.provider.embedder import Embedder
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import ProviderError
+from remediation.provider.retry import RetryPolicy
 from tests.provider_server import MODEL, vector_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from remediation.rate_limits import RateLimit
+    from remediation.provider.rate_limits import RateLimit
     from tests.provider_server import ProviderServer
 
 KEY = "sk-acme-Zq7vT2mXw9"

@@ -16,7 +16,7 @@ from pgvector.psycopg import register_vector
 from demo.embedding import MODEL, embed
 from demo.endpoint import Running, endpoint
 from demo.incident import new_keys
-from remediation.keys import variable_name
+from remediation.provider.keys import variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

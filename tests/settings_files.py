@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
-from checks.settings import Settings, load_settings
+from checks.settings.integrity_toml import Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ import pytest
 from _pytest._io import TerminalWriter
 
 from remediation.announcement import Progress, dollars, duration, plan_lines, result_lines
-from remediation.batching import FailingRow
-from remediation.outcomes import Account, Outcome
-from remediation.plan import Plan, TablePlan, TenantPlan
-from remediation.table_result import Spending, TableRepair
+from remediation.journal.outcomes import Account, Outcome
+from remediation.selection.batching import FailingRow
+from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
+from remediation.table_repair.result import Spending, TableRepair
 
 
 def _plan(*tables: TablePlan, max_rows: int = 100) -> Plan:

@@ -12,7 +12,7 @@ from tests.repairs import docs, environment, opened, repaired, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from remediation.outcomes import Outcome
+    from remediation.journal.outcomes import Outcome
 
 KEYS = environment("acme", "globex")
 

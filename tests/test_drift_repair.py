@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.drift_verdicts import still_drifting
+from checks.canary.drift_verdicts import still_drifting
 from tests.canaries import drift, repaired_with_drift, sampling
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, opened, settings

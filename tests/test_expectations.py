@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from checks import suites
-from checks.measurements import Threshold
+from checks.examination import suites
+from checks.examination.measurements import Threshold
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,14 +39,15 @@ def test_an_exported_suite_shows_its_thresholds_and_can_be_read_back() -> None:
 @pytest.mark.parametrize("share", ["NaN", "1.01", "-0.1", "all"])
 def test_the_expectation_refuses_a_share_that_is_none(share: str) -> None:
     suites.expectation_suite("public.notes", [])
-    from checks.expectations import ExpectRowsToHold
+    from checks.examination.expectations import ExpectRowsToHold
 
     with pytest.raises(ValueError, match="a decimal number from 0 to 1"):
         ExpectRowsToHold(column_A="rows", column_B="failing_a", min_share=share)
 
 
 def test_importing_the_suites_does_not_import_their_engine() -> None:
-    script = "import sys, checks.suites; print({'great_expectations', 'pandas'} & set(sys.modules))"
+    engine = "{'great_expectations', 'pandas'}"
+    script = f"import sys, checks.examination.suites; print({engine} & set(sys.modules))"
 
     assert run_python("-c", script).stdout == "set()\n"
 
@@ -62,8 +63,8 @@ sys.addaudithook(listen)
 logging.basicConfig(level=logging.INFO)
 shown, filters = warnings.showwarning, list(warnings.filters)
 from decimal import Decimal
-from checks import suites
-from checks.measurements import Measurement, Segment, Threshold
+from checks.examination import suites
+from checks.examination.measurements import Measurement, Segment, Threshold
 measurement = Measurement(
     segment=Segment(table="t", tenant="a"), rows=2, failing={"completeness": 1},
     first={}, last={}, pending=0, not_embeddable=0,

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from checks.connection_url import parse_url
-from checks.settings import Repair
-from remediation.health import Health
+from checks.database.connection_url import parse_url
+from checks.settings.integrity_toml import Repair
+from remediation.throttling.health import Health
 from tests.repairs import meanwhile
 from tests.standby import (
     SYSTEM_USER,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from remediation.hold import Hold
+    from remediation.throttling.hold import Hold
 
 __all__ = ["followed_database", "primary_url", "standby"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.wires import Wires
+from checks.database.open_sockets import Wires
 from demo.endpoint import endpoint
 from remediation.interruption import Interruption
 from tests.faults.link import Link, black_hole

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.connection_url import parse_url
-from remediation.lock import LockLostError, RepairLock, TableLockedError
+from checks.database.connection_url import parse_url
+from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
 from tests.repairs import docs, examined, settings
 
 if TYPE_CHECKING:
-    from checks.connection import ConnectionTarget
-    from checks.targets import Target
+    from checks.database.connection import ConnectionTarget
+    from checks.targets.target import Target
 
 HELD = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.poison import CONTROL_TEXT, Isolated, embed_isolating
-from remediation.provider_errors import (
+from remediation.provider.bisection import CONTROL_TEXT, Isolated, embed_isolating
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
     ModelUnavailable,
@@ -21,7 +21,7 @@ from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from remediation.provider import Embedder
+    from remediation.provider.embedder import Embedder
 
 
 @pytest.fixture

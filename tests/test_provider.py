@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.endpoint import Endpoint
-from remediation.provider_errors import (
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
 )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.provider_errors import (
+from remediation.provider.errors import (
     UntrustworthyResponse,
 )
-from remediation.provider_response import same_model
+from remediation.provider.response import same_model
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 

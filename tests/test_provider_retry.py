@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.provider_errors import (
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
     ModelUnavailable,
@@ -19,8 +19,8 @@ from remediation.provider_errors import (
     ProviderUnavailable,
     Stopped,
 )
-from remediation.provider_retry import RetryPolicy, retry_after
-from remediation.rate_limits import RateLimit
+from remediation.provider.rate_limits import RateLimit
+from remediation.provider.retry import RetryPolicy, retry_after
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 

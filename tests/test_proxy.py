@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from checks.wires import wires
-from remediation import endpoint as endpoints
-from remediation.endpoint import Endpoint
-from remediation.provider import Embedder
-from remediation.provider_errors import Stopped
+from checks.database.open_sockets import wires
+from remediation.provider import endpoint as endpoints
+from remediation.provider.embedder import Embedder
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import Stopped
 from tests.embedders import KEY, TEXTS
 from tests.localhost import PEM
 from tests.provider_server import MODEL, ProviderServer, Reply

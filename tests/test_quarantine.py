@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remediation.outcomes import Outcome
-from remediation.quarantine import Quarantine, recall
+from remediation.journal.outcomes import Outcome
+from remediation.journal.quarantine import Quarantine, recall
 from tests.provider_server import ProviderServer
 from tests.repairs import Done, docs, environment, opened, settings
 from tests.repairs import repaired as repaired_once

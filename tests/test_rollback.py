@@ -9,14 +9,14 @@ import numpy as np
 import psycopg
 import pytest
 
-from checks.connection import connect
-from checks.connection_url import parse_url
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from remediation.batching import FailingRow
-from remediation.history import History
-from remediation.journal import Journal
-from remediation.journals import find_journal
-from remediation.writes import NewVector
+from remediation.journal.journal import Journal
+from remediation.journal.past_journals import find_journal
+from remediation.rollback.history import History
+from remediation.selection.batching import FailingRow
+from remediation.writing.table_statements import NewVector
 from tests.provider_server import ProviderServer, vector_of
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import events_of, foreseen, rolled_back, run_of, server, stored
@@ -25,7 +25,7 @@ from tests.tables import role
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from remediation.outcomes import Outcome
+    from remediation.journal.outcomes import Outcome
 
 __all__ = ["server"]
 

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks import rules, settings_tables
-from checks.rules import BUILT_IN, applied_checks
-from checks.settings import CHECK_NAMES
+from checks.row_checks import applied as rules
+from checks.row_checks.applied import BUILT_IN, applied_checks
+from checks.settings import tables as settings_tables
+from checks.settings.integrity_toml import CHECK_NAMES
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, repaired, settings
 from tests.repairs import examined as examined_with
 from tests.tables import DOCS, examined, failing, looking, rows, run, table
 
 if TYPE_CHECKING:
-    from checks.targets import Target
+    from checks.targets.target import Target
     from tests.tables import Looker
 
 RANDOM = "(SELECT array_agg(random() + 0 * g) FROM generate_series(1, {n}) AS g)"

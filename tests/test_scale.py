@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks import expectations
 from checks.cases import cases_of
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination import expectations
+from checks.examination.measuring import examine_targets
 from checks.judgements import judge
-from checks.measuring import examine_targets
-from checks.resolution import resolve
-from checks.server import read_server
+from checks.targets.resolution import resolve
 from demo.postgres import create_database, drop_database
 from tests.tables import examined, run, settings, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.connection import Connection
-    from checks.targets import Target
+    from checks.database.connection import Connection
+    from checks.targets.target import Target
 
 TABLES = 1_000
 BROKEN = ("t0007", "t0500", "t0999")

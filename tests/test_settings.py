@@ -13,8 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
-from checks.names import TableName
-from checks.settings import (
+from checks.settings.integrity_toml import (
     CHECK_NAMES,
     Canary,
     Database,
@@ -25,6 +24,7 @@ from checks.settings import (
     Table,
     load_settings,
 )
+from checks.settings.names import TableName
 from tests.settings_files import PATTERN, TABLE, settings_of
 
 if TYPE_CHECKING:

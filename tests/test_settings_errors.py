@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
-from checks.settings import (
+from checks.settings.faults import fault_lines
+from checks.settings.integrity_toml import (
     CHECK_NAMES,
     Accepted,
     Canary,
@@ -27,7 +28,6 @@ from checks.settings import (
     Store,
     Table,
 )
-from checks.settings_errors import fault_lines
 from tests.settings_files import PATTERN, TABLE, faults_of, settings_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from checks.settings import load_settings
+from checks.settings.integrity_toml import load_settings
 from tests.canaries import drift
 from tests.provider_server import ProviderServer
 from tests.repairs import environment, repaired, settings

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import suites
-from checks.measurements import Measurement, Segment, Severity, Threshold, tolerated_failures
-from checks.suites import SuiteError
+from checks.examination import suites
+from checks.examination.measurements import (
+    Measurement,
+    Segment,
+    Severity,
+    Threshold,
+    tolerated_failures,
+)
+from checks.examination.suites import SuiteError
 
 TABLE = "public.notes"
 

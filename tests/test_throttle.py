@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation import throttle
-from remediation.hold import Hold
-from remediation.throttle import Throttle
+from remediation.throttling import throttle
+from remediation.throttling.hold import Hold
+from remediation.throttling.throttle import Throttle
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
 from tests.repairs import docs, environment, meanwhile, repaired, settings
 from tests.standby import Standby, followed_database, primary_url, standby

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.rules import applied_checks
-from checks.scan import compile_scan
-from remediation import freezing
+from checks.examination.scan import compile_scan
+from checks.row_checks.applied import applied_checks
 from remediation.announcement import plan_lines
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
+from remediation.writing import frozen_sets as freezing
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, examined, opened, repaired, settings
 from tests.tables import DOCS, looking, run, table

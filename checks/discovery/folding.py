@@ -12,12 +12,12 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from checks.discovery.known import known_layout
-from checks.names import TableName
+from checks.settings.names import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from checks.catalog import RelationName
+    from checks.database.catalog import RelationName
     from checks.discovery.candidates import Candidate
 
 Part = Literal["schema", "table"]

@@ -23,12 +23,12 @@ from checks.discovery.names import (
     UPDATED,
     named,
 )
-from checks.names import display_identifier, display_name
-from checks.provenance import TIME_TYPES
+from checks.settings.names import display_identifier, display_name
+from checks.targets.provenance import TIME_TYPES
 from checks.wording import plural
 
 if TYPE_CHECKING:
-    from checks.catalog import Column, Relation
+    from checks.database.catalog import Column, Relation
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
     from checks.discovery.samples import Sampler

@@ -29,13 +29,13 @@ from checks.discovery.names import (
     subject_of,
 )
 from checks.discovery.samples import SAMPLE_ROWS
-from checks.names import display_name
+from checks.settings.names import display_name
 from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.catalog import Column, Relation
+    from checks.database.catalog import Column, Relation
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
     from checks.discovery.known import KnownLayout

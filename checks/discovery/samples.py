@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from checks.expressions import Expression, embed_sql, faults_of
-from checks.provenance import hash_type_of
-from checks.vectors import EMBEDDING_TYPES
+from checks.database.expressions import Expression, embed_sql, faults_of
+from checks.database.vector_types import EMBEDDING_TYPES
+from checks.targets.provenance import hash_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.catalog import Column
-    from checks.connection import Connection
+    from checks.database.catalog import Column
+    from checks.database.connection import Connection
+    from checks.database.expressions import ExpressionType
     from checks.discovery.candidates import Candidate
-    from checks.expressions import ExpressionType
 
 SAMPLE_ROWS = 1000
 SAMPLE_TIMEOUT = timedelta(seconds=5)

@@ -9,7 +9,7 @@ from checks.discovery.candidates import Candidate
 from checks.discovery.entries import Entry, Line
 from checks.discovery.folding import Group
 from checks.discovery.guesses import Guesser
-from checks.names import TableName, display_identifier, display_name
+from checks.settings.names import TableName, display_identifier, display_name
 
 if TYPE_CHECKING:
     from checks.discovery.candidates import ForeignKey

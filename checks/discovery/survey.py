@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.connection import connect, read_only, reason_of
+from checks.database.connection import connect, read_only, reason_of
+from checks.database.server import read_server
 from checks.discovery.candidates import find_candidates
 from checks.discovery.entries import entry_text, printable, toml
 from checks.discovery.folding import fold
@@ -19,18 +20,17 @@ from checks.discovery.guesses import Guesser
 from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, Sampler
 from checks.discovery.stores import store_entry
 from checks.errors import CannotExamineError
-from checks.names import display_name
-from checks.server import read_server
+from checks.settings.names import display_name
 from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.connection import Connection, ConnectionTarget
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.database.server import Server
     from checks.discovery.candidates import Found
     from checks.discovery.entries import Entry
     from checks.discovery.folding import Group
-    from checks.server import Server
 
 CATALOG_TIMEOUT = timedelta(minutes=1)
 """The catalog of tens of thousands of tables takes seconds."""

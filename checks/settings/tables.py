@@ -1,0 +1,233 @@
+"""The [[tables]] entries of the settings and all that stands below them; reads no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from checks.row_checks.applied import BUILT_IN
+from checks.settings.faults import shown, suggestion
+from checks.settings.table_checks import without_effect
+from checks.settings.values import (
+    Column,
+    Conflict,
+    Count,
+    Day,
+    Dimensions,
+    Duration,
+    Expression,
+    Flag,
+    Section,
+    Share,
+    TableReference,
+    Text,
+    entries,
+    readable_table_name,
+    value_of,
+)
+
+ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)
+
+# Each once, wherever a check is told from.
+CHECK_NAMES = tuple(
+    dict.fromkeys(("schema", "tenants", *ROW_CHECK_NAMES, "index", "drift", "retrieval"))
+)
+"""The checks that are built in; a table's own come from its [[tables.custom]] entries."""
+
+Severity = Literal["error", "warning"]
+Remedy = Literal["report", "re-embed"]
+Metric = Literal["cosine", "l2", "inner_product"]
+IndexMethod = Literal["hnsw", "ivfflat"]
+
+
+class Accepted(Section):
+    """Findings someone has agreed to live with, up to a number of rows and a day."""
+
+    tenant: str | None = None
+    """Left out: the segment without a tenant."""
+    rows: Count
+    until: Day
+    reason: Text
+
+
+class CheckSettings(Section):
+    """What a check tolerates and how much its findings weigh."""
+
+    min: Share | None = None
+    """The least share of passing rows, exactly as written in the file; None: all of them."""
+    severity: Severity = "error"
+    enabled: Flag = True
+    accept: tuple[Accepted, ...] = ()
+
+
+class CustomCheck(Section):
+    """A user's own row check: one line of SQL that is true of a failing row."""
+
+    name: str
+    failing_when: Expression
+    remedy: Remedy = "report"
+    severity: Severity = "error"
+    min: Share | None = None
+    enabled: Flag = True
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(
+                f"expected small letters, digits and _, a letter first, found {shown(name)}"
+            )
+        if name in CHECK_NAMES:
+            raise ValueError(f"{shown(name)} is a built-in check; give your own another name")
+        return name
+
+
+class Store(Section):
+    """The table that holds the embeddings where they are not beside the text."""
+
+    name: TableReference
+    key: Annotated[tuple[Column, ...], Field(min_length=1)]
+    embedding: Column = "embedding"
+    text: Expression | None = None
+    model_column: Column | None = None
+    embedded_at: Column | None = None
+    content_hash: Column | None = None
+    insert: Mapping[Column, Expression] = Field(default_factory=dict)
+
+
+class Source(Section):
+    """The table that a chunk table's rows were cut from."""
+
+    name: TableReference
+    key: Annotated[tuple[Column, ...], Field(min_length=1)]
+    source_key: Annotated[tuple[Column, ...], Field(min_length=1)]
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Keys that cannot be matched column by column."""
+        yield from _unequal_keys("source_key", given.get("source_key"), "key", given.get("key"))
+
+
+class Table(Section):
+    """A declared target: where the text is, where the embedding is, whose it is."""
+
+    name: TableReference
+    key: Annotated[tuple[Column, ...], Field(min_length=1)] = ()
+    """Empty: the primary key."""
+    tenant: Expression | None = None
+    tenant_from: Literal["schema", "table"] | None = None
+    tenants: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    text: Expression
+    embedding: Column = "embedding"
+    where: Expression | None = None
+    created_at: Expression | None = None
+    grace: Duration | None = None
+    updated_at: Expression | None = None
+    embedded_at: Column | None = None
+    content_hash: Column | None = None
+    model_column: Column | None = None
+    group_by: Annotated[tuple[Column, ...], Field(min_length=1)] = ()
+    model: Text | None = None
+    tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
+    """Tenants that are embedded with another model than the table's, and with which."""
+    dimensions: Dimensions | None = None
+    required: Flag = True
+    index: IndexMethod | None = None
+    metric: Metric = "cosine"
+    store: Store | None = None
+    source: Source | None = None
+    checks: Mapping[str, CheckSettings] = Field(default_factory=dict)
+    custom: tuple[CustomCheck, ...] = ()
+
+    def check_settings(self, check: str) -> CheckSettings:
+        """The settings of a built-in or custom check of this table, defaults filled in.
+
+        What [tables.checks] says of a custom check wins over its own entry. Raises KeyError for a
+        name that is no check of this table.
+        """
+        stated = self.checks.get(check, CheckSettings())
+        if check in CHECK_NAMES:
+            return stated
+        own = next((custom for custom in self.custom if custom.name == check), None)
+        if own is None:
+            raise KeyError(check)
+        declared = CheckSettings(min=own.min, severity=own.severity, enabled=own.enabled)
+        return declared.model_copy(
+            update={key: getattr(stated, key) for key in stated.model_fields_set}
+        )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Keys that exclude or need each other, and names that stand twice or for nothing."""
+        if "tenant" in given and "tenant_from" in given:
+            yield ("tenant_from",), "tenant is given as well; keep one of the two"
+        if "tenants" in given and not given.keys() & {"tenant", "tenant_from"}:
+            yield ("tenants",), "needs tenant or tenant_from, which say whose a row is"
+        if "tenant_models" in given and not given.keys() & {"tenant", "tenant_from"}:
+            yield ("tenant_models",), "needs tenant or tenant_from, which say whose a row is"
+        if "grace" in given and "created_at" not in given:
+            yield ("grace",), "needs created_at, which tells how old a row is"
+        holders = (given, given.get("store"))
+        if "updated_at" in given and not any(
+            value_of(holder, key) for holder in holders for key in ("embedded_at", "content_hash")
+        ):
+            yield (
+                ("updated_at",),
+                "needs embedded_at (or content_hash), which tells whether the embedding is older",
+            )
+        yield from _unusable_patterns(given)
+        if "key" in given:
+            store_key = value_of(given.get("store"), "key")
+            for location, words in _unequal_keys("key", store_key, "the table's key", given["key"]):
+                yield ("store", *location), words
+        own = [value_of(custom, "name") for custom in entries(given.get("custom"))]
+        for position, name in enumerate(own):
+            if isinstance(name, str) and name in own[:position]:
+                yield (
+                    ("custom", position, "name"),
+                    f"{shown(name)} is declared twice in this table; rename one",
+                )
+        known = [*CHECK_NAMES, *(name for name in own if isinstance(name, str))]
+        checks = given.get("checks")
+        for name in checks if isinstance(checks, Mapping) else ():
+            if name not in known:
+                near = suggestion(str(name), known)
+                yield ("checks", name), f"unknown check; {near or 'known: ' + ', '.join(known)}"
+        if isinstance(checks, Mapping):
+            yield from without_effect(checks)
+
+
+def _unusable_patterns(given: Mapping[str, Any]) -> Iterator[Conflict]:
+    """A tenant taken from a part without `*`, and a `*` below that stands for nothing."""
+    name = readable_table_name(given.get("name"))
+    if name is None:
+        return
+    has_pattern = {"schema": name.schema_is_pattern, "table": name.name_is_pattern}
+    tenant_from = given.get("tenant_from")
+    if isinstance(tenant_from, str) and has_pattern.get(tenant_from) is False:
+        yield (
+            ("tenant_from",),
+            f"expected an unquoted * in the {tenant_from} part of the name, "
+            f"found {shown(str(name))}",
+        )
+    for section in ("store", "source"):
+        other = readable_table_name(value_of(given.get(section), "name"))
+        if other is not None and other.is_pattern and not name.is_pattern:
+            yield (
+                (section, "name"),
+                f"expected a * in the table's own name as well, found {shown(str(name))}; "
+                "a * here stands for what it stands for there",
+            )
+
+
+def _unequal_keys(where: str, key: object, other_name: str, other: object) -> Iterator[Conflict]:
+    counts = [len(columns) for columns in (key, other) if isinstance(columns, (list, tuple))]
+    if len(counts) == 2 and counts[0] != counts[1]:
+        yield (
+            (where,),
+            f"expected as many columns as {other_name} ({counts[1]}), found {counts[0]}; "
+            "they are matched in order",
+        )

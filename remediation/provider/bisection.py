@@ -1,0 +1,160 @@
+"""Embeds texts of which the provider may refuse some: bisects until each refused one stands alone.
+
+Must not decide what becomes of a row; it says for each text what the provider did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from remediation.provider.errors import (
+    InputRejected,
+    ModelUnavailable,
+    NotYet,
+    ProviderError,
+    shown,
+    unsendable,
+)
+from remediation.provider.tries import Tries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from remediation.provider.embedder import Embedded, Embedder
+    from remediation.selection.preparation import Cut
+
+CONTROL_TEXT = "hello"
+"""A text that no provider refuses for what it says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Isolated:
+    """What became of each text, aligned with the texts, and what it took.
+
+    A text has a vector (float32, shape (dimensions,)), or is refused for good (InputRejected), or
+    was not reached (None): then `failure` says why. What was paid for before it is not lost.
+    Where that is NotYet, `left` are the positions to ask for again, each group in a request of its
+    own, the one that has to wait first. `cut` says of a text that it was shortened, and to what.
+    `tokens`, `unsaid`, `requests` and `unanswered` count as in `Embedded`.
+    """
+
+    outcomes: tuple[NDArray[np.float32] | InputRejected | None, ...]
+    failure: ProviderError | None
+    tokens: int
+    unsaid: int
+    requests: int
+    unanswered: int
+    left: tuple[tuple[int, ...], ...] = ()
+    cut: Mapping[int, str] = field(default_factory=dict)
+
+
+def embed_isolating(
+    embedder: Embedder,
+    texts: Sequence[str],
+    *,
+    earlier: Tries | None = None,
+    shorter: Callable[[str], Iterable[Cut]] = lambda _: (),
+) -> Isolated:
+    """Every text that the provider takes is embedded, whatever stands beside it.
+
+    One refused text among n costs about 2 log2(n) further requests. Empty texts are never sent. A
+    text that is refused alone is sent once more in each of its `shorter` forms until one is taken.
+    With `earlier`, as in `Embedder.embed`, the work ends where a request would have to wait; only
+    the request about a single text, which goes with the one before it, waits.
+    Raises no ProviderError: what ends the work early is in `failure`.
+    """
+    outcomes: list[NDArray[np.float32] | InputRejected | None] = [unsendable(t) for t in texts]
+    sendable = [position for position, outcome in enumerate(outcomes) if outcome is None]
+    waiting = [sendable] if sendable else []
+    spent = _Spent()
+    cut: dict[int, str] = {}
+    failure: ProviderError | None = None
+    while waiting:
+        group = waiting.pop()
+        try:
+            embedded = embedder.embed([texts[position] for position in group], earlier=earlier)
+        except InputRejected as rejected:
+            spent.add(rejected)
+            if rejected.requests and not embedder.has_embedded:
+                try:
+                    spent.add(embedder.embed([CONTROL_TEXT]))
+                except ProviderError as error:
+                    failure = _not_the_text(error)
+                    spent.add(error)
+                    break
+            if len(group) > 1:
+                middle = len(group) // 2
+                waiting += [group[middle:], group[:middle]]
+                continue
+            position = group[0]
+            outcomes[position] = rejected.with_traceback(None)
+            try:
+                for form in shorter(texts[position]):
+                    vector = _taken(embedder, form.text, spent)
+                    if vector is not None:
+                        outcomes[position], cut[position] = vector, form.note
+                        break
+            except ProviderError as error:
+                outcomes[position], failure = None, error
+                break
+        except ProviderError as error:
+            failure = error
+            spent.add(error)
+            waiting.append(group)
+            break
+        else:
+            spent.add(embedded)
+            for position, vector in zip(group, embedded.vectors, strict=True):
+                outcomes[position] = vector
+        earlier = Tries() if earlier is not None else None
+    return Isolated(
+        outcomes=tuple(outcomes),
+        failure=failure,
+        tokens=spent.tokens,
+        unsaid=spent.unsaid,
+        requests=spent.requests,
+        unanswered=spent.unanswered,
+        left=tuple(map(tuple, reversed(waiting))) if isinstance(failure, NotYet) else (),
+        cut=cut,
+    )
+
+
+def _taken(embedder: Embedder, text: str, spent: _Spent) -> NDArray[np.float32] | None:
+    """The vector of one text, or None where it is refused. Raises ProviderError otherwise."""
+    try:
+        embedded = embedder.embed([text])
+    except ProviderError as error:
+        spent.add(error)
+        if isinstance(error, InputRejected):
+            return None
+        raise
+    spent.add(embedded)
+    vector: NDArray[np.float32] = embedded.vectors[0]
+    return vector
+
+
+@dataclass(kw_only=True, slots=True)
+class _Spent:
+    tokens: int = 0
+    unsaid: int = 0
+    requests: int = 0
+    unanswered: int = 0
+
+    def add(self, came: Embedded | ProviderError) -> None:
+        self.tokens += came.tokens
+        self.requests += came.requests
+        self.unanswered += came.unanswered
+        self.unsaid += came.unsaid
+
+
+def _not_the_text(error: ProviderError) -> ProviderError:
+    """A provider that refuses a harmless text too refuses the request: no row is to blame."""
+    if not isinstance(error, InputRejected):
+        return error
+    return ModelUnavailable(
+        shown(f"provider refuses any text, check the [provider] settings: {error.reason}")
+    )
