@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from checks.database.open_sockets import wires
+from checks.database.open_sockets import open_sockets
 from remediation.options import reporter_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Interruption:
         self._came = False
         self._finishing = False
         self._previous: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
-        self._timer = threading.Timer(GRACE_SECONDS, wires.cut)
+        self._timer = threading.Timer(GRACE_SECONDS, open_sockets.cut)
         self._timer.daemon = True
 
     def __enter__(self) -> Self:

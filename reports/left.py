@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remediation.run.accepted import repairable_checks
+from remediation.run.repair import repairable_checks
 from remediation.table_repair.plan import refusal
 from reports.incident import Left
 from reports.repaired import DONE

@@ -11,7 +11,7 @@ from checks.cases import SEGMENTS_WITH_ITEMS, cases_of
 from checks.examination.acceptance import Decision, decide, today_in_utc
 from checks.judgements import judge
 from checks.settings.tables import Accepted
-from remediation.run.accepted import accepted_checks, repairable_checks
+from remediation.run.repair import accepted_checks, repairable_checks
 from tests.tables import DOCS, examined, run, table
 
 if TYPE_CHECKING:

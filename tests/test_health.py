@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from remediation.throttling.hold import Hold
+    from remediation.throttling.wait_reasons import WaitReason
 
 __all__ = ["followed_database", "primary_url", "standby"]
 
@@ -48,9 +48,9 @@ def health(url: str, folder: Path = Path(), **limits: Any) -> Iterator[Health]:
         watched.close()
 
 
-def known(watched: Health) -> Hold | None:
+def known(watched: Health) -> WaitReason | None:
     """What is seen once everything is measured."""
-    found: list[Hold | None] = []
+    found: list[WaitReason | None] = []
 
     def measured() -> bool:
         found.append(watched.look())
@@ -60,9 +60,9 @@ def known(watched: Health) -> Hold | None:
     return found[-1]
 
 
-def held(watched: Health) -> Hold:
+def held(watched: Health) -> WaitReason:
     """The first reason to wait that comes up."""
-    found: list[Hold] = []
+    found: list[WaitReason] = []
 
     def seen() -> bool:
         found.extend(filter(None, [known(watched)]))

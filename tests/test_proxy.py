@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from checks.database.open_sockets import wires
+from checks.database.open_sockets import open_sockets
 from remediation.provider import endpoint as endpoints
 from remediation.provider.embedder import Embedder
 from remediation.provider.endpoint import Endpoint
@@ -98,7 +98,7 @@ def test_a_cut_wakes_who_waits_for_an_answer_through_a_tunnel(
             asking.start()
             server.wait_for_requests(1)
             stop.set()
-            wires.cut()
+            open_sockets.cut()
             asking.join(PAUSE / 2)
             woken = not asking.is_alive()
         server.closing.set()

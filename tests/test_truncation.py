@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remediation.selection.preparation import Cut
+    from remediation.provider.bisection import Cut
 
 KEYS = environment("acme", "globex")
 TRUNCATE = {"too_long": "truncate", "max_tokens_per_input": 30}

@@ -13,7 +13,7 @@ import pytest
 from checks.canary.sampler import TenantTexts
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import RateLimits
-from remediation.table_repair.deferred_batches import MOST_PARKED
+from remediation.table_repair.dispatch import MOST_PARKED
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply
 from tests.repairs import docs, environment, key_of, meanwhile, opened, repaired, settings
 

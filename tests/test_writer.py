@@ -14,7 +14,7 @@ import pytest
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.accepted import repairable_checks
+from remediation.run.repair import repairable_checks
 from remediation.selection.row_reader import RowReader
 from remediation.writing import writer
 from remediation.writing.changes import NewVectors
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from remediation.selection.batching import FailingRow
-    from remediation.writing.written import Held
+    from remediation.writing.verdicts import LockedRow
 
 
 @contextmanager
@@ -56,7 +56,7 @@ class Writing:
     def __init__(self, reader: RowReader, rows: list[FailingRow], place: Any) -> None:
         self.rows = rows
         self.kept: list[NewVector] = []
-        self.held: tuple[Held[NewVector], ...] = ()
+        self.held: tuple[LockedRow[NewVector], ...] = ()
         self.lost_after = 1_000
         self.writer = Writer(
             change=NewVectors(target=reader.target, reader=reader),
@@ -80,7 +80,7 @@ class Writing:
         return self._write([held.new for held in self.held], self.held)
 
     def _write(
-        self, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]] = ()
+        self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]] = ()
     ) -> dict[str, tuple[Outcome, str]]:
         try:
             written = self.writer.write(vectors, earlier)

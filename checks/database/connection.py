@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from checks.database.errors import reason_of as reason_of
-from checks.database.open_sockets import wires, within
+from checks.database.open_sockets import open_sockets, within
 from checks.errors import CannotExamineError
 from checks.redaction import redactor
 
@@ -108,7 +108,7 @@ def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
         autocommit=True,
         prepare_threshold=None,
     )
-    wires.keep(connection)
+    open_sockets.keep(connection)
     return connection
 
 

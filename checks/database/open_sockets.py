@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Link(Protocol):
+class HasSocket(Protocol):
     """A socket, or a connection that has one."""
 
     def fileno(self) -> int:
         """The descriptor of the socket; an error or a negative number where it is closed."""
 
 
-class Wires:
+class OpenSockets:
     """Links by weak reference. Safe across threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._links: weakref.WeakSet[HasSocket] = weakref.WeakSet()
 
-    def keep(self, link: Link) -> None:
+    def keep(self, link: HasSocket) -> None:
         """Remember a link for as long as somebody else holds it."""
         with self._lock:
             self._links.add(link)
@@ -48,14 +48,14 @@ class Wires:
             _cut(link)
 
 
-def _cut(link: Link) -> None:
+def _cut(link: HasSocket) -> None:
     # Closed meanwhile, or never connected: there is nothing to cut.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def within(link: Link, seconds: float) -> Iterator[None]:
+def within(link: HasSocket, seconds: float) -> Iterator[None]:
     """Cut the link where the block takes longer.
 
     A server that has fallen silent, or a link that swallows what is sent, ends no statement by a
@@ -70,5 +70,5 @@ def within(link: Link, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-wires = Wires()
+open_sockets = OpenSockets()
 """The one register of the process: whoever opens a link keeps it here."""

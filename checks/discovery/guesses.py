@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
-    from checks.discovery.samples import Sampler
+    from checks.discovery.samples import TableSampler
 
 MOST_DIMENSIONS = 16_000
 """What the settings and pgvector's vector type allow."""
@@ -43,7 +43,7 @@ class Guesser:
 
     group: Group
     found: Found
-    sampler: Sampler
+    sampler: TableSampler
     layout: KnownLayout | None = field(init=False)
     relation: Relation = field(init=False)
     embedding: Column = field(init=False)

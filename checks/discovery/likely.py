@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
     from checks.discovery.known import KnownLayout
-    from checks.discovery.samples import Sampler, Values
+    from checks.discovery.samples import TableSampler, Values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ class Likely:
 
     group: Group
     found: Found
-    sampler: Sampler
+    sampler: TableSampler
     layout: KnownLayout | None
     embedding: Column
 

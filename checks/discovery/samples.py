@@ -43,7 +43,7 @@ class Values:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampler:
+class TableSampler:
     """Asks one table. Needs a read-only transaction with a statement timeout around it."""
 
     connection: Connection

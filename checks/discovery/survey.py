@@ -17,7 +17,7 @@ from checks.discovery.candidates import find_candidates
 from checks.discovery.entries import entry_text, printable, toml
 from checks.discovery.folding import fold
 from checks.discovery.guesses import Guesser
-from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, Sampler
+from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, TableSampler
 from checks.discovery.stores import store_entry
 from checks.errors import CannotExamineError
 from checks.settings.names import display_name
@@ -114,7 +114,7 @@ def _nothing(server: Server, found: Found) -> str:
 
 
 def _entry(connection: Connection, server: Server, found: Found, group: Group) -> Entry:
-    sampler = Sampler(
+    sampler = TableSampler(
         connection=connection, candidate=group.example, vector_schema=server.vector_schema
     )
     guesser = Guesser(group=group, found=found, sampler=sampler)

@@ -14,7 +14,7 @@ from checks.targets.provenance import hash_type_of, kept_text
 from checks.targets.store_rows import own_column, source_is_gone, store_column
 
 if TYPE_CHECKING:
-    from checks.targets.stores import HeldColumn
+    from checks.targets.stores import PlacedColumn
     from checks.targets.target import Target
 
 
@@ -93,7 +93,7 @@ def orphaned_of(target: Target) -> sql.Composable | None:
     return None if target.source is None else source_is_gone(target, target.source)
 
 
-def _held(target: Target, held: HeldColumn) -> sql.Identifier:
+def _held(target: Target, held: PlacedColumn) -> sql.Identifier:
     name = held.column.name
     if target.store is None:
         return sql.Identifier(name)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.settings.names import TableName
-    from checks.targets.layouts import Layouts
+    from checks.targets.problems import Layouts
     from checks.targets.stores import SourceTable, StoreTable
     from checks.targets.target import Target
 

@@ -23,7 +23,7 @@ ProvenanceColumn: TypeAlias = Literal["model_column", "embedded_at", "content_ha
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeldColumn:
+class PlacedColumn:
     """A declared column, and whether it is the store's or the table's own."""
 
     column: Column

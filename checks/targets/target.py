@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.vector_types import EMBEDDING_TYPES, EmbeddingType
-from checks.targets.stores import HeldColumn
+from checks.targets.stores import PlacedColumn
 
 if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation
@@ -84,17 +84,19 @@ class Target:
         beside = self.declared.store
         return self.holder.columns[(beside or self.declared).embedding]
 
-    def provenance_column(self, setting: ProvenanceColumn) -> HeldColumn | None:
+    def provenance_column(self, setting: ProvenanceColumn) -> PlacedColumn | None:
         """The column that is declared to tell this of an embedding, the store's before its own."""
         if self.store is not None:
             name = getattr(self.store.declared, setting)
             if name is not None:
-                return HeldColumn(column=self.store.relation.columns[name], in_store=True)
+                return PlacedColumn(column=self.store.relation.columns[name], in_store=True)
         name = getattr(self.declared, setting)
-        return None if name is None else HeldColumn(column=self.facts.columns[name], in_store=False)
+        return (
+            None if name is None else PlacedColumn(column=self.facts.columns[name], in_store=False)
+        )
 
     @property
-    def written_beside(self) -> tuple[HeldColumn, ...]:
+    def written_beside(self) -> tuple[PlacedColumn, ...]:
         """The declared columns that a write of a vector sets with it, each once.
 
         A generated hash follows the text by itself, and cannot be set.

@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checks.redaction import redactor
 from remediation.journal.outcomes import Outcome
@@ -23,9 +23,26 @@ if TYPE_CHECKING:
     from checks.database.server import DatabaseIdentity
     from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
-    from remediation.writing.changes import RowChange
 
 FILE_NAME = "journal.jsonl"
+
+
+class RowChange(Protocol):
+    """A row as it was read, with what is to be written of it."""
+
+    @property
+    def row(self) -> FailingRow: ...
+
+    @property
+    def stored_as(self) -> str | None:
+        """The md5 of the vector that will be stored, None for no vector."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the row goes, in place of getting a vector."""
+
+
+Changed = TypeVar("Changed", bound=RowChange)
 
 
 class Journal:

@@ -13,10 +13,10 @@ from remediation.provider.errors import (
     ModelUnavailable,
     NotYet,
     ProviderError,
+    Tries,
     shown,
     unsendable,
 )
-from remediation.provider.tries import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from remediation.provider.embedder import Embedded, Embedder
-    from remediation.selection.preparation import Cut
 
 CONTROL_TEXT = "hello"
 """A text that no provider refuses for what it says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A text shortened for a provider that refused the whole, and the words that say so."""
+
+    text: str = field(repr=False)
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

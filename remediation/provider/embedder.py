@@ -21,6 +21,7 @@ from remediation.provider.errors import (
     ProviderError,
     ProviderUnavailable,
     Stopped,
+    Tries,
     UntrustworthyResponse,
     refusal,
     reveals,
@@ -30,7 +31,6 @@ from remediation.provider.rate_limits import RateLimit, Sent
 from remediation.provider.request import whole_answer
 from remediation.provider.retry import RetryPolicy, TryFailed, retry_after
 from remediation.provider.tokens import EstimatedTokens
-from remediation.provider.tries import Tries
 
 if TYPE_CHECKING:
     import threading

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import httpx2
 import openai
 
-from checks.database.open_sockets import wires
+from checks.database.open_sockets import open_sockets
 from checks.settings.values import api_version_of, plain_base_url
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _keep_wire(request: httpx2.Request) -> None:
     def opened(event: str, details: Mapping[str, Any]) -> None:
         # Of a connection, and of a proxy that it leads through.
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            wires.keep(details["return_value"].get_extra_info("socket"))
+            open_sockets.keep(details["return_value"].get_extra_info("socket"))
 
     request.extensions["trace"] = opened
 

@@ -10,13 +10,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
 
-if TYPE_CHECKING:
-    from remediation.provider.tries import Tries
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tries:
+    """The tries of one request that came to nothing so far."""
+
+    failed: int = 0
+    untrustworthy: int = 0
+    """Those of them that ended in an answer that cannot be trusted."""
+
+    def and_one(self, *, untrustworthy: bool) -> Tries:
+        """With one more."""
+        return Tries(failed=self.failed + 1, untrustworthy=self.untrustworthy + untrustworthy)
+
 
 REASON_CHARACTERS = 300
 TEXT_PIECE = 20

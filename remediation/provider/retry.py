@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from remediation.provider.errors import ProviderError
-    from remediation.provider.tries import Tries
+    from remediation.provider.errors import ProviderError, Tries
 
 
 class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from remediation.journal.past_journals import PastJournal
-    from remediation.selection.batching import FailingRow
-    from remediation.writing.changes import Key
+    from remediation.selection.batching import FailingRow, Key
 
 State: TypeAlias = bytes
 """How a row stands: the md5 of its vector, or one of the two below."""
@@ -82,7 +81,7 @@ def before_of(event: Mapping[str, Any]) -> Before:
     )
 
 
-class Link(NamedTuple):
+class WrittenState(NamedTuple):
     """A state that the run left a row in, and where what stood before its first write is kept."""
 
     state: State
@@ -93,8 +92,8 @@ class _Pending(NamedTuple):
     """A write that has no outcome yet, and the links that hold if it comes to nothing."""
 
     was: State
-    link: Link
-    before: tuple[Link, ...]
+    link: WrittenState
+    before: tuple[WrittenState, ...]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -107,13 +106,13 @@ class WrittenRows:
 
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What was written, as `journal.columns_written` gives it."""
-    _links: dict[Key, tuple[Link, ...]] = field(default_factory=dict)
+    _links: dict[Key, tuple[WrittenState, ...]] = field(default_factory=dict)
     _pending: dict[Key, _Pending] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(1 for links in self._links.values() if links)
 
-    def items(self) -> Iterator[tuple[Key, tuple[Link, ...]]]:
+    def items(self) -> Iterator[tuple[Key, tuple[WrittenState, ...]]]:
         """Every row that the run may have written, in the order of its first write."""
         return ((key, links) for key, links in self._links.items() if links)
 
@@ -129,7 +128,7 @@ class WrittenRows:
             # Another try of the same write, as of a locked row: the first one came to nothing.
             links = pending.before
         origin = next((link.origin for link in links if link.state == was), offset)
-        link = Link(state=becomes, origin=origin)
+        link = WrittenState(state=becomes, origin=origin)
         self._pending[key] = _Pending(was=was, link=link, before=links)
         self._links[key] = _with(links, link)
 
@@ -144,11 +143,11 @@ class WrittenRows:
                 self._links[key] = pending.before
         elif event["written_md5"] is not None:
             # A trigger may have stored another vector than was sent.
-            stored = Link(state=state_of(event["written_md5"]), origin=pending.link.origin)
+            stored = WrittenState(state=state_of(event["written_md5"]), origin=pending.link.origin)
             self._links[key] = _with(pending.before, stored)
 
 
-def _with(links: tuple[Link, ...], link: Link) -> tuple[Link, ...]:
+def _with(links: tuple[WrittenState, ...], link: WrittenState) -> tuple[WrittenState, ...]:
     return (*(other for other in links if other.state != link.state), link)
 
 

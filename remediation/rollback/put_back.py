@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.targets.target import Target
     from remediation.rollback.history import Before
-    from remediation.writing.changes import Key
+    from remediation.selection.batching import Key
     from remediation.writing.verdicts import Attempt
 
 ARRAY_ELEMENTS = {"real[]": "float4", "double precision[]": "float8"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeldRow:
+class StoredRow:
     """What holds a key's embedding now: the vector in its binary form, and what stands beside."""
 
     vector: bytes | None
@@ -68,10 +68,10 @@ class HeldRow:
         return (self.vector, self.beside) == (before.vector, before.beside)
 
 
-GONE = HeldRow(vector=None, beside=(), absent=True)
+GONE = StoredRow(vector=None, beside=(), absent=True)
 
 
-def put_back(key: Key, now: HeldRow, before: Before) -> PutBack:
+def put_back(key: Key, now: StoredRow, before: Before) -> PutBack:
     """What is to be put back of a row that stands as the run left it."""
     row = FailingRow(
         key=key,
@@ -87,11 +87,11 @@ def put_back(key: Key, now: HeldRow, before: Before) -> PutBack:
     return PutBack(row=row, before=before)
 
 
-def read_held(connection: Connection, target: Target, keys: Sequence[Key]) -> list[HeldRow]:
+def read_stored(connection: Connection, target: Target, keys: Sequence[Key]) -> list[StoredRow]:
     """The rows that hold the embeddings of keys, aligned with them. Raises psycopg's errors."""
     held = [GONE] * len(keys)
     for position, vector, beside in connection.execute(compile_held(target), key_arrays(keys)):
-        held[position - 1] = HeldRow(vector=vector, beside=tuple(beside))
+        held[position - 1] = StoredRow(vector=vector, beside=tuple(beside))
     return held
 
 
@@ -176,7 +176,7 @@ class PutBacks:
         held = self._held(connection, chunk)
         return [judge_put_back(put, now, attempt) for put, now in zip(chunk, held, strict=True)]
 
-    def _held(self, connection: Connection, puts: Sequence[PutBack]) -> list[HeldRow]:
+    def _held(self, connection: Connection, puts: Sequence[PutBack]) -> list[StoredRow]:
         """What holds the rows now, read as it was read before: times are texts of one zone."""
         with read_only(
             connection,
@@ -185,13 +185,13 @@ class PutBacks:
             row_security=self.target.row_security,
             lock_timeout=LOCK_TIMEOUT,
         ):
-            return read_held(connection, self.target, [put.row.key for put in puts])
+            return read_stored(connection, self.target, [put.row.key for put in puts])
 
     def gone(self, connection: Connection, change: PutBack) -> RowOutcome | None:  # noqa: ARG002 - a foreign key that refuses a DELETE refuses it for good
         return None
 
 
-def judge_put_back(put: PutBack, now: HeldRow, attempt: Attempt) -> RowOutcome | None:
+def judge_put_back(put: PutBack, now: StoredRow, attempt: Attempt) -> RowOutcome | None:
     """The outcome of a row by what is there now; None where another session holds it still."""
     row = put.row
     wrote = row.key in attempt.stored

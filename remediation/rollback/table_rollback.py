@@ -15,13 +15,12 @@ import psycopg
 
 from checks.database.connection import cancel, connect, read_only
 from checks.errors import CannotExamineError
-from remediation.aside import run_aside
-from remediation.ending import INTERRUPTED, words_of
+from remediation.interruptible import INTERRUPTED, run_aside, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcome_ledger import Settlement, outcome_of
 from remediation.journal.outcomes import Account, Outcome, RowOutcome
 from remediation.rollback.history import PutBack, before_of, state_of
-from remediation.rollback.put_back import PutBacks, put_back, read_held
+from remediation.rollback.put_back import PutBacks, put_back, read_stored
 from remediation.rollback.undo_statements import compile_dragged
 from remediation.table_repair.result import Spending, TableRepair
 from remediation.writing.locked_rows import (
@@ -41,10 +40,10 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.targets.target import Target
     from remediation.journal.journal import Journal
-    from remediation.rollback.history import Before, History, Link
-    from remediation.rollback.put_back import HeldRow
-    from remediation.writing.changes import Key
-    from remediation.writing.written import Held
+    from remediation.rollback.history import Before, History, WrittenState
+    from remediation.rollback.put_back import StoredRow
+    from remediation.selection.batching import Key
+    from remediation.writing.verdicts import LockedRow
 
 PAGE_ROWS = 200
 """Rows whose vectors, old and new, are in memory at once: of 16,000 dimensions 26 MB."""
@@ -168,7 +167,7 @@ class TableUndo:
     def _write(self, writer: Writer[PutBack], puts: Sequence[PutBack]) -> list[RowOutcome]:
         """Write, and write again what other sessions hold, for as long as a repair would."""
         outcomes: list[RowOutcome] = []
-        held: tuple[Held[PutBack], ...] = ()
+        held: tuple[LockedRow[PutBack], ...] = ()
         end = time.monotonic() + PATIENCE_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while puts:
@@ -205,7 +204,7 @@ class TableUndo:
             if not ours:
                 continue
             with self._transaction(connection):
-                held = read_held(connection, self.target, [key for key, _ in ours])
+                held = read_stored(connection, self.target, [key for key, _ in ours])
             steps = [
                 _step(key, links, now, befores)
                 for (key, links), now in zip(ours, held, strict=True)
@@ -236,7 +235,7 @@ class TableUndo:
             row_security=self.target.row_security,
         )
 
-    def _befores(self, page: Sequence[tuple[Key, tuple[Link, ...]]]) -> dict[int, Before]:
+    def _befores(self, page: Sequence[tuple[Key, tuple[WrittenState, ...]]]) -> dict[int, Before]:
         """What stood before, by its place in the journal."""
         places = sorted({link.origin for _, links in page for link in links})
         events = self.history.journal.events_at(places)
@@ -244,7 +243,7 @@ class TableUndo:
 
 
 def _step(
-    key: Key, links: tuple[Link, ...], now: HeldRow, befores: dict[int, Before]
+    key: Key, links: tuple[WrittenState, ...], now: StoredRow, befores: dict[int, Before]
 ) -> PutBack | RowOutcome:
     state = state_of(now.vector_hash, absent=now.absent)
     ours = next((link for link in links if link.state == state), None)

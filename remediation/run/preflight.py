@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.database.connection import connect, read_only
+import psycopg
+from psycopg import sql
+
+from checks.database.connection import connect, read_only, reason_of
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.errors import IntegrityError
+from checks.errors import CannotExamineError, IntegrityError
 from checks.redaction import redactor
+from checks.row_checks.row_relation import rows_of
+from checks.targets.resolution import resolve
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.keys import KeyRing
 from remediation.provider.own_endpoint import key_row
 from remediation.provider.rate_limits import RateLimits
-from remediation.run.tenants import known_tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -140,3 +144,42 @@ def key_ring(
         environ=environment,
         known_tenants=known_tenants(connection, place, settings, examination),
     )
+
+
+def known_tenants(
+    connection: Connection,
+    place: ConnectionTarget,
+    settings: Settings,
+    examination: Examination,
+) -> set[str | None]:
+    """Tenants of every declared table: from its measurements where those are whole, else asked for.
+
+    Raises `CannotExamineError` where a table's tenants cannot be read: a name that is not seen
+    might share a variable with one that is.
+    """
+    tenants: set[str | None] = {name for table in settings.tables for name in table.tenants}
+    measured = set()
+    for table in examination.tables:
+        tenants.update(m.segment.tenant for m in table.measurements)
+        if table.measured and not examination.restricted:
+            measured.add(table.target.name)
+    timeout = settings.database.statement_timeout
+    try:
+        with read_only(connection, place, statement_timeout=timeout):
+            targets = resolve(connection, settings, examination.server)
+        for target in targets:
+            if target.name in measured or not target.scannable:
+                continue
+            with read_only(
+                connection,
+                place,
+                statement_timeout=timeout,
+                row_security=target.row_security,
+            ):
+                statement = sql.SQL("SELECT DISTINCT tenant FROM {} AS r").format(rows_of(target))
+                tenants.update(row[0] for row in connection.execute(statement))
+    except psycopg.Error as error:
+        raise CannotExamineError(
+            f"cannot list the tenants, whose names decide whose key is whose: {reason_of(error)}"
+        ) from None
+    return tenants

@@ -6,15 +6,16 @@ Knows no pytest; the plugin calls it between the two passes and shows what it re
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from psycopg import sql
 
 from checks.database.connection import connect
 from remediation.journal.journal import Journal
 from remediation.journal.quarantine import Quarantine
 from remediation.provider.tokens import token_counter
-from remediation.run.accepted import accepted_checks, open_failing, repairable_checks
 from remediation.run.canary_embedder import CanaryEmbedder
 from remediation.run.preflight import (
     endpoint_of,
@@ -33,18 +34,20 @@ from remediation.writing.frozen_sets import freeze
 from remediation.writing.locked_rows import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
+    from checks.row_checks.row_check import AppliedCheck
     from checks.settings.integrity_toml import Settings
     from remediation.journal.outcomes import Outcome, RowName
     from remediation.provider.keys import KeyRing
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.table_repair.result import TableRepair
+
 
 TEXT_CHARACTERS = 200
 """Of a row's text, where it is shown: enough to recognise it by."""
@@ -251,3 +254,46 @@ def open_repair(
             lock_patience=lock_patience,
             quarantine=quarantine or Quarantine(),
         )
+
+
+def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks of a table that a repair can heal and that some row fails, accepted ones apart.
+
+    Where a check's failures are accepted for some tenants, it is false of the rows of these.
+    """
+    if not table.measured:
+        return ()
+    accepted = table.accepted
+    healing = [check for check in table.checks if check.remedy == "re-embed"]
+    return tuple(
+        _without(check, {tenant for name, tenant in accepted if name == check.name})
+        for check in healing
+        if open_failing(table, check.name) > 0
+    )
+
+
+def accepted_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks with accepted failures, true of the rows of every tenant."""
+    names = {name for name, _ in table.accepted}
+    return tuple(check for check in table.checks if check.name in names)
+
+
+def open_failing(table: TableExamination, check: str) -> int:
+    """Rows failing a check for tenants whose failures are not accepted."""
+    accepted = table.accepted
+    return sum(
+        measurement.failing[check]
+        for measurement in table.measurements
+        if (check, measurement.segment.tenant) not in accepted
+    )
+
+
+def _without(check: AppliedCheck, tenants: Collection[str | None]) -> AppliedCheck:
+    if not tenants:
+        return check
+    named = sql.Literal(sorted(tenant for tenant in tenants if tenant is not None))
+    theirs = sql.SQL("tenant = ANY({}::text[])").format(named)
+    if None in tenants:
+        theirs = sql.SQL("tenant IS NULL OR {}").format(theirs)
+    narrowed = sql.SQL("({}) AND ({}) IS NOT TRUE").format(check.predicate, theirs)
+    return replace(check, predicate=narrowed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 OPENAI_TOKENS_PER_REQUEST = 300_000
 """A limit of OpenAI's embeddings endpoint: its API reference, "Create embeddings", `input`."""
+
+Key: TypeAlias = tuple[str, ...]
+"""The columns of a row's key, each as text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,9 +5,10 @@ The dry run and the repair share it, so that their numbers agree. Asks no databa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from remediation.provider.bisection import Cut
 from remediation.provider.errors import unsendable
 from remediation.provider.tokens import TiktokenTokens, characters_within
 from remediation.selection.batching import FailingRow
@@ -49,14 +50,6 @@ def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepa
     return Prepared(
         row=row, refused=f"its text has {counter.count(row.text):,} tokens, more than {limit:,}"
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
-    """A text shortened for a provider that refused the whole, and the words that say so."""
-
-    text: str = field(repr=False)
-    note: str
 
 
 def shorter_forms(text: str, provider: Provider, counter: TokenCounter) -> Iterator[Cut]:

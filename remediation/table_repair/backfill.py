@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from checks.database.connection import cancel
-from remediation.aside import run_aside
-from remediation.ending import INTERRUPTED, Ending, words_of
+from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.journal.outcome_ledger import Settlement, outcome_of
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.quarantine import Quarantine, sent_for
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare, shorter_forms
-from remediation.table_repair.admission import Admission
 from remediation.table_repair.completion import Landing
-from remediation.table_repair.dispatch import Sending
+from remediation.table_repair.dispatch import Admission, Sending
 from remediation.table_repair.result import Spending
 from remediation.table_repair.worker_pool import Flight
 from remediation.writing.changes import LOCK_TIMEOUT, NewVectors

@@ -8,22 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from remediation.ending import INTERRUPTED, words_of
+from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.outcome_ledger import outcome_of
 from remediation.journal.outcomes import Outcome
 from remediation.journal.quarantine import sent_for
 from remediation.provider.errors import InputRejected, KeyRefused, NotYet, Stopped
 from remediation.selection.batching import part_of
 from remediation.writing.table_statements import NewVector
-from remediation.writing.verdicts import unread_outcome
-from remediation.writing.written import Written
+from remediation.writing.verdicts import Written, unread_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.settings.integrity_toml import Provider
     from checks.targets.target import Target
-    from remediation.ending import Ending
+    from remediation.interruptible import Ending
     from remediation.journal.outcome_ledger import Settlement
     from remediation.provider.bisection import Isolated
     from remediation.provider.tokens import TokenCounter
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from remediation.writing.edits import Edits
     from remediation.writing.frozen_sets import Answers
     from remediation.writing.locked_rows import LockedRows
-    from remediation.writing.written import Held
+    from remediation.writing.verdicts import LockedRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +125,7 @@ class Landing:
         self.settlement.enter(again)
         self.settlement.settle([outcome for outcome in outcomes if not outcome.try_again])
 
-    def _let_wait(self, batch: Batch, held: Sequence[Held[NewVector]]) -> None:
+    def _let_wait(self, batch: Batch, held: Sequence[LockedRow[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""
         if not held or self.ending.stop.is_set():
             return

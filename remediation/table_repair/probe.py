@@ -17,7 +17,7 @@ from remediation.interruptible import wait_for_all, wait_for_one
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.selection.preparation import sendable
-from remediation.throttling.hold import keys_must_wait
+from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
     from remediation.throttling.budget import Budget
-    from remediation.throttling.hold import Hold
+    from remediation.throttling.wait_reasons import WaitReason
 
 TENANTS_SHOWN = 5
 
@@ -146,7 +146,7 @@ def probe(
     budget: Budget,
     concurrency: int,
     before_request: Callable[[], None],
-    meanwhile: Callable[[Hold | None], None],
+    meanwhile: Callable[[WaitReason | None], None],
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
@@ -182,7 +182,7 @@ def _asked(
     *,
     concurrency: int,
     before_request: Callable[[], None],
-    meanwhile: Callable[[Hold | None], None],
+    meanwhile: Callable[[WaitReason | None], None],
 ) -> list[ProbeResult]:
     asked: dict[Future[ProbeResult], Sample] = {}
 

@@ -15,7 +15,7 @@ import psycopg
 
 from checks.database.connection import connect
 from checks.errors import CannotExamineError
-from remediation.ending import INTERRUPTED, words_of
+from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.provider.embedders import Embedders
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.plan import TablePlan
     from remediation.throttling.budget import Budget
-    from remediation.throttling.hold import Hold
+    from remediation.throttling.wait_reasons import WaitReason
 
 
 @dataclass(kw_only=True)
@@ -166,7 +166,7 @@ class TableWork:
             stop.wait(POLL_SECONDS)
         self.throttle.tell()
 
-    def _look(self, lock: RepairLock, waiting: Hold | None = None) -> None:
+    def _look(self, lock: RepairLock, waiting: WaitReason | None = None) -> None:
         """See to what must not wait while an answer or the end of a pause does."""
         self.throttle.tell(waiting)
         lock.beat()

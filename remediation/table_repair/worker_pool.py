@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
+    from remediation.provider.bisection import Cut
     from remediation.provider.embedders import Embedders
-    from remediation.provider.tries import Tries
+    from remediation.provider.errors import Tries
     from remediation.selection.batching import Batch
-    from remediation.selection.preparation import Cut
     from remediation.writing.table_statements import NewVector
+    from remediation.writing.verdicts import LockedRow, Written
     from remediation.writing.writer import Writer
-    from remediation.writing.written import Held, Written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,10 @@ class Flight:
         self._works[self._askers.submit(self._ask, batch, tries)] = (batch, False)
 
     def write(
-        self, batch: Batch, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]] = ()
+        self,
+        batch: Batch,
+        vectors: Sequence[NewVector],
+        earlier: Sequence[LockedRow[NewVector]] = (),
     ) -> None:
         """Write the vectors that a batch was given; `earlier` is what a try before came to."""
         self._works[self._scribes.submit(self._write, vectors, earlier)] = (batch, True)
@@ -122,7 +125,7 @@ class Flight:
             )
 
     def _write(
-        self, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]]
+        self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]]
     ) -> Written[NewVector]:
         writer = self._idle.get()
         try:

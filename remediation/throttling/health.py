@@ -16,9 +16,7 @@ from psycopg import sql
 
 from checks.database.connection import connect, read_only, reason_of
 from checks.errors import CannotExamineError
-from remediation.throttling.hold import Hold
-from remediation.throttling.replication import ReplicationLag, Standby
-from remediation.throttling.wal_rate import WalRate
+from remediation.throttling.wait_reasons import ReplicationLag, Standby, WaitReason, WalRate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +80,7 @@ class Health:
         """Whether there is anything to look at."""
         return not (self._pause_file is None and self._lag is None and self._rate is None)
 
-    def look(self) -> Hold | None:
+    def look(self) -> WaitReason | None:
         """Why the server makes the repair wait now, or None. Raises nothing that is foreseen."""
         return self._look_at_server() if self._lag or self._rate else None
 
@@ -92,7 +90,7 @@ class Health:
             self._connection.close()
             self._connection = None
 
-    def look_for_file(self) -> Hold | None:
+    def look_for_file(self) -> WaitReason | None:
         """Why the pause file makes the repair wait now, or None. Safe across threads, and quick."""
         if self._pause_file is None:
             return None
@@ -102,13 +100,13 @@ class Health:
         except FileNotFoundError:
             return None
         except OSError as error:
-            return Hold(
+            return WaitReason(
                 reason=f"it cannot be seen whether the file {self._pause_file} exists"
                 f" ({error.strerror}; [repair] pause_file)"
             )
-        return Hold(reason=f"the file {self._pause_file} exists; remove it to go on")
+        return WaitReason(reason=f"the file {self._pause_file} exists; remove it to go on")
 
-    def _look_at_server(self) -> Hold | None:
+    def _look_at_server(self) -> WaitReason | None:
         try:
             positions = self._read()
         except (psycopg.Error, CannotExamineError) as error:
@@ -116,7 +114,7 @@ class Health:
             if self._rate is not None:
                 self._rate.forget()
             reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
-            return Hold(reason=f"the health of the server cannot be read: {reason}")
+            return WaitReason(reason=f"the health of the server cannot be read: {reason}")
         now = time.monotonic()
         behind = None
         if self._lag is not None:
@@ -151,9 +149,9 @@ def _positions(rows: list[tuple[Any, ...]]) -> _Positions:
     return _Positions(written=written, role=role, standbys=tuple(standbys), hidden=hidden)
 
 
-def _hidden(role: str) -> Hold:
+def _hidden(role: str) -> WaitReason:
     grant = sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(role)).as_string()
-    return Hold(
+    return WaitReason(
         reason=f"role {role!r} may not see how far the standbys are behind; {grant}, or leave"
         " max_replication_lag out"
     )

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from remediation.throttling.hold import Hold
+from remediation.throttling.wait_reasons import WaitReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,14 +48,14 @@ class Throttle:
         self._announce = announce
         self._limited = health.limited
         self._closing = threading.Event()
-        self._seen: tuple[float, Hold | None] = (
+        self._seen: tuple[float, WaitReason | None] = (
             time.monotonic(),
-            Hold(reason="what limits the repair has not been read yet", expected=True),
+            WaitReason(reason="what limits the repair has not been read yet", expected=True),
         )
         self._telling = threading.Lock()
         self._since: float | None = None
         self._counts = False
-        self._told: Hold | None = None
+        self._told: WaitReason | None = None
         self._told_at = -QUIET_SECONDS
         self._pauses = 0
         self._untold = 0
@@ -81,7 +81,7 @@ class Throttle:
                     f"the repair was paused {self._pauses:,} times, {self._seconds:,.0f} s in all"
                 )
 
-    def hold(self) -> Hold | None:
+    def hold(self) -> WaitReason | None:
         """Why no request may be sent and no write begun now, or None."""
         if not self._limited:
             return None
@@ -91,7 +91,7 @@ class Throttle:
         seen_at, hold = self._seen
         age = time.monotonic() - seen_at
         if hold is None and age > STALE_SECONDS:
-            return Hold(reason=f"the health of the server could not be read for {age:,.0f} s")
+            return WaitReason(reason=f"the health of the server could not be read for {age:,.0f} s")
         return hold
 
     def wait(self, stop: threading.Event) -> bool:
@@ -101,7 +101,7 @@ class Throttle:
                 return False
         return True
 
-    def tell(self, waiting: Hold | None = None) -> None:
+    def tell(self, waiting: WaitReason | None = None) -> None:
         """Announce a pause that has begun, or that is over. To be called every second or so.
 
         `waiting` is what the caller itself waits for, where nothing else pauses the repair.
@@ -115,7 +115,7 @@ class Throttle:
             else:
                 self._go_on_pausing(now, hold)
 
-    def _go_on_pausing(self, now: float, hold: Hold) -> None:
+    def _go_on_pausing(self, now: float, hold: WaitReason) -> None:
         if self._since is None:
             self._since = now
         self._counts |= not hold.expected
@@ -152,6 +152,6 @@ class Throttle:
         except Exception as error:
             # Nobody looks any more, and the repair must not go on as if all were well.
             reason = f"the health of the server cannot be read: {type(error).__name__}"
-            self._seen = (time.monotonic(), Hold(reason=reason))
+            self._seen = (time.monotonic(), WaitReason(reason=reason))
         finally:
             self._health.close()

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
 from psycopg.types import TypeInfo
 
+from remediation.journal.journal import Changed
+from remediation.selection.row_statements import key_arrays
 from remediation.writing.frozen_sets import set_checks
-from remediation.writing.statements import write_rows
-from remediation.writing.table_statements import NewVector, compile_stored, new_values
+from remediation.writing.store_statements import (
+    compile_insert,
+    compile_store_lock,
+    compile_store_update,
+)
+from remediation.writing.table_statements import (
+    NewVector,
+    compile_lock,
+    compile_stored,
+    compile_update,
+    new_values,
+)
 from remediation.writing.verdicts import Attempt, judge_write, still_locked
 
 if TYPE_CHECKING:
@@ -24,31 +36,12 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
-    from remediation.selection.batching import FailingRow
+    from remediation.selection.batching import Key
     from remediation.selection.row_reader import RowReader
+
 
 LOCK_TIMEOUT = timedelta(milliseconds=500)
 """For every lock that a write, or the read-back after it, would have to wait for."""
-
-Key: TypeAlias = tuple[str, ...]
-
-
-class RowChange(Protocol):
-    """A row as it was read, with what is to be written of it."""
-
-    @property
-    def row(self) -> FailingRow: ...
-
-    @property
-    def stored_as(self) -> str | None:
-        """The md5 of the vector that will be stored, None for no vector."""
-
-    @property
-    def deletes(self) -> bool:
-        """Whether the row goes, in place of getting a vector."""
-
-
-Changed = TypeVar("Changed", bound=RowChange)
 
 
 class Change(Protocol[Changed]):
@@ -147,3 +140,47 @@ class NewVectors:
     def gone(self, connection: Connection, change: NewVector) -> RowOutcome | None:
         (now,) = self.reader.read_back(connection, [change.row.key])
         return judge_write(change.row, now, Attempt()) if now is None else None
+
+
+def write_rows(
+    connection: Connection, target: Target, chunk: Sequence[NewVector]
+) -> tuple[list[NewVector], dict[tuple[str, ...], str | None]]:
+    """The rows that no other session holds, and the md5 of what was stored, by key of each written.
+
+    Raises psycopg's errors.
+    """
+    store = target.store
+    keys = key_arrays([new.row.key for new in chunk])
+    lock = compile_lock(target) if store is None else compile_store_lock(target, store)
+    found = connection.execute(lock, keys).fetchall()
+    locked = {position - 1 for (position,) in found}
+    # A row that the store lacks can be held by nobody; one that has come since is left alone.
+    missing = [new for new in chunk if new.row.missing]
+    present = [
+        new for position, new in enumerate(chunk) if position in locked and not new.row.missing
+    ]
+    update = compile_update(target) if store is None else compile_store_update(target, store)
+    stored = _stored_by(connection, target, update, present)
+    if store is not None and missing:
+        stored |= _stored_by(connection, target, compile_insert(target, store), missing)
+    return [*present, *missing], stored
+
+
+def _stored_by(
+    connection: Connection, target: Target, statement: sql.Composed, rows: Sequence[NewVector]
+) -> dict[tuple[str, ...], str | None]:
+    written = connection.execute(
+        statement,
+        {
+            **key_arrays([new.row.key for new in rows], len(target.key)),
+            "tenants": [new.row.tenant for new in rows],
+            "texts": [new.row.text_hash for new in rows],
+            "vectors": [new.row.vector_hash for new in rows],
+            "new": new_values(target, rows),
+            **{
+                f"was_{i + 1}": [new.row.beside[i] for new in rows]
+                for i in range(len(target.written_beside))
+            },
+        },
+    ).fetchall()
+    return {rows[position - 1].row.key: stored for position, stored in written}

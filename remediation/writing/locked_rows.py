@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from remediation.selection.batching import Batch
-    from remediation.writing.changes import Key
+    from remediation.selection.batching import Batch, Key
     from remediation.writing.table_statements import NewVector
-    from remediation.writing.written import Held
+    from remediation.writing.verdicts import LockedRow
 
 PATIENCE_SECONDS = 30.0
 """How long a row may stay locked, from its first try. Applications keep their transactions far
@@ -43,7 +42,7 @@ class Due:
     """Rows of one batch whose time has come."""
 
     batch: Batch
-    held: tuple[Held[NewVector], ...]
+    held: tuple[LockedRow[NewVector], ...]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,14 +66,14 @@ class LockedRows:
         """
         return len(self._waits) > MOST_ROWS or any(wait.whole for wait in self._waits.values())
 
-    def put(self, batch: Batch, held: Sequence[Held[NewVector]]) -> list[Held[NewVector]]:
+    def put(self, batch: Batch, held: Sequence[LockedRow[NewVector]]) -> list[LockedRow[NewVector]]:
         """Let rows wait; returns those whose last try this was.
 
         A row is tried once more after its time is over, whatever held up that try.
         """
         now = time.monotonic()
-        kept: list[Held[NewVector]] = []
-        given_up: list[Held[NewVector]] = []
+        kept: list[LockedRow[NewVector]] = []
+        given_up: list[LockedRow[NewVector]] = []
         for each in held:
             key = each.new.row.key
             before = self._waits.get(key)
@@ -96,7 +95,7 @@ class LockedRows:
         """Why a row was given up, in words."""
         return f"locked by another session for {self.patience:,.0f} s"
 
-    def hopeless(self, given_up: Sequence[Held[NewVector]]) -> str | None:
+    def hopeless(self, given_up: Sequence[LockedRow[NewVector]]) -> str | None:
         """Why the next texts would fare no better than these rows, or None."""
         if any(each.whole for each in given_up):
             return f"the table stayed {self.reason}"

@@ -5,15 +5,16 @@ Decides on values alone; asks neither database nor provider.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic
 
+from remediation.journal.journal import Changed
 from remediation.journal.outcomes import Outcome, RowOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from remediation.selection.batching import FailingRow
+    from remediation.selection.batching import FailingRow, Key
     from remediation.selection.row_reader import CurrentRow
 
 
@@ -140,3 +141,49 @@ def _change(row: FailingRow, now: CurrentRow) -> str | None:
     if now.text_hash != row.text_hash:
         return "its text was edited meanwhile"
     return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LockedRow(Generic[Changed]):
+    """A row that another session holds, or that was not tried yet; its change is in hand."""
+
+    new: Changed
+    attempt: Attempt
+    """What our writes of it did so far."""
+    whole: bool = False
+    """Whether the other session holds the table, as far as this try could see."""
+    kept: bool = True
+    """Whether what is to be replaced is kept already."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written(Generic[Changed]):
+    """What became of each row, in order; `stopped` says why no more may be written at all."""
+
+    outcomes: tuple[RowOutcome, ...]
+    held: tuple[LockedRow[Changed], ...] = ()
+    """Rows without an outcome, to be written later; those that were not tried come first."""
+    stopped: str | None = None
+
+
+def held_now(
+    rows: Sequence[Changed], attempt: Attempt, *, whole: bool = False
+) -> dict[Key, RowOutcome | LockedRow[Changed]]:
+    """Rows that a try could not have, by key; `whole`: nor anything of their table."""
+    return {new.row.key: LockedRow(new=new, attempt=attempt, whole=whole) for new in rows}
+
+
+def untried(
+    new: Changed, known: Mapping[Key, LockedRow[Changed]], *, whole: bool
+) -> LockedRow[Changed]:
+    """A row that was not tried, with what is known of it from before."""
+    before = known.get(new.row.key)
+    if before is None:
+        return LockedRow(new=new, attempt=Attempt(), whole=whole, kept=False)
+    return replace(before, whole=whole)
+
+
+def is_kept(new: Changed, known: Mapping[Key, LockedRow[Changed]]) -> bool:
+    """Whether what the change replaces is kept already."""
+    before = known.get(new.row.key)
+    return before is not None and before.kept

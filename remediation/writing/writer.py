@@ -22,20 +22,49 @@ from checks.database.connection import (
 )
 from checks.database.open_sockets import within
 from checks.errors import CannotExamineError
-from remediation.journal.journal import journal_words
+from remediation.journal.journal import Changed, journal_words
 from remediation.journal.outcomes import Outcome, RowOutcome
-from remediation.writing.changes import LOCK_TIMEOUT, Changed, Key
-from remediation.writing.pace import Pace
+from remediation.writing.changes import LOCK_TIMEOUT
 from remediation.writing.repair_lock import LockLostError
-from remediation.writing.verdicts import Attempt, joined, unread_outcome
-from remediation.writing.written import Held, Written, held_now, is_kept, untried
+from remediation.writing.verdicts import (
+    Attempt,
+    LockedRow,
+    Written,
+    held_now,
+    is_kept,
+    joined,
+    unread_outcome,
+    untried,
+)
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from checks.database.connection import Connection, ConnectionTarget
-    from remediation.writing.changes import Change, RowChange
+    from remediation.journal.journal import RowChange
+    from remediation.selection.batching import Key
+    from remediation.writing.changes import Change
+
+
+FIRST_ROWS = 10
+"""Rows of the first write transaction; under an HNSW index each may cost 35 ms."""
+GROWTH = 1.2
+MOST_ROWS = 500
+
+
+@dataclass(kw_only=True, slots=True)
+class Pace:
+    """Rows per write transaction: starts small, grows gently, halves as soon as one times out."""
+
+    rows: float = FIRST_ROWS
+
+    def faster(self) -> None:
+        self.rows = min(self.rows * GROWTH, MOST_ROWS)
+
+    def slower(self) -> None:
+        self.rows = max(1.0, self.rows / 2)
+
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
 IDLE_TIMEOUT = timedelta(seconds=10)
@@ -55,7 +84,7 @@ class _Tries(Generic[Changed]):
     """What is known of a chunk over its tries."""
 
     attempt: Attempt = field(default_factory=Attempt)
-    settled: dict[Key, RowOutcome | Held[Changed]] = field(default_factory=dict)
+    settled: dict[Key, RowOutcome | LockedRow[Changed]] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -76,7 +105,7 @@ class Writer(Generic[Changed]):
     _pace: Pace = field(default_factory=Pace)
 
     def write(
-        self, changes: Sequence[Changed], earlier: Sequence[Held[Changed]] = ()
+        self, changes: Sequence[Changed], earlier: Sequence[LockedRow[Changed]] = ()
     ) -> Written[Changed]:
         """Write in short transactions; waits for no lock beyond `LOCK_TIMEOUT`.
 
@@ -84,11 +113,11 @@ class Writer(Generic[Changed]):
         """
         known = {held.new.row.key: held for held in earlier}
         outcomes: list[RowOutcome] = []
-        held: list[Held[Changed]] = []
+        held: list[LockedRow[Changed]] = []
         waiting = list(changes)
         while waiting:
             chunk = waiting[: max(1, int(self._pace.rows))]
-            settled: dict[Key, RowOutcome | Held[Changed]] = {}
+            settled: dict[Key, RowOutcome | LockedRow[Changed]] = {}
             try:
                 self.check_lock()
                 ready, refused = self._ready(chunk, known)
@@ -103,16 +132,16 @@ class Writer(Generic[Changed]):
             waiting = waiting[len(chunk) :]
             results = [settled[new.row.key] for new in chunk]
             outcomes += [result for result in results if isinstance(result, RowOutcome)]
-            held += [result for result in results if isinstance(result, Held)]
-            if all(isinstance(result, Held) for result in results):
+            held += [result for result in results if isinstance(result, LockedRow)]
+            if all(isinstance(result, LockedRow) for result in results):
                 # What holds a whole chunk may hold the rest: each try of it would cost a wait.
-                whole = any(result.whole for result in results if isinstance(result, Held))
+                whole = any(result.whole for result in results if isinstance(result, LockedRow))
                 rest = [untried(new, known, whole=whole) for new in waiting]
                 return Written(outcomes=tuple(outcomes), held=(*rest, *held))
         return Written(outcomes=tuple(outcomes), held=tuple(held))
 
     def _ready(
-        self, chunk: Sequence[Changed], known: Mapping[Key, Held[Changed]]
+        self, chunk: Sequence[Changed], known: Mapping[Key, LockedRow[Changed]]
     ) -> tuple[list[Changed], dict[Key, RowOutcome]]:
         """What of a chunk can be written, its old vectors kept, and the outcome of the others.
 
@@ -162,7 +191,7 @@ class Writer(Generic[Changed]):
 
     def _settle(
         self, chunk: Sequence[Changed], known: Attempt
-    ) -> dict[Key, RowOutcome | Held[Changed]]:
+    ) -> dict[Key, RowOutcome | LockedRow[Changed]]:
         """Write one chunk, trying again on lost connections, and read it back.
 
         A COMMIT whose answer was lost may have succeeded: what was read before guards the next
@@ -224,7 +253,7 @@ class Writer(Generic[Changed]):
 
     def _halves(
         self, chunk: Sequence[Changed], known: Attempt
-    ) -> dict[Key, RowOutcome | Held[Changed]]:
+    ) -> dict[Key, RowOutcome | LockedRow[Changed]]:
         middle = len(chunk) // 2
         return self._settle(chunk[:middle], known) | self._settle(chunk[middle:], known)
 
@@ -279,7 +308,7 @@ def _is_of_table(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.errors.LockNotAvailable) and not error.diag.context
 
 
-def _attempt_of(new: Changed, known: Mapping[Key, Held[Changed]]) -> Attempt:
+def _attempt_of(new: Changed, known: Mapping[Key, LockedRow[Changed]]) -> Attempt:
     before = known.get(new.row.key)
     return Attempt() if before is None else before.attempt
 
