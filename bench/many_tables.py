@@ -21,6 +21,7 @@ from checks.examination.examination import Examination
 from checks.examination.measurements import Threshold
 from checks.examination.measuring import examine_targets
 from checks.judgements import judge
+from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import Settings, load_settings
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
@@ -63,7 +64,7 @@ def settings() -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text(SETTINGS, encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def suite_per_table(examination: Examination, tables: int) -> float:

@@ -21,6 +21,7 @@ from checks.examination import suites
 from checks.examination.measuring import examine_target
 from checks.examination.scan import scan
 from checks.row_checks.applied import applied_checks
+from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.row_checks.row_relation import rows_of
 from checks.settings.integrity_toml import Settings, load_settings
 from checks.targets.resolution import resolve
@@ -83,7 +84,7 @@ def settings() -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text(SETTINGS, encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def one_by_one(connection: Connection, target: Target, tenants: int) -> float:

@@ -25,7 +25,7 @@ from checks.plugin import (
     environment_of,
 )
 from checks.redaction import for_terminal
-from checks.settings.check_kinds import CANARIES
+from checks.settings.table_checks import CANARIES
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted

@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checks.examination.gaps import declared_gaps
-from checks.row_checks.applied import BUILT_IN
+from checks.row_checks.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
-    from checks.settings.integrity_toml import Settings, Table
+    from checks.settings.integrity_toml import Settings
+    from checks.settings.tables import Table
 
 SEGMENTS_WITH_ITEMS = 500
 """Beyond so many segments of one declaration, an item per check and table lists its tenants."""

@@ -20,9 +20,10 @@ from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
 from checks.redaction import for_terminal, redactor
-from checks.settings.check_kinds import TABLE_CHECKS
+from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
 from checks.settings.integrity_toml import Settings, load_settings
+from checks.settings.table_checks import TABLE_CHECKS
 from checks.wording import plural
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
         if config.option.collectonly and not path.is_file():
             return None
     try:
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
     except SettingsError as error:
         raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 

@@ -21,6 +21,7 @@ from checks.examination.measuring import examine_target
 from checks.examination.scan import failing_rows_sql, scan
 from checks.examination.selection import Selection
 from checks.row_checks.applied import applied_checks
+from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from checks.targets.resolution import resolve
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.examination.scan import Scan
     from checks.examination.table_examination import TableExamination
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
 
@@ -131,7 +132,7 @@ def settings(*tables: str, statement_timeout: str = "1min") -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text("\n".join((head, *tables)), encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def examined(

@@ -10,7 +10,7 @@ import pytest
 from checks.cases import SEGMENTS_WITH_ITEMS, cases_of
 from checks.examination.acceptance import Decision, decide, today_in_utc
 from checks.judgements import judge
-from checks.settings.tables import Accepted
+from checks.settings.table_checks import Accepted
 from remediation.run.repair import accepted_checks, repairable_checks
 from tests.tables import DOCS, examined, run, table
 

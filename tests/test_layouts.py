@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from remediation.journal.outcomes import Outcome
 from tests.layout_tables import LAYOUTS
@@ -33,7 +34,7 @@ def settings(
     )
     path = folder / "integrity.toml"
     path.write_text(provider + settings_of(layout.heading), encoding="utf-8")
-    return load_settings(path)
+    return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def keys(layout: Layout) -> dict[str, str]:

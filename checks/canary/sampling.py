@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from checks.database.connection import Connection
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    from checks.settings.integrity_toml import Table
-    from checks.settings.tables import Accepted
+    from checks.settings.table_checks import Accepted
+    from checks.settings.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checks.examination.measurements import Verdict
-    from checks.row_checks.applied import Severity
+    from checks.settings.table_checks import Severity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.database.connection import Connection
-    from checks.settings.integrity_toml import Table
     from checks.settings.names import TableName
+    from checks.settings.tables import Table
     from checks.targets.target import Target
 
 GapCheck = Literal["completeness", "orphans"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.measurements import Verdict
     from checks.examination.scan import Scan
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 

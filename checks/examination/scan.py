@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.examination.gaps import Gap
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from checks.examination.gaps import Gap
     from checks.examination.measurements import Measurement, Verdict
-    from checks.row_checks.applied import AppliedCheck, Severity
-    from checks.settings.tables import Accepted
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.table_checks import Accepted, Severity
     from checks.targets.target import Target
 
 

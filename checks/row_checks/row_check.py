@@ -1,12 +1,12 @@
-"""What a row check is: the rule as it is written, and the rule as it stands on one table.
+"""Defines a row check: the rule as it is written, and the rule as it stands on one table.
 
-Values only; which checks there are, and their predicates, is told in `checks.row_checks.applied`.
+Values only; each built-in rule has a module of its own beside this one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from checks.row_checks.row_relation import RowWords
-    from checks.settings.integrity_toml import Table
+    from checks.settings.table_checks import Remedy, Severity
+    from checks.settings.tables import Table
     from checks.targets.target import Target
-
-Remedy: TypeAlias = Literal["re-embed", "report"]
-Severity: TypeAlias = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +25,8 @@ class RowCheck:
     """A named rule about single rows, before it meets a table."""
 
     name: str
+    order: int = 0
+    """Its place among the built-in checks, wherever they are listed."""
     says: str
     """What is wrong with failing rows, completing "12 of 90 rows …"."""
     remedy: Remedy

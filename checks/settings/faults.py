@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -48,19 +48,34 @@ class _SectionKeys:
     keys: tuple[str, ...]
 
 
-def fault_lines(
-    error: ValidationError, *, content: Mapping[str, Any], file_name: str, root: type[BaseModel]
-) -> tuple[str, ...]:
-    """Every fault of a settings file, one line each: file, key path, what is wrong, the next step.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """Something wrong at a place of the file, and the next step, in words."""
 
-    `content` is the file as TOML reads it, `root` the model that refused it.
-    """
+    location: tuple[int | str, ...]
+    words: str
+
+
+def faults_in(error: ValidationError, *, root: type[BaseModel]) -> list[Fault]:
+    """What pydantic refused, in words; `root` is the model that refused it."""
     sections = {section.path: section for section in _sections(root, (), "the top of the file")}
-    lines = []
+    found = []
     for fault in error.errors(include_url=False):
         location = tuple(part for part in fault["loc"] if part != "[key]")
-        where = _key_path(location, content)
-        lines.append(f"{file_name}: {where}: {_words(fault, location, sections)}")
+        found.append(Fault(location=location, words=_words(fault, location, sections)))
+    return found
+
+
+def fault_lines(
+    faults: Sequence[Fault], *, content: Mapping[str, Any], file_name: str
+) -> tuple[str, ...]:
+    """Every fault of a settings file once, one line each: file, key path, what is wrong.
+
+    `content` is the file as TOML reads it.
+    """
+    lines = [
+        f"{file_name}: {_key_path(fault.location, content)}: {fault.words}" for fault in faults
+    ]
     return tuple(dict.fromkeys(lines))
 
 

@@ -15,16 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from checks.errors import SettingsError
-from checks.settings.faults import fault_lines
-from checks.settings.tables import (
-    CHECK_NAMES,
-    Accepted,
-    CheckSettings,
-    CustomCheck,
-    Source,
-    Store,
-    Table,
-)
+from checks.settings.faults import Fault, fault_lines, faults_in
+from checks.settings.table_checks import names_in_conflict
+from checks.settings.tables import Table
 from checks.settings.values import (
     Amount,
     BaseUrl,
@@ -47,26 +40,9 @@ from checks.settings.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from checks.settings.names import TableName
-
-__all__ = [
-    "CHECK_NAMES",
-    "Accepted",
-    "Canary",
-    "CheckSettings",
-    "CustomCheck",
-    "Database",
-    "Keys",
-    "Provider",
-    "Repair",
-    "Settings",
-    "Source",
-    "Store",
-    "Table",
-    "load_settings",
-]
 
 _LONGEST_STATEMENT = timedelta(milliseconds=2**31 - 1)
 """PostgreSQL keeps `statement_timeout` in milliseconds, in a 32-bit integer."""
@@ -232,22 +208,27 @@ class Settings(Section):
                 )
 
 
-def load_settings(path: Path) -> Settings:
+def load_settings(path: Path, *, row_checks: Collection[str]) -> Settings:
     """The settings in a TOML file, complete with defaults.
 
-    Raises SettingsError with every fault of the file at once; no message shows a value that may
-    be a secret.
+    `row_checks` names the row checks that are built in. Raises SettingsError with every fault of
+    the file at once; no message shows a value that may be a secret.
     """
     content = _read(path)
+    faults: list[Fault] = [
+        Fault(location=location, words=words)
+        for location, words in names_in_conflict(entries(content.get("tables")), row_checks)
+    ]
+    settings = None
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
-        faults = fault_lines(error, content=content, file_name=path.name, root=Settings)
-    else:
-        settings._path = path
-        return settings
-    # Raised out here so that no traceback carries pydantic's error, which holds all values.
-    raise SettingsError(faults)
+        faults = [*faults_in(error, root=Settings), *faults]
+    if faults or settings is None:
+        # Raised out here so that no traceback carries pydantic's error, which holds all values.
+        raise SettingsError(fault_lines(faults, content=content, file_name=path.name))
+    settings._path = path
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from checks.row_checks.applied import BUILT_IN
-from checks.settings.faults import shown, suggestion
-from checks.settings.table_checks import without_effect
+from checks.settings.faults import shown
+from checks.settings.table_checks import CheckSettings, CustomCheck, without_effect
 from checks.settings.values import (
     Column,
     Conflict,
-    Count,
-    Day,
     Dimensions,
     Duration,
     Expression,
     Flag,
     Section,
-    Share,
     TableReference,
     Text,
     entries,
@@ -29,60 +24,9 @@ from checks.settings.values import (
     value_of,
 )
 
-ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)
-
-# Each once, wherever a check is told from.
-CHECK_NAMES = tuple(
-    dict.fromkeys(("schema", "tenants", *ROW_CHECK_NAMES, "index", "drift", "retrieval"))
-)
-"""The checks that are built in; a table's own come from its [[tables.custom]] entries."""
-
-Severity = Literal["error", "warning"]
-Remedy = Literal["report", "re-embed"]
+ProvenanceColumn = Literal["model_column", "embedded_at", "content_hash"]
 Metric = Literal["cosine", "l2", "inner_product"]
 IndexMethod = Literal["hnsw", "ivfflat"]
-
-
-class Accepted(Section):
-    """Findings someone has agreed to live with, up to a number of rows and a day."""
-
-    tenant: str | None = None
-    """Left out: the segment without a tenant."""
-    rows: Count
-    until: Day
-    reason: Text
-
-
-class CheckSettings(Section):
-    """What a check tolerates and how much its findings weigh."""
-
-    min: Share | None = None
-    """The least share of passing rows, exactly as written in the file; None: all of them."""
-    severity: Severity = "error"
-    enabled: Flag = True
-    accept: tuple[Accepted, ...] = ()
-
-
-class CustomCheck(Section):
-    """A user's own row check: one line of SQL that is true of a failing row."""
-
-    name: str
-    failing_when: Expression
-    remedy: Remedy = "report"
-    severity: Severity = "error"
-    min: Share | None = None
-    enabled: Flag = True
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_free(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ValueError(
-                f"expected small letters, digits and _, a letter first, found {shown(name)}"
-            )
-        if name in CHECK_NAMES:
-            raise ValueError(f"{shown(name)} is a built-in check; give your own another name")
-        return name
 
 
 class Store(Section):
@@ -145,19 +89,20 @@ class Table(Section):
     def check_settings(self, check: str) -> CheckSettings:
         """The settings of a built-in or custom check of this table, defaults filled in.
 
-        What [tables.checks] says of a custom check wins over its own entry. Raises KeyError for a
-        name that is no check of this table.
+        What [tables.checks] says of a custom check wins over its own entry.
         """
         stated = self.checks.get(check, CheckSettings())
-        if check in CHECK_NAMES:
-            return stated
         own = next((custom for custom in self.custom if custom.name == check), None)
         if own is None:
-            raise KeyError(check)
+            return stated
         declared = CheckSettings(min=own.min, severity=own.severity, enabled=own.enabled)
         return declared.model_copy(
             update={key: getattr(stated, key) for key in stated.model_fields_set}
         )
+
+    def declares(self, column: ProvenanceColumn) -> bool:
+        """Whether the table, or the store of its embeddings, has such a column."""
+        return any(getattr(place, column, None) for place in (self, self.store))
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -190,12 +135,7 @@ class Table(Section):
                     ("custom", position, "name"),
                     f"{shown(name)} is declared twice in this table; rename one",
                 )
-        known = [*CHECK_NAMES, *(name for name in own if isinstance(name, str))]
         checks = given.get("checks")
-        for name in checks if isinstance(checks, Mapping) else ():
-            if name not in known:
-                near = suggestion(str(name), known)
-                yield ("checks", name), f"unknown check; {near or 'known: ' + ', '.join(known)}"
         if isinstance(checks, Mapping):
             yield from without_effect(checks)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import Relation
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
-    from checks.settings.integrity_toml import Table
+    from checks.settings.tables import Table
     from checks.targets.target import Target
 
 

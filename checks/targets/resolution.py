@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from checks.database.catalog import Relation, RelationName
     from checks.database.connection import Connection
     from checks.database.server import Server
-    from checks.settings.integrity_toml import Settings, Table
+    from checks.settings.integrity_toml import Settings
     from checks.settings.names import TableName
+    from checks.settings.tables import Table
 
 
 def resolve(connection: Connection, settings: Settings, server: Server) -> tuple[Target, ...]:

@@ -6,7 +6,7 @@ Says which relations they are; what is wrong with them is told in `checks.target
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation, RelationName
     from checks.settings.names import Match, TableName
     from checks.settings.tables import Source, Store, Table
-
-ProvenanceColumn: TypeAlias = Literal["model_column", "embedded_at", "content_hash"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

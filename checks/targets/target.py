@@ -16,9 +16,9 @@ from checks.targets.stores import PlacedColumn
 if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation
     from checks.database.server import Server
-    from checks.settings.integrity_toml import Table
+    from checks.settings.tables import ProvenanceColumn, Table
     from checks.targets.relation_problems import Problem
-    from checks.targets.stores import ProvenanceColumn, SourceTable, StoreTable
+    from checks.targets.stores import SourceTable, StoreTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from checks.database.connection import Connection, ConnectionTarget
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 PAGE_ROWS = 2_000

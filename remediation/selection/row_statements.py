@@ -18,7 +18,7 @@ from checks.row_checks.row_relation import rows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from checks.database.connection import Connection
-    from checks.row_checks.applied import AppliedCheck
+    from checks.row_checks.row_check import AppliedCheck
     from remediation.journal.outcomes import RowOutcome
     from remediation.selection.row_reader import RowReader
 

@@ -1,6 +1,6 @@
-"""The rule `uniqueness`: one vector stands under different texts, such as a stub or a default one.
+"""Finds vectors that stand under different texts, such as a stub or a default one.
 
-Builds SQL only; runs nothing. It is told as a check in `checks.row_checks.applied`.
+Builds SQL only; runs nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.row_checks.row_check import set_of
+from checks.row_checks.row_check import RowCheck, set_of
 
 if TYPE_CHECKING:
     from checks.row_checks.row_relation import RowWords
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "uniqueness"
 
 
-def holds_shared_vector(target: Target, row: RowWords) -> sql.Composable:
+def _holds_shared_vector(target: Target, row: RowWords) -> sql.Composable:
     """Whether a row holds a vector that stands under different texts.
 
     IS TRUE keeps PostgreSQL from joining the set: hashed, an empty one, as it mostly is, is told
@@ -27,13 +27,13 @@ def holds_shared_vector(target: Target, row: RowWords) -> sql.Composable:
     members = set_of(NAME)
     ending = sql.SQL(" IS TRUE")
     if row.for_people:
-        members, ending = sql.SQL("({})").format(shared_vectors(target, row)), sql.SQL("")
+        members, ending = sql.SQL("({})").format(_shared_vectors(target, row)), sql.SQL("")
     return sql.SQL("{} IS NOT NULL AND {} AND (pg_catalog.md5({}) IN {}){}").format(
         row.embedding, row.embeddable, _bytes(target, row), members, ending
     )
 
 
-def shared_vectors(target: Target, row: RowWords) -> sql.Composable:
+def _shared_vectors(target: Target, row: RowWords) -> sql.Composable:
     """The md5 of every vector under different texts, over all tenants.
 
     A piece of a hash tells the vectors that may stand twice; those alone are then read again with
@@ -90,3 +90,14 @@ def _fingerprint(stored: sql.Composable) -> sql.Composable:
 
 def _bytes(target: Target, row: RowWords) -> sql.Composable:
     return target.embedding_type.bytes(row.embedding, target.server.vector_schema)
+
+
+CHECK = RowCheck(
+    name=NAME,
+    order=6,
+    says="have a vector that stands under a different text as well",
+    remedy="re-embed",
+    predicate=_holds_shared_vector,
+    members=_shared_vectors,
+    meaningful=lambda target: target.text_is_known,
+)
