@@ -1,4 +1,4 @@
-"""How long an examination of thousands of small tables takes, and where the time goes.
+"""Measures an examination of thousands of small tables, and where the time goes.
 
 Run: python -m bench.many_tables [tables]. Builds a database of its own and removes it.
 """

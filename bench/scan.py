@@ -1,4 +1,4 @@
-"""One scan of a table with thousands of tenants, against a query per tenant and check.
+"""Measures one scan of a table with thousands of tenants against a query per tenant and check.
 
 Run: python -m bench.scan [tenants] [rows per tenant]. Builds a database and removes it.
 """

@@ -1,4 +1,4 @@
-"""What becomes a pytest item: a check on a segment or a table.
+"""Lists what becomes a pytest item: a check on a segment or a table.
 
 Knows neither pytest nor the database; the plugin turns cases into items.
 """
@@ -74,6 +74,23 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
             known.add(case)
             cases.append(case)
     return tuple(cases)
+
+
+def cases_listed_as(
+    listed: Case, cases: Iterable[Case], examination: Examination
+) -> tuple[Case, ...]:
+    """The cases of one declaration and check, which `cases_declared` lists as one."""
+
+    def declared(case: Case) -> str:
+        return str(examination.table(case.table).target.declared.name)
+
+    return tuple(
+        case
+        for case in cases
+        if case.check == listed.check
+        and (case.beside is None) == (listed.beside is None)
+        and declared(case) == listed.table
+    )
 
 
 def cases_declared(settings: Settings) -> tuple[Case, ...]:

@@ -1,4 +1,4 @@
-"""`python -m checks.discover`: prints a commented integrity.toml for the database of DATABASE_URL.
+"""Prints a commented integrity.toml for the database of DATABASE_URL.
 
 Thin: what is found and guessed is decided in `checks.discovery`. Reads only.
 """

@@ -1,4 +1,4 @@
-"""How the evidence judges a case: findings, expected failures, or why there is no verdict.
+"""Judges a case by the evidence: findings, expected failures, or why there is no verdict.
 
 Knows neither pytest nor the database.
 """

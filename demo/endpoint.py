@@ -1,4 +1,4 @@
-"""An offline, OpenAI-compatible embeddings endpoint on loopback, in a process of its own.
+"""Runs an offline, OpenAI-compatible embeddings endpoint on loopback, in its own process.
 
 Starts it, waits for it, ends it; what it answers is in `demo.answers`. No key on a command line.
 """

@@ -1,4 +1,4 @@
-"""What a repair says on the terminal: the plan, the progress, and what came of it, line by line.
+"""Words what a repair says on the terminal: the plan, the progress, and what came of it.
 
 Words only; decides nothing.
 """

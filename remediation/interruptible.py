@@ -1,4 +1,4 @@
-"""Waits of the main thread that a signal always ends.
+"""Lets a signal end every wait of the main thread, and remembers why a repair ended.
 
 The kernel may hand a signal to a thread that is just being created. Python then leaves its handler
 to the main thread, which a wait without a time-out keeps from ever running: so no wait here is one.

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a repair: the first ends it in order, the second at once.
+"""Ends a repair on SIGINT and SIGTERM: the first in order, the second at once.
 
 Decides when, not how: who waits on a thread or a link sees KeyboardInterrupt, or the link cut.
 """

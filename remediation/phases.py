@@ -1,4 +1,4 @@
-"""The course of a `--remediate` run: the checks, the plan, the repair, and the checks again.
+"""Runs a `--remediate` run in its order: checks, plan, repair, and the checks again.
 
 Decides what comes when; `repair` plans and repairs, `passes` runs the checks.
 """

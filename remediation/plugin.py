@@ -1,4 +1,4 @@
-"""pytest's side of the repair: its loop between two passes, its embedder, its status and summary.
+"""Connects the repair with pytest: its loop, its embedder, its status and summary.
 
 Thin: `options` has the options, `course` says what comes when, `announcement` has the words.
 """

@@ -1,4 +1,4 @@
-"""pytest's side of the rollback: its option, and the rollback ahead of the checks.
+"""Connects the rollback with pytest: its option, and the rollback ahead of the checks.
 
 Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as ever.
 """

@@ -1,4 +1,4 @@
-"""The two passes of a `--remediate` run: which items wait for the repair, and how each counts once.
+"""Runs items that wait for the repair twice, and counts each once.
 
 An item of a table that will be repaired runs twice. Its first failure is logged as a rerun; the
 second pass decides. All other items run once, as ever.

@@ -1,4 +1,4 @@
-"""How a run ended: in one word, and in one line."""
+"""Says how a run ended: in one word, and in one line."""
 
 from __future__ import annotations
 

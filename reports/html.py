@@ -1,4 +1,4 @@
-"""The incident as one self-contained HTML page and as JSON, written whole or not at all.
+"""Writes the incident as one self-contained HTML page and as JSON, whole or not at all.
 
 Runs no script and asks for nothing from elsewhere; caps what is shown, since the JSON holds all.
 """

@@ -1,4 +1,4 @@
-"""The value types of an incident: everything its report shows, as plain values that survive JSON.
+"""Defines the values of an incident: everything its report shows, in types that survive JSON.
 
 Holds no secret, as every free text passes the redactor when a value is built, and no text of any
 row but with --show-texts.

@@ -1,4 +1,4 @@
-"""What is left when a run has ended: each finding that still stands, why, and what to do next."""
+"""Lists what is left when a run has ended: each finding, why, and what to do next."""
 
 from __future__ import annotations
 

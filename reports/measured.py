@@ -1,4 +1,4 @@
-"""What the checks saw, before the run wrote and after it: rows of each tenant, and findings."""
+"""Collects what the checks saw, before the run wrote and after it."""
 
 from __future__ import annotations
 

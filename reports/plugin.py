@@ -1,4 +1,4 @@
-"""pytest's side of the reports: writes the incident report at the end of a run that may write.
+"""Writes the incident report at the end of a pytest run that may write.
 
 That is one with `--remediate` or `--rollback`.
 """

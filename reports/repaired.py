@@ -1,4 +1,4 @@
-"""What a run set out to do, and what it did: the plan, the outcomes, the probes."""
+"""Collects what a run set out to do, and what it did: plan, outcomes, probes."""
 
 from __future__ import annotations
 

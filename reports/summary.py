@@ -1,4 +1,4 @@
-"""The incident in whole sentences for a reader who is no engineer.
+"""Tells the incident in whole sentences for a reader who is no engineer.
 
 Says only what the counts prove: no guess about causes.
 """

@@ -1,4 +1,4 @@
-"""Numbers, times and names as a person reads them, for the report's pages.
+"""Words numbers, times and names for the report's pages.
 
 Decides nothing about what is shown; everything it returns is inert in HTML once escaped.
 """

@@ -19,7 +19,7 @@ from demo.incident import new_keys
 from remediation.provider.keys import variable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -133,13 +133,13 @@ class Site:
             assert name is not None
             self.monkeypatch.setenv(name, key)
 
-    def run(self, *arguments: str) -> Outcome:
-        """Run pytest over the checks from this folder."""
+    def run(self, *arguments: str, checks: Sequence[str] = ("checks",)) -> Outcome:
+        """Run pytest from this folder over the checks, or over some of their ids."""
         result = self.pytester.run(
             sys.executable,
             "-m",
             "pytest",
-            str(REPOSITORY / "checks"),
+            *(str(REPOSITORY / check) for check in checks),
             "-p",
             "no:xdist",
             *arguments,

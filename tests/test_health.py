@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from checks.database.connection_url import parse_url
-from checks.settings.integrity_toml import Repair
+from checks.settings.integrity_toml import RepairLimits
 from remediation.throttling.health import Health
 from tests.repairs import meanwhile
 from tests.standby import (
@@ -41,7 +41,7 @@ RATE: dict[str, Any] = {"max_wal_rate": "1MB/s"}
 @contextlib.contextmanager
 def health(url: str, folder: Path = Path(), **limits: Any) -> Iterator[Health]:
     place = parse_url(url, variable="DATABASE_URL")
-    watched = Health(Repair.model_validate(limits), place, folder=folder)
+    watched = Health(RepairLimits.model_validate(limits), place, folder=folder)
     try:
         yield watched
     finally:

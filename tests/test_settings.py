@@ -19,7 +19,7 @@ from checks.settings.integrity_toml import (
     Database,
     Keys,
     Provider,
-    Repair,
+    RepairLimits,
     Settings,
     load_settings,
 )
@@ -196,7 +196,7 @@ def test_the_example_shows_the_defaults_that_hold(tmp_path: Path) -> None:
         (settings.database, Database()),
         (settings.provider, Provider()),
         (settings.keys, Keys()),
-        (settings.repair, Repair()),
+        (settings.repair, RepairLimits()),
         (settings.canary, Canary()),
     ]:
         defaults = {key: value for key, value in default if value is not None}

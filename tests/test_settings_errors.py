@@ -19,7 +19,7 @@ from checks.settings.integrity_toml import (
     Database,
     Keys,
     Provider,
-    Repair,
+    RepairLimits,
     Settings,
 )
 from checks.settings.table_checks import Accepted, CheckSettings, CustomCheck
@@ -316,7 +316,7 @@ FILES = _contents(
     database=_contents(Database),
     provider=_contents(Provider),
     keys=_contents(Keys),
-    repair=_contents(Repair),
+    repair=_contents(RepairLimits),
     canary=_contents(Canary),
     tables=_some(TABLES),
 )

@@ -1,4 +1,4 @@
-"""The canary `drift`: a sample of each segment embedded again and held against what is stored.
+"""Embeds a sample of each segment again, and holds it against what is stored.
 
 Reads, and has the `Embedder` it is given ask the provider; writes nothing and knows no key.
 """

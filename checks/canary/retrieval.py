@@ -1,4 +1,4 @@
-"""The canary `retrieval`: stored vectors searched through the ANN index, as an application does.
+"""Searches with stored vectors through the ANN index, as an application does.
 
 Reads only, asks no provider.
 """

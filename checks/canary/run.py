@@ -1,4 +1,4 @@
-"""The canaries of one run: each looks once, drift again after a repair, and the evidence is told.
+"""Runs the canaries of one run: each looks once, drift again after a repair.
 
 Asks the provider through the embedder it is given; prints through `say`, and knows no pytest item.
 """

@@ -1,4 +1,4 @@
-"""What the canaries share: the sampler that reads for them, and the embedder that they are given.
+"""Defines what the canaries share: who reads samples for them, and who embeds these.
 
 The sampled checks run only with --canary; they write nothing, and know neither key nor provider.
 """

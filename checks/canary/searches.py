@@ -1,4 +1,4 @@
-"""Searches for the nearest vectors as SQL: through an index, exactly, and within a tenant's rows.
+"""Builds searches for the nearest vectors: through an index, exactly, and within a tenant.
 
 Reads only, in the caller's transaction, and judges nothing.
 """

@@ -1,4 +1,4 @@
-"""What the catalog says of approximate nearest-neighbour indexes, and of the relations they are on.
+"""Reads from the catalog which nearest-neighbour indexes there are, and on what.
 
 Reads the catalog only, and locks no table; judges nothing.
 """

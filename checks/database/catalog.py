@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalog says of relations: columns, keys, indexes, policies, rights.
+"""Reads relations from the catalog: columns, keys, indexes, policies, rights.
 
 Reads the catalog only; judges nothing.
 """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: opened, cancelled, and the read-only transaction of a scan.
+"""Opens and cancels connections, and runs the short read-only transactions.
 
 Never relies on session state that a transaction pooler would lose.
 """

@@ -1,4 +1,4 @@
-"""The forms of a connection URL that people have: libpq's, Prisma's, SQLAlchemy's, key words.
+"""Parses the connection URLs that people have: libpq's, Prisma's, SQLAlchemy's, key words.
 
 Never prints a URL or a part of it, and opens no connection.
 """

@@ -1,4 +1,4 @@
-"""What the server said, in words that hold nothing of a row; a trigger or a cast may quote one.
+"""Says why the server refused, without what it quotes: a trigger or a cast may quote a row.
 
 Of an error only these words may be shown: its detail and its context hold whole rows.
 """

@@ -1,4 +1,4 @@
-"""A user's SQL expressions: written into statements safely, and validated one by one before a scan.
+"""Writes a user's SQL expressions into statements, and validates each before a scan.
 
 Validation plans each expression against its own table and evaluates no row.
 """

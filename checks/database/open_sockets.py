@@ -1,4 +1,4 @@
-"""Every open link of this process to a server, so that a run that must end can cut them.
+"""Knows every open socket to a server, so that a run that must end can cut them.
 
 Closes nothing and holds nothing open: a link that is cut fails for whoever waits on it, at once.
 """

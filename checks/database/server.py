@@ -1,4 +1,4 @@
-"""The server and database that a connection leads to: versions, role, identity, extension.
+"""Reads which server and database a connection leads to: versions, role, identity, extension.
 
 Reads the catalog only; judges nothing.
 """

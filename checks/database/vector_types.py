@@ -1,4 +1,4 @@
-"""The embedding types of PostgreSQL and how SQL speaks to each: dimension, bytes, norm, cast.
+"""Speaks SQL to each embedding type: its dimension, bytes, norm and cast.
 
 Builds expressions only; runs nothing.
 """

@@ -1,4 +1,4 @@
-"""The tables of a database that hold embeddings, with all the catalog says of them.
+"""Finds the tables that hold embeddings, with all the catalog says of them.
 
 Reads the catalog only, in a few statements however many tables there are; guesses nothing.
 """

@@ -1,4 +1,4 @@
-"""Copies of one layout, folded into a pattern: a schema per tenant, or a table per data set.
+"""Folds copies of one layout into a pattern: a schema per tenant, or a table per data set.
 
 Decides on names and columns; asks nothing. A pattern is taken only where it means no other table.
 """

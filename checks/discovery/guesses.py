@@ -1,4 +1,4 @@
-"""One [[tables]] entry from one group of tables: each guess is validated by the server first.
+"""Guesses one [[tables]] entry from one group of tables; the server validates each guess.
 
 A guess that no sampled row bears out is dropped; what could not be guessed is left to a person.
 """

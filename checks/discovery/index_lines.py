@@ -1,4 +1,4 @@
-"""The index that an entry declares: one over the whole vectors, for a metric that is known.
+"""Chooses the index that an entry declares: over the whole vectors, for a known metric.
 
 Decides on catalog facts alone; whether the index is sound is for the check to say.
 """

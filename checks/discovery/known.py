@@ -1,4 +1,4 @@
-"""Layouts of common frameworks, recognised by table and columns; docs/layouts.md tells of each.
+"""Recognises the layouts of common frameworks by table and columns (docs/layouts.md).
 
 Names and expressions only: asks no database.
 """

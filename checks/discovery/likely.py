@@ -1,4 +1,4 @@
-"""The expressions that a table's text and tenant are likely in, surest first, each tried.
+"""Tries the expressions that a table's text and tenant are likely in, the surest first.
 
 A guess holds once the server takes it and no sample speaks against it.
 """

@@ -1,4 +1,4 @@
-"""What columns and JSON keys are usually called, by what they hold. Names only: asks nothing."""
+"""Lists what columns and JSON keys are usually called, by what they hold. Asks nothing."""
 
 from __future__ import annotations
 

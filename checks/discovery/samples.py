@@ -1,4 +1,4 @@
-"""Bounded samples of a table: how many tenants, which keys in its JSON, which dimension.
+"""Draws bounded samples of a table: how many tenants, which JSON keys, which dimension.
 
 Never reads a whole table: at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
 """

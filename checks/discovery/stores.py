@@ -1,4 +1,4 @@
-"""A table that holds nothing but embeddings of another one's rows: the entry of that other one."""
+"""Makes the entry of a table whose embeddings another table holds."""
 
 from __future__ import annotations
 

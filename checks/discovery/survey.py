@@ -1,4 +1,4 @@
-"""A whole database surveyed: one entry for each group of tables, and the file they make.
+"""Surveys a whole database: one entry for each group of tables, and the file they make.
 
 One short read-only transaction for the catalog and one for each group; writes nothing.
 """

@@ -1,4 +1,4 @@
-"""Known failures that someone agreed to live with: what an acceptance covers, and when it ends.
+"""Decides what an acceptance of known failures covers, and when it ends.
 
 Decides on values alone; today's day is handed in.
 """

@@ -1,4 +1,4 @@
-"""One examination: every declared table resolved, scanned and judged; the evidence of one moment.
+"""Examines every declared table: resolved, scanned and judged; the evidence of one moment.
 
 The catalog is read in one short transaction and each table in one of its own, never one over the
 whole run. Reads only.

@@ -1,4 +1,4 @@
-"""Findings: checks that do not hold for a segment or a table, in words a person understands.
+"""Words findings: checks that do not hold for a segment or a table.
 
 Values only; knows neither pytest nor the database.
 """

@@ -1,4 +1,4 @@
-"""Acceptances that nothing needs any more, so that the list of known failures only shrinks.
+"""Finds acceptances that nothing needs any more, so that the list of them only shrinks.
 
 Decides on values alone; the words are those of `acceptance`.
 """

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from checks.examination.measurements import Verdict
     from checks.examination.scan import Scan
     from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.names import TableName
     from checks.targets.target import Target
 
 
@@ -67,7 +68,7 @@ def examine_targets(
     """
     day = today_in_utc() if today is None else today
     results: dict[int, TableExamination] = {}
-    groups: dict[tuple[int, tuple[str, ...]], dict[int, Scanned]] = {}
+    groups: dict[tuple[TableName, tuple[str, ...]], dict[int, Scanned]] = {}
     for position, target in enumerate(targets):
         if not target.scannable:
             results[position] = TableExamination(target=target, today=day)
@@ -84,7 +85,7 @@ def examine_targets(
         except (psycopg.Error, suites.SuiteError) as error:
             results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
             continue
-        kind = (id(target.declared), tuple(check.name for check in checks))
+        kind = (target.declared.name, tuple(check.name for check in checks))
         scanned = Scanned(target=target, checks=checks, scan=seen)
         groups.setdefault(kind, {})[position] = scanned
     for group in groups.values():

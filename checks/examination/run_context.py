@@ -1,4 +1,4 @@
-"""What a run knows: what it was asked for, where it looked, and what it saw.
+"""Holds what a run knows: what it was asked for, where it looked, and what it saw.
 
 Values only; filled by the plugins.
 """

@@ -1,4 +1,4 @@
-"""The one scan per table: every row check counted for every tenant in one statement.
+"""Scans a table once: every row check counted for every tenant in one statement.
 
 Runs inside the caller's read-only transaction and decides nothing about pass or fail.
 """

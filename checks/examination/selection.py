@@ -1,4 +1,4 @@
-"""What a run is restricted to by `--table` and `--tenant`, and names among these that mean nothing.
+"""Restricts a run to `--table` and `--tenant`, and refuses names that mean nothing.
 
 Decides on values alone; asks no database.
 """

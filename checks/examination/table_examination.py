@@ -1,4 +1,4 @@
-"""What one scan of one table showed, and the findings that follow from it.
+"""Holds what one scan of one table showed, and the findings that follow from it.
 
 Values only; knows neither pytest nor the database.
 """

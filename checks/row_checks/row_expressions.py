@@ -1,4 +1,4 @@
-"""What a declaration says of a row, as SQL over the table and its store: tenant, text, times, tags.
+"""Builds the SQL of what a declaration says of a row: tenant, text, times, tags.
 
 Builds expressions only; runs nothing.
 """

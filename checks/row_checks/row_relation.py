@@ -1,4 +1,4 @@
-"""The rows of a target as one SQL relation, in the words of the settings: tenant, text, embedding.
+"""Writes the rows of a target as one SQL relation, in the words of the settings.
 
 Every predicate is written in these words, whatever the user's columns are called.
 Builds SQL only; runs nothing.

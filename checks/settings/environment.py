@@ -1,4 +1,4 @@
-"""The environment of a run: the process's variables over what a `.env` file holds.
+"""Reads the environment of a run: the process's variables over what a `.env` file holds.
 
 Shows none of its values, not even in a traceback: some are passwords and keys. Changes neither.
 """

@@ -1,4 +1,4 @@
-"""Faults of a settings file in words a person can act on; knows the words, not the rules.
+"""Words the faults of a settings file for a person; knows the words, not the rules.
 
 Values under [database] and [keys], and a base_url, are never shown: people paste secrets there.
 """

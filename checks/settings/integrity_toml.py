@@ -1,4 +1,4 @@
-"""integrity.toml as frozen models: every key, its default, and what contradicts what.
+"""Reads integrity.toml as frozen models: every key, its default, what contradicts what.
 
 Knows no database and no pytest; whether a declared table exists is for the catalog to say.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -140,7 +141,7 @@ class Keys(Section):
         return command
 
 
-class Repair(Section):
+class RepairLimits(Section):
     """The caps and the pace of a repair; None: not limited."""
 
     max_rows: Count = 100_000
@@ -168,7 +169,7 @@ class Settings(Section):
     database: Database = Database()
     provider: Provider = Provider()
     keys: Keys = Keys()
-    repair: Repair = Repair()
+    repair: RepairLimits = RepairLimits()
     canary: Canary = Canary()
     tables: tuple[Table, ...] = ()
     # Not a field: fields are the keys of the file, and it has no key of this name.
@@ -206,6 +207,27 @@ class Settings(Section):
                     f"[[tables]] #{position + 1} names the same table as #{seen[name] + 1}; "
                     "keep one entry for a table",
                 )
+
+
+def parse_override(section: Literal["provider", "repair"], key: str, text: str) -> Any:
+    """A number for one key of a section from a command line, held to the bounds of the file.
+
+    Raises ValueError in words.
+    """
+    models: dict[str, type[Section]] = {"provider": Provider, "repair": RepairLimits}
+    model = models[section]
+    value: object = text
+    if text.isascii() and text.isdecimal():
+        value = int(text)
+    else:
+        with suppress(ValueError):
+            value = float(text)
+    faults: list[Fault] = []
+    try:
+        return getattr(model.model_validate({key: value}), key)
+    except ValidationError as error:
+        faults = faults_in(error, root=model)
+    raise ValueError("; ".join(fault.words for fault in faults))
 
 
 def load_settings(path: Path, *, row_checks: Collection[str]) -> Settings:

@@ -1,4 +1,4 @@
-"""Names of columns and tables, written in the settings as in SQL; asks no database anything."""
+"""Parses names of columns and tables, written in the settings as in SQL; asks no database."""
 
 from __future__ import annotations
 

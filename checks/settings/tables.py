@@ -1,4 +1,4 @@
-"""The [[tables]] entries of the settings and all that stands below them; reads no file."""
+"""Defines the [[tables]] entries of the settings; reads no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of values a settings file holds, and the base of its sections; declares no key."""
+"""Parses the kinds of values a settings file holds; declares no key."""
 
 from __future__ import annotations
 

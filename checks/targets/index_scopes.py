@@ -1,4 +1,4 @@
-"""Whether a partial index holds the rows of the declared scope: the server's planner proves it.
+"""Asks the server's planner whether a partial index holds the rows of the declared scope.
 
 Plans one statement for each kind of index and reads no row.
 """
@@ -36,7 +36,7 @@ class Scopes:
         if index.predicate is None:
             return True
         kind = (
-            id(target.declared),
+            target.declared.name,
             index.predicate,
             index.method,
             index.operator_class,

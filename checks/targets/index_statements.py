@@ -1,4 +1,4 @@
-"""The CREATE INDEX that a declared index asks for: type, operator class and parameters.
+"""Builds the CREATE INDEX that a declared index asks for: type, operator class, parameters.
 
 Builds statements for a person to run; runs nothing.
 """

@@ -1,4 +1,4 @@
-"""The check `index`: whether every row that can be found lies under the declared kind of index.
+"""Judges whether every row that can be found lies under the declared kind of index.
 
 Judges what the catalog says, and prints the statement that mends it; reads no row. Rows that no
 index holds (NULL, and zero vectors under cosine) are the business of other checks.

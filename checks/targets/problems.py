@@ -1,4 +1,4 @@
-"""What of a declared table is not as declared: columns, types, rights, policies, expressions.
+"""Validates a declared table: columns, types, rights, policies, expressions.
 
 Reads the catalog and plans expressions; reads no row, and decides nothing about repair.
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import Relation
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
+    from checks.settings.names import TableName
     from checks.settings.tables import Table
     from checks.targets.target import Target
 
@@ -102,7 +103,7 @@ class Layouts:
     """What expressions of one declaration came to over columns of the same names and types."""
 
     _known: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
-    _sources: dict[int, str] = field(default_factory=dict)
+    _sources: dict[TableName, str] = field(default_factory=dict)
 
     def faults(
         self,
@@ -115,15 +116,15 @@ class Layouts:
 
         What `ask` raises is not remembered: the next table may not be locked.
         """
-        alike = (what, id(declared), *(self._layout(declared, one) for one in relations))
+        alike = (what, declared.name, *(self._layout(declared, one) for one in relations))
         if alike not in self._known:
             self._known[alike] = ask()
         return self._known[alike]
 
     def _layout(self, declared: Table, relation: Relation) -> tuple[object, ...]:
-        source = self._sources.get(id(declared))
+        source = self._sources.get(declared.name)
         if source is None:
-            source = self._sources[id(declared)] = "\0".join(_sources(declared)).casefold()
+            source = self._sources[declared.name] = "\0".join(_sources(declared)).casefold()
         # An expression that speaks of its own table by name means another one in each.
         spoken = tuple(
             name for name in (relation.schema, relation.name) if name.casefold() in source

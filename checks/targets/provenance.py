@@ -1,4 +1,4 @@
-"""The columns that say what an embedding was made from: how each type is read and written.
+"""Reads and writes, as SQL, the columns that say what an embedding was made from.
 
 Builds expressions only; runs nothing, and decides nothing about pass or fail.
 """

@@ -1,4 +1,4 @@
-"""What of one relation is not as declared, be it a table, its store or its source.
+"""Validates one relation against its declaration, be it a table, its store or its source.
 
 Judges catalog facts; asks the database nothing.
 """

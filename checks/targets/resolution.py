@@ -1,4 +1,4 @@
-"""Declared tables held against the catalog: which relations each means, what is not as declared.
+"""Resolves declared tables against the catalog: which relations each means.
 
 Reads the catalog and plans expressions; reads no row.
 """

@@ -1,4 +1,4 @@
-"""What of a table's store and source is not as declared: tables, columns, keys, types, rights.
+"""Validates a table's store and source: tables, columns, keys, types, rights.
 
 Reads the catalog and plans statements; reads no row, and decides nothing about repair.
 """

@@ -1,4 +1,4 @@
-"""SQL that joins a table's rows to those of its store, each side's expressions in their own scope.
+"""Joins a table's rows to those of its store, each side's expressions in their own scope.
 
 Builds SQL only; runs nothing.
 """

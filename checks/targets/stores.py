@@ -1,4 +1,4 @@
-"""The tables beside a declared one: the store of its embeddings, the source of its chunks.
+"""Finds the tables beside a declared one: the store of its embeddings, the source of chunks.
 
 Says which relations they are; what is wrong with them is told in `checks.targets.store_problems`.
 """

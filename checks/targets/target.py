@@ -1,4 +1,4 @@
-"""A declared table as the catalog shows it: where its text, embedding, key and provenance stand.
+"""Describes a declared table as the catalog shows it: text, embedding, key, provenance.
 
 Values only. A target with a blocking problem cannot be scanned; one with any is never repaired.
 """

@@ -1,4 +1,4 @@
-"""The journal of a repair: what was about to be replaced, and what became of each row.
+"""Writes the journal of a repair: what was about to be replaced, what became of each row.
 
 Evidence and undo, not state: what is left to do is what the database says, never this. Holds no
 text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`. `journals` reads it back.

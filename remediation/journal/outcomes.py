@@ -1,4 +1,4 @@
-"""What became of each row, and the account that must add up: selected = the sum of outcomes.
+"""Counts what became of each row; the account must add up: selected = sum of outcomes.
 
 Values and counts only.
 """

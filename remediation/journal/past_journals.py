@@ -1,4 +1,4 @@
-"""The journals of earlier runs: which there are, whose each is, and its events, one at a time.
+"""Reads the journals of earlier runs: which there are, whose each is, and its events.
 
 Reads only, and only below the folder of reports: a run's id is never a path.
 """

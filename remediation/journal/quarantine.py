@@ -1,4 +1,4 @@
-"""Rows whose text the provider refused for good in an earlier run: not sent again until it changes.
+"""Remembers rows whose text the provider refused for good, until the text changes.
 
 The journals of a folder of reports remember them. Reads only, a line at a time.
 """

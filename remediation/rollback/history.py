@@ -1,4 +1,4 @@
-"""What a run wrote to each row, by its journal, and where in it stands what was there before.
+"""Traces in a run's journal what it wrote to each row, and what was there before.
 
 Keeps a few bytes for each row, never a vector; asks no database.
 """

@@ -1,4 +1,4 @@
-"""The change of a rollback: each row gets back the vector that it had, or none, or goes.
+"""Puts back each row's vector that a run replaced, or none, or takes the row away.
 
 Overwrites nothing but what the run that is rolled back wrote.
 """

@@ -1,4 +1,4 @@
-"""The rollback of a run: puts back what it wrote, table by table, where nobody changed it since.
+"""Rolls back a run, table by table, where nobody changed a row since.
 
 Knows no pytest; the plugin calls it ahead of the checks and shows what it returns.
 """

@@ -1,4 +1,4 @@
-"""The rollback of one table: reads what the run wrote and what is there now, and puts back.
+"""Rolls back one table: reads what the run wrote and what is there now, and puts back.
 
 Overwrites only what the run left; a row that anyone changed since is told apart and left alone.
 """

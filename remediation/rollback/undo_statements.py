@@ -1,4 +1,4 @@
-"""The statements of a rollback: read rows by their keys, put back what stood there, delete, insert.
+"""Builds the statements of a rollback: read rows by key, put back, delete, insert.
 
 Builds SQL and its parameters; runs nothing. A rollback takes a row as the run left it, whatever its
 text, its tenant and its scope are by now.
@@ -13,7 +13,7 @@ from psycopg import sql
 
 from checks.database.expressions import beside_parameters
 from checks.targets.provenance import kept_text
-from remediation.selection.row_statements import type_of
+from remediation.selection.row_statements import key_is, type_of
 from remediation.writing.store_statements import copied_text, insert_rows
 from remediation.writing.table_statements import beside_unchanged, key_names, key_parameters
 
@@ -247,11 +247,8 @@ def _held(name: str) -> sql.Composable:
 
 def _same_key(target: Target) -> sql.Composable:
     columns: Sequence[Column] = target.key if target.store is None else target.store.key
-    return sql.SQL(" AND ").join(
-        sql.SQL("{} = integrity_row.{}::{}").format(
-            beside_parameters(_held(column.name)),
-            sql.Identifier(f"integrity_key_{i}"),
-            type_of(own.full_type),
-        )
-        for i, (column, own) in enumerate(zip(columns, target.key, strict=True), start=1)
+    return key_is(
+        target,
+        [beside_parameters(_held(column.name)) for column in columns],
+        [sql.Identifier("integrity_row", f"integrity_key_{i}") for i, _ in enumerate(columns, 1)],
     )

@@ -1,4 +1,4 @@
-"""What the canary is embedded with: each tenant's own key, the retry layer, and the run's caps.
+"""Embeds the canary's samples with each tenant's own key, within the run's caps.
 
 Reads keys and asks the provider; touches no row.
 """

@@ -1,4 +1,4 @@
-"""What a repair needs before it begins: the side that it may write, the keys, the endpoint.
+"""Prepares a repair: the side that it may write, the keys, the endpoint, all tenants.
 
 Reads the database; asks no provider and writes nothing.
 """

@@ -1,4 +1,4 @@
-"""A repair of all tables of a run: opened on the right database, planned, then run table by table.
+"""Repairs all tables of a run: opened on the right database, planned, then table by table.
 
 Knows no pytest; the plugin calls it between the two passes and shows what it returns.
 """

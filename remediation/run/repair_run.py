@@ -1,4 +1,4 @@
-"""What one `--remediate` or `--rollback` run did so far: the report is made from it."""
+"""Holds what a `--remediate` or `--rollback` run did so far, for the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent for a row: its text, cut where settings allow it, or the reason nothing can be sent.
+"""Prepares what is sent for a row: its text, perhaps cut, or why nothing can be sent.
 
 The dry run and the repair share it, so that their numbers agree. Asks no database, no provider.
 """

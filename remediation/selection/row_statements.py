@@ -1,4 +1,4 @@
-"""The statements that read a target's rows: pages of failing ones, rows by key, healthy ones.
+"""Builds the statements that read a target's rows: failing pages, rows by key, healthy ones.
 
 Builds SQL and its parameters; runs nothing.
 """
@@ -16,7 +16,7 @@ from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
@@ -236,12 +236,22 @@ def _keys(target: Target, *, with_written: bool) -> sql.Composable:
     )
 
 
-def _same_key(target: Target) -> sql.Composable:
+def key_is(
+    target: Target, columns: Iterable[sql.Composable], given: Iterable[sql.Composable]
+) -> sql.Composable:
+    """The condition that columns hold the key given as texts, each cast back to its own type."""
     return sql.SQL(" AND ").join(
-        sql.SQL("r.{key} = integrity_key.{key}::{type}").format(
-            key=sql.Identifier(f"key_{i}"), type=type_of(column.full_type)
-        )
-        for i, column in enumerate(target.key, start=1)
+        sql.SQL("{} = {}::{}").format(column, text, type_of(own.full_type))
+        for column, text, own in zip(columns, given, target.key, strict=True)
+    )
+
+
+def _same_key(target: Target) -> sql.Composable:
+    names = [f"key_{position}" for position in _positions(target)]
+    return key_is(
+        target,
+        [sql.Identifier("r", name) for name in names],
+        [sql.Identifier("integrity_key", name) for name in names],
     )
 
 

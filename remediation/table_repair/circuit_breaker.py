@@ -1,4 +1,4 @@
-"""What a repair has learnt of one table so far: whose key works, which checks heal, what is no use.
+"""Remembers whose key works, which checks heal and what is no use, and stops the rest.
 
 A rule that never heals and a dead key then cost one request, not one per thread. Values only.
 """

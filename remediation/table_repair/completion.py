@@ -1,4 +1,4 @@
-"""What comes back of a batch: each of its rows gets its outcome, is written, or is asked for again.
+"""Takes in what comes back of a batch: each row is settled, written, or asked for again.
 
 Sends nothing and waits for nothing; what stops the repair, it tells the `Ending`.
 """

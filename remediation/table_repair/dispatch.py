@@ -1,4 +1,4 @@
-"""What is sent to the provider, and when: within the caps, each tenant's batches in their order.
+"""Sends batches to the provider: within the caps, each tenant's in their order.
 
 Sends batches, puts them aside, or gives their rows an outcome; waits for nothing itself.
 """

@@ -1,4 +1,4 @@
-"""The plan of a repair: rows, requests, tokens, dollars and time, from the repair's own selection.
+"""Plans a repair: rows, requests, tokens, dollars and time, from the repair's own selection.
 
 Reads the database, asks no provider, writes nothing.
 """

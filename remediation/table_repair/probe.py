@@ -1,4 +1,4 @@
-"""The probe before the first write: does the provider still answer as it did for healthy rows?
+"""Asks before the first write whether the provider still answers as it did for healthy rows.
 
 A wrong model or text expression of the right dimension poisons a table in silence; a few healthy
 rows, embedded again, show it. Writes nothing.

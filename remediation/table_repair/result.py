@@ -1,4 +1,4 @@
-"""What a repair or a rollback did to one table. Values only."""
+"""Holds what a repair or a rollback did to one table. Values only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repair of one table from its lock to its result: probe, then backfill, then what came of it.
+"""Repairs one table from its lock to its result: probe, backfill, what came of it.
 
 Knows no other table; what a run shares among tables, it is given.
 """

@@ -1,4 +1,4 @@
-"""What is in flight: batches that the provider is asked for, and vectors that are being written.
+"""Runs requests and writes on threads, and hands back what they came to.
 
 Runs them on threads of its own and hands back what they came to; decides nothing.
 """

@@ -1,4 +1,4 @@
-"""The caps of a run: rows and dollars, reserved before a request is sent. Counts only."""
+"""Reserves rows and dollars under the caps of a run, before a request is sent."""
 
 from __future__ import annotations
 

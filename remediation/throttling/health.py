@@ -1,4 +1,4 @@
-"""What a repair must wait for: its pause file, standbys that are behind, too much write-ahead log.
+"""Looks at what a repair must wait for: pause file, lagging standbys, write-ahead log.
 
 Reads, on a connection of its own and in short statements; writes nothing. What cannot be read is
 a reason to wait, never to go on.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.database.connection import Connection, ConnectionTarget
-    from checks.settings.integrity_toml import Repair
+    from checks.settings.integrity_toml import RepairLimits
 
 STATEMENT_TIMEOUT = timedelta(seconds=2)
 
@@ -67,7 +67,7 @@ class Health:
     `folder` is where a relative `pause_file` is looked for.
     """
 
-    def __init__(self, repair: Repair, place: ConnectionTarget, *, folder: Path) -> None:
+    def __init__(self, repair: RepairLimits, place: ConnectionTarget, *, folder: Path) -> None:
         self._pause_file = None if repair.pause_file is None else folder / repair.pause_file
         lag, rate = repair.max_replication_lag, repair.max_wal_rate
         self._lag = None if lag is None else ReplicationLag(limit=lag)

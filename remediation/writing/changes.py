@@ -1,4 +1,4 @@
-"""What a `Writer` writes: how a chunk of rows is changed, and how to tell what came of it.
+"""Writes a chunk of rows in the writer's transaction, and tells what came of each.
 
 Runs in the writer's connection and transaction; decides nothing about tries, pace or locks.
 """

@@ -1,4 +1,4 @@
-"""Rows that were edited while we worked: remembered, looked for after their write, and read again.
+"""Remembers rows that were edited while we worked, and reads them again.
 
 Reads the database; what becomes of the rows is for the caller to decide.
 """

@@ -1,4 +1,4 @@
-"""Rows that other sessions hold, their vectors in hand: when each is written again, and when never.
+"""Keeps rows that other sessions hold, vectors in hand, and says when each is written.
 
 Keeps times and counts; writes nothing and enters no outcome.
 """

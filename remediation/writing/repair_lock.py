@@ -1,4 +1,4 @@
-"""One repair per table at a time, across machines: an advisory lock on a connection of its own.
+"""Lets one repair work on a table at a time, across machines, by an advisory lock.
 
 The lock lives in an idle read-committed transaction, which holds no snapshot and passes through
 PgBouncer's transaction mode; it ends with its connection, so a killed repair leaves nothing behind.

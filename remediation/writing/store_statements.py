@@ -1,4 +1,4 @@
-"""The statements of a write to a store: lock its rows, update those it has, insert those it lacks.
+"""Builds the statements of a write to a store: lock its rows, update, insert.
 
 Builds SQL and its parameters; runs nothing.
 """
@@ -82,7 +82,7 @@ RETURNING integrity_row.integrity_position, md5({stored})
             for name, value in _written(target, store).items()
         ),
         read=_read_rows(target, store, read_parameters(target)),
-        same_key=beside_parameters(_same_key(target, store)),
+        same_key=beside_parameters(_belong_together(target, store)),
         unchanged=_unchanged(),
         beside_unchanged=beside_unchanged(target, STORE),
         stored=beside_parameters(stored),
@@ -144,7 +144,7 @@ JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_pos
         values=sql.SQL(",\n           ").join(columns.values()),
         read=_read_rows(target, store, read),
         unchanged=_unchanged(),
-        same_key=beside_parameters(_same_key(target, store)),
+        same_key=beside_parameters(_belong_together(target, store)),
         unique=beside_parameters(
             sql.SQL(", ").join(map(sql.Identifier, store.unique_columns or ()))
         ),
@@ -213,7 +213,7 @@ def _unchanged() -> sql.Composed:
     ).format(own=OWN)
 
 
-def _same_key(target: Target, store: StoreTable) -> sql.Composed:
+def _belong_together(target: Target, store: StoreTable) -> sql.Composed:
     own_key = [f"integrity_key_{position}" for position, _ in enumerate(target.key, start=1)]
     return same_key(own_key, store.declared.key)
 

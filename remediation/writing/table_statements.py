@@ -1,4 +1,4 @@
-"""The statements of a write: lock the rows, update under guard, and what a vector is stored as.
+"""Builds the statements of a write: lock the rows, update under guard, foresee what is stored.
 
 Builds SQL and its parameters; runs nothing.
 """
@@ -13,7 +13,7 @@ from psycopg import sql
 from checks.database.expressions import beside_parameters, embed_sql
 from checks.row_checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
 from checks.targets.provenance import hash_type_of, kept_text, time_as_stored
-from remediation.selection.row_statements import type_of
+from remediation.selection.row_statements import key_is, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,15 +226,11 @@ def key_names(target: Target) -> sql.Composable:
 
 
 def _same_key(target: Target) -> sql.Composable:
-    own = beside_parameters(sql.Identifier(target.facts.name))
-    return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = {}::{}").format(
-            own,
-            beside_parameters(sql.Identifier(key.name)),
-            sql.Identifier(f"integrity_key_{i}"),
-            type_of(key.full_type),
-        )
-        for i, key in enumerate(target.key, start=1)
+    table = target.facts.name
+    return key_is(
+        target,
+        [beside_parameters(sql.Identifier(table, key.name)) for key in target.key],
+        [sql.Identifier(f"integrity_key_{i}") for i in _positions(target)],
     )
 
 

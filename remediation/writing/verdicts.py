@@ -1,4 +1,4 @@
-"""What became of a written row, judged by what was read before, what was written and what is there.
+"""Judges what became of a written row: by what was read, written and is there now.
 
 Decides on values alone; asks neither database nor provider.
 """

@@ -1,4 +1,4 @@
-"""Guarded writes: repeat what was read, write, then read back and say what came of it.
+"""Writes under guard: repeats what was read, writes, reads back, and says what came of it.
 
 The only module that changes a user's table; overwrites nothing that changed since it was read.
 What is written is for a `Change` to say: new vectors, or those that stood there before.
