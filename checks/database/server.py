@@ -5,6 +5,7 @@ Reads the catalog only; judges nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,12 @@ class Server:
     in_recovery: bool
     vector_version: str | None
     vector_schema: str | None
+
+    @property
+    def has_subvector(self) -> bool:
+        """Whether pgvector has subvector(), which came with 0.7.0 (its CHANGELOG)."""
+        numbers = re.findall(r"[0-9]+", self.vector_version or "")
+        return [int(number) for number in numbers[:2]] >= [0, 7]
 
     @property
     def identity(self) -> DatabaseIdentity:

@@ -30,6 +30,11 @@ own vector has no such tail: each dimension is a real number.
 """
 
 
+def padded_tail(dimensions: int) -> int:
+    """How many of the last elements are padding where all of them are zero; 0: nothing is told."""
+    return dimensions // TAIL_SHARE if dimensions >= LEAST_PADDED else 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingType:
     """One type that may hold an embedding.
@@ -60,6 +65,29 @@ class EmbeddingType:
         owner = schema if self.from_extension else "pg_catalog"
         return sql.SQL("{}({})").format(self.function(self.send, owner), value)
 
+    def norm(
+        self, value: sql.Composable, *, of_tail: int | None, dimensions: int, schema: str | None
+    ) -> sql.Composable:
+        """SQL for the Euclidean norm of a value of pgvector's, or of its last `of_tail` elements.
+
+        The tail is that of a value of `dimensions`. Reads the value.
+        """
+        name = "vector_norm" if self.name == "vector" else "l2_norm"
+        if of_tail is not None:
+            value = sql.SQL("{}({}, {}, {})").format(
+                self.function("subvector", schema),
+                value,
+                sql.Literal(dimensions - of_tail + 1),
+                sql.Literal(of_tail),
+            )
+        return sql.SQL("{}({})").format(self.function(name, schema), value)
+
+    def hash(self, value: sql.Composable, schema: str | None) -> sql.Composable:
+        """SQL that is equal for equal values and seldom for others, cheaper than their md5."""
+        if self.from_extension:
+            return self.norm(value, of_tail=None, dimensions=0, schema=schema)
+        return sql.SQL("pg_catalog.hash_array_extended({}, 0)").format(value)
+
     def no_meaning(
         self, value: sql.Composable, *, dimensions: int, schema: str | None
     ) -> sql.Composable:
@@ -68,7 +96,7 @@ class EmbeddingType:
         For an array also: NaN, infinity, NULL elements, or several axes; pgvector's types refuse
         them. False for any other value, NULL for no value. Reads the value.
         """
-        tail = dimensions // TAIL_SHARE if dimensions >= LEAST_PADDED else 0
+        tail = padded_tail(dimensions)
         if self.name == "sparsevec":
             # Its text ends in the last element that is not zero and the dimension: {1:2,7:0.5}/9.
             # A cast to `vector` would be refused beyond 16,000 dimensions.

@@ -5,6 +5,7 @@ The same predicate is counted by the scan, selected by the repair and counted ag
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from checks.row_checks.row_relation import RowWords
     from checks.targets.target import Target
+
+SCANNED_NORM = sql.Identifier("scanned_norm")
+"""What a scan calls the norm that it has computed once for all checks that read it."""
 
 
 def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
@@ -54,8 +58,7 @@ def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
     if not configured.enabled:
         return None
     proof = check.proven(target)
-    nothing = sql.SQL("false")
-    return AppliedCheck(
+    applied = AppliedCheck(
         name=check.name,
         says=f"{check.says} (only reported: {target.store.name} {MAY_REPEAT})"
         if target.store is not None and target.repeats and check.remedy == "re-embed"
@@ -63,10 +66,28 @@ def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
         remedy="report" if target.repeats else check.remedy,
         severity=configured.severity,
         min=Decimal(1) if configured.min is None else configured.min,
-        predicate=nothing if proof else check.predicate(target, columns_of(target)),
-        shown=nothing if proof else check.predicate(target, expressions_of(target)),
+        predicate=sql.SQL("false"),
+        shown=sql.SQL("false"),
         proof=proof,
-        members=None
-        if proof or check.members is None
-        else check.members(target, columns_of(target)),
+    )
+    words, own = columns_of(target), expressions_of(target)
+    if proof is not None:
+        return applied
+    if check.rule_of_sets is not None:
+        rule = check.rule_of_sets(target, words)
+        return replace(
+            applied,
+            predicate=rule.holds_member(check.name),
+            shown=check.rule_of_sets(target, own).shown(own.source),
+            rule_of_sets=rule,
+            members=rule.members(words.source),
+        )
+    assert check.predicate is not None
+    predicate = check.predicate(target, words)
+    of_norm = check.predicate(target, replace(words, norm=SCANNED_NORM))
+    return replace(
+        applied,
+        predicate=predicate,
+        shown=check.predicate(target, own),
+        of_norm=None if words.norm is None or of_norm == predicate else of_norm,
     )

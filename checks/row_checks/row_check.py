@@ -21,6 +21,65 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SetRule:
+    """A rule about sets of rows: those of one identity fail together, or none of them does.
+
+    A fingerprint tells the rows that may have one identity, and those alone are looked at: so a
+    healthy table is read once, and nothing ever holds all of its identities.
+    """
+
+    among: sql.Composable
+    """True of the rows that the rule is about."""
+    fingerprint: sql.Composable
+    """Cheap, and equal for rows of one identity; NULL for a row that has none."""
+    identity: sql.Composable
+    """A text that a row is known by."""
+    fails: sql.Composable
+    """An aggregate over the rows of one identity, true where they fail."""
+
+    def holds_member(self, name: str) -> sql.Composable:
+        """The predicate of a row, which reads the set of that name.
+
+        IS TRUE keeps PostgreSQL from joining the set: hashed, an empty one, as it mostly is, is
+        told without computing an identity.
+        """
+        return sql.SQL("{} AND ({} IN {}) IS TRUE").format(self.among, self.identity, set_of(name))
+
+    def members(self, source: sql.Composable) -> sql.Composable:
+        """A SELECT of the identities that fail, of all rows of a source (FROM and WHERE).
+
+        Sets travel through arrays because PostgreSQL takes those for ten rows: it would not hash
+        a set that it takes for a large one, but search it row by row.
+        """
+        return sql.SQL(
+            """SELECT pg_catalog.unnest(pg_catalog.array_agg(identity))
+FROM (
+    SELECT {identity} AS identity {source} AND {among}
+      AND ({fingerprint} IN (
+          SELECT pg_catalog.unnest(pg_catalog.array_agg(fingerprint)) FROM (
+              SELECT {fingerprint} AS fingerprint {source}
+              GROUP BY 1 HAVING count(*) > 1
+          ) AS repeated
+      )) IS TRUE
+    GROUP BY 1 HAVING {fails}
+) AS failing"""
+        ).format(
+            identity=self.identity,
+            among=self.among,
+            fingerprint=self.fingerprint,
+            fails=self.fails,
+            source=source,
+        )
+
+    def shown(self, source: sql.Composable) -> sql.Composable:
+        """The predicate of a row for a person, with the set written out."""
+        return sql.SQL(
+            "{among} AND {identity} IN (SELECT {identity} {source}\n"
+            "       AND {among} GROUP BY 1 HAVING {fails})"
+        ).format(among=self.among, identity=self.identity, source=source, fails=self.fails)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RowCheck:
     """A named rule about single rows, before it meets a table."""
 
@@ -30,19 +89,16 @@ class RowCheck:
     says: str
     """What is wrong with failing rows, completing "12 of 90 rows …"."""
     remedy: Remedy
-    predicate: Callable[[Target, RowWords], sql.Composable]
+    predicate: Callable[[Target, RowWords], sql.Composable] | None = None
     """In the words given; true of a failing row, false or NULL otherwise."""
+    rule_of_sets: Callable[[Target, RowWords], SetRule] | None = None
+    """In place of a predicate, for a rule about sets of rows."""
     applies: Callable[[Table], bool] = lambda _: True
     """Whether the settings declare what it needs."""
     meaningful: Callable[[Target], bool] = lambda _: True
     """Whether what it declares can be told of the rows as they are; where not, it is not made."""
     proven: Callable[[Target], str | None] = lambda _: None
     """How the catalog alone proves that no row can fail, in words; None where it does not."""
-    members: Callable[[Target, RowWords], sql.Composable] | None = None
-    """For a rule about sets of rows: a SELECT of one text column, what a failing row is known by.
-
-    Evaluated once per statement; the predicate reads it as `set_of(name)`.
-    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +115,9 @@ class AppliedCheck:
     shown: sql.Composable
     """The same predicate over the user's own columns, for a person to run."""
     proof: str | None
+    of_norm: sql.Composable | None = None
+    """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
+    rule_of_sets: SetRule | None = None
     members: sql.Composable | None = None
     """What `set_of(name)` in the predicate stands for; None where it reads no set."""
 

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
+from checks.database.vector_types import VARIABLE_HEADER, padded_tail
 from checks.targets.provenance import hash_type_of, kept_text
 from checks.targets.store_rows import own_column, source_is_gone, store_column
 
 if TYPE_CHECKING:
     from checks.targets.stores import PlacedColumn
     from checks.targets.target import Target
+
+CHUNK_ID_SINCE = 170000
+"""pg_column_toast_chunk_id() came with PostgreSQL 17."""
 
 
 def tenant_of(target: Target) -> sql.Composable:
@@ -86,6 +90,58 @@ def embedded_text_of(target: Target) -> sql.Composable | None:
     if target.store is None or target.store.declared.text is None or target.repeats:
         return None
     return store_column("integrity_text")
+
+
+def norm_of(target: Target, embedding: sql.Composable) -> sql.Composable | None:
+    """SQL of the norm of a vector's last eighth, or of the whole one where it has no such tail.
+
+    Zero for a vector without a direction and for a padded one, and the same for the same vector.
+    None where the type or the server cannot tell it so.
+    """
+    kind, server = target.embedding_type, target.server
+    if kind.name not in ("vector", "halfvec") or not server.has_subvector:
+        return None
+    dimensions, schema = target.dimensions, server.vector_schema
+    whole = kind.norm(embedding, of_tail=None, dimensions=dimensions, schema=schema)
+    tail = padded_tail(dimensions)
+    if not tail:
+        return whole
+    of_tail = kind.norm(embedding, of_tail=tail, dimensions=dimensions, schema=schema)
+    if target.embedding.dimension == dimensions:
+        return of_tail
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+        sql.SQL("NOT ({})").format(other_dimension_of(target, embedding)), of_tail, whole
+    )
+
+
+def other_dimension_of(
+    target: Target, embedding: sql.Composable, *, for_people: bool = False
+) -> sql.Composable:
+    """SQL that is true of a vector of another dimension than the declared one.
+
+    Read from the vector only where its size is silent: the size of a value stored out of line and
+    not compressed is 4 + element bytes * dimensions (measured: 6,148 bytes for vector(1536)), and
+    telling it does not read the value.
+    """
+    kind = target.embedding_type
+    differs = sql.SQL("{} <> {}").format(
+        kind.dimension(embedding, target.server.vector_schema), sql.Literal(target.dimensions)
+    )
+    old = target.server.version_number < CHUNK_ID_SINCE
+    if kind.element_bytes is None or old or for_people:
+        return differs
+    return sql.SQL(
+        """CASE
+        WHEN pg_catalog.pg_column_toast_chunk_id({embedding}) IS NOT NULL
+         AND pg_catalog.pg_column_compression({embedding}) IS NULL
+        THEN pg_catalog.pg_column_size({embedding}) <> {size}
+        ELSE {differs}
+    END"""
+    ).format(
+        embedding=embedding,
+        size=sql.Literal(VARIABLE_HEADER + kind.element_bytes * target.dimensions),
+        differs=differs,
+    )
 
 
 def orphaned_of(target: Target) -> sql.Composable | None:

@@ -19,6 +19,7 @@ from checks.row_checks.row_expressions import (
     embedded_at_of,
     embedded_text_of,
     model_of,
+    norm_of,
     orphaned_of,
     pending_of,
     scope_of,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
     from checks.targets.stores import StoreTable
     from checks.targets.target import Target
+
+NORM = sql.SQL("norm")
+"""The column of `rows_of` that `norm_of` tells of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +69,8 @@ class RowWords:
     """What was embedded, where a store with one row to a key keeps it."""
     orphaned: sql.Composable | None
     """Whether its source row is gone; None where no source is declared."""
+    norm: sql.Composable | None
+    """See `norm_of`; a predicate that reads it reads no other word of the row."""
     source: sql.Composable
     """What a statement about all rows, not only a tenant's, reads them from: FROM and WHERE."""
     custom: Mapping[str, sql.Composable]
@@ -87,6 +93,7 @@ def columns_of(target: Target) -> RowWords:
         model=_named("model", model_of(target)),
         embedded_text=_named("embedded_text", embedded_text_of(target)),
         orphaned=_named("orphaned", orphaned_of(target)),
+        norm=_named("norm", norm_of(target, sql.SQL("embedding"))),
         source=sql.SQL("FROM {} AS every_row WHERE true").format(rows_of(target)),
         custom=_custom_columns(target),
     )
@@ -113,6 +120,7 @@ def expressions_of(target: Target) -> RowWords:
         model=model_of(target),
         embedded_text=None,
         orphaned=orphaned_of(target),
+        norm=norm_of(target, sql.Identifier(target.embedding.name)),
         source=sql.SQL("FROM {} WHERE {}").format(target.identifier, scope_of(target)),
         custom={
             check.name: sql.SQL("{} IS TRUE").format(embed_sql(check.failing_when))
@@ -125,13 +133,14 @@ def expressions_of(target: Target) -> RowWords:
 def rows_of(target: Target) -> sql.Composed:
     """A parenthesised subselect with the columns below, over the rows that ought to be whole.
 
-    key_1 … key_n, tenant (text), text (text), embedding, created_at (timestamptz or NULL),
-    updated_at, embedded_at (timestamptz), content_hash (text, as md5() writes it), model (text),
-    embedded_text (text) and orphaned where they are declared, stored (whether there is a row that
-    may hold its embedding), beside_vector (an array of texts: what stands in the columns that a
-    write sets with the vector), identity (the key in one piece of text, NULL without a key),
-    pending (younger than its grace), embeddable (its text is not blank), and a boolean custom_1 …
-    custom_n for each of the user's own checks.
+    key_1 … key_n, tenant (text), text (text), embedding, norm (see `norm_of`), created_at
+    (timestamptz or NULL), updated_at, embedded_at (timestamptz), content_hash (text, as md5()
+    writes it), model (text), embedded_text (text) and orphaned where they are declared, stored
+    (whether there is a row that may hold its embedding), beside_vector (an array of texts: what
+    stands in the columns that a write sets with the vector), identity (the key in one piece of
+    text, NULL without a key), pending (younger than its grace), embeddable (its text is not
+    blank), a boolean custom_1 … custom_n for each of the user's own checks, and place_table and
+    place where `has_place` is true.
 
     Where a store may hold a key twice, there is a row for each of its rows.
 
@@ -147,6 +156,9 @@ def rows_of(target: Target) -> sql.Composed:
         relation: sql.Composable = sql.SQL("{}\n        WHERE {}").format(
             target.identifier, scope_of(target)
         )
+        if has_place(target):
+            # Where the row is, by which a statement finds it again for nothing.
+            columns |= {"place_table": sql.SQL("tableoid"), "place": sql.SQL("ctid")}
     else:
         columns = _columns_beside(target, target.store)
         relation = _rows_beside(target, target.store)
@@ -168,6 +180,11 @@ def rows_of(target: Target) -> sql.Composed:
         columns=sql.SQL(",\n               ").join(_as(columns)),
         relation=relation,
     )
+
+
+def has_place(target: Target) -> bool:
+    """Whether `rows_of` tells where each row is: of a table of its own, not of a view or a join."""
+    return target.store is None and target.facts.kind in ("r", "p", "m")
 
 
 def _identity_of(target: Target) -> sql.Composable:
@@ -209,6 +226,7 @@ def _embedding_columns(target: Target) -> dict[str, sql.Composable]:
         "beside_vector": beside_vector_of(target),
     }
     optional = {
+        "norm": norm_of(target, columns["embedding"]),
         "embedded_at": embedded_at_of(target),
         "content_hash": content_hash_of(target),
         "model": model_of(target),

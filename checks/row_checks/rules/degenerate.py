@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from checks.row_checks.row_check import RowCheck
 
 if TYPE_CHECKING:
-    from psycopg import sql
-
     from checks.row_checks.row_relation import RowWords
     from checks.targets.target import Target
 
 
 def _no_meaning(target: Target, row: RowWords) -> sql.Composable:
+    if row.norm is not None:
+        return sql.SQL("{} = 0").format(row.norm)
     return target.embedding_type.no_meaning(
         row.embedding, dimensions=target.dimensions, schema=target.server.vector_schema
     )
