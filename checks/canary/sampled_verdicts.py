@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from checks.examination.engine import SuiteError
 from checks.examination.measurements import Segment, Threshold, Verdict
-from checks.examination.suites import Asked, Counts, judge
+from checks.examination.suites import Asked, Counts, entry_of, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def asked_of_samples(
     """What a suite is asked of a table's samples; `unseen` segments could not be looked at."""
     return Asked(
         table=target.name,
-        entry=str(target.declared.name),
+        entry=entry_of(target),
         about=threshold.check,
         counts=tuple(
             Counts(

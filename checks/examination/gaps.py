@@ -13,7 +13,7 @@ from psycopg import sql
 
 from checks.examination.findings import Finding
 from checks.examination.measurements import Segment, Threshold
-from checks.examination.suites import Asked, Counts
+from checks.examination.suites import Asked, Counts, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def asked_of_gaps(target: Target, gaps: Sequence[Gap]) -> tuple[Asked, ...]:
         asked.append(
             Asked(
                 table=target.name,
-                entry=str(target.declared.name),
+                entry=entry_of(target),
                 about=gap.check,
                 counts=(counts,),
                 thresholds=(threshold,),

@@ -18,7 +18,7 @@ from checks.examination.engine import SuiteError, loading_beside
 from checks.examination.gaps import asked_of_gaps
 from checks.examination.measurements import Threshold
 from checks.examination.scan import scan
-from checks.examination.suites import Asked, judge
+from checks.examination.suites import Asked, entry_of, judge
 from checks.examination.table_examination import TableExamination
 from checks.row_checks.applied import applied_checks
 
@@ -46,7 +46,7 @@ class Scanned:
         """What the suites are asked: of the rows first, then of each gap."""
         of_rows = Asked(
             table=self.target.name,
-            entry=str(self.target.declared.name),
+            entry=entry_of(self.target),
             counts=self.scan.measurements,
             thresholds=tuple(
                 Threshold(check=check.name, min=check.min, severity=check.severity, says=check.says)

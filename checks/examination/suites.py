@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
 
     from checks.examination.measurements import Severity, Threshold
+    from checks.targets.target import Target
 
 ROW_COUNT: Final = "expect_table_row_count_to_equal"
 ROWS: Final = "rows"
@@ -63,7 +64,7 @@ class Asked:
 
     table: str
     entry: str
-    """The name of its declaration, whose tables are judged together."""
+    """The name of its declaration (`entry_of`), whose tables are judged together."""
     counts: tuple[Counted, ...]
     thresholds: tuple[Threshold, ...]
     segments_seen: int
@@ -72,6 +73,12 @@ class Asked:
     """What is asked where it is not the row checks: the name of a canary or of a gap's check."""
     unseen: int = 0
     """Segments that could not be looked at: they are no data, and an error elsewhere."""
+
+
+def entry_of(target: Target) -> str:
+    """The name that the tables of a target's declaration share: its own where it is no pattern."""
+    declared = target.declared.name
+    return str(declared) if declared.is_pattern else target.name
 
 
 def alike(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:
@@ -276,7 +283,7 @@ def _require_row_count(
     ]
     if len(counted) != 1:
         raise SuiteError(engine_failed(table, "it did not count the segments"))
-    _require_no_exception(table, counted[0])
+    require_no_exception(table, counted[0])
     if not counted[0].success:
         _require_all_seen(table, measured=measured, seen=segments_seen)
         raise SuiteError(engine_failed(table, "it counted other segments than it was given"))
@@ -301,7 +308,7 @@ def _answer(
     ]
     if len(found) != 1:
         raise SuiteError(engine_failed(table, f"{len(found)} results for {threshold.check!r}"))
-    _require_no_exception(table, found[0])
+    require_no_exception(table, found[0])
     return found[0]
 
 
@@ -328,7 +335,7 @@ def _refused_positions(
     return refused
 
 
-def _require_no_exception(table: str, answer: ExpectationValidationResult) -> None:
+def require_no_exception(table: str, answer: ExpectationValidationResult) -> None:
     """Raise SuiteError where the engine caught an exception and filed it as a failure."""
     found: Mapping[str, Any] = answer.exception_info or {}
     # One flat record for an exception of the expectation, one per metric for those of metrics.
