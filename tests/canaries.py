@@ -97,7 +97,7 @@ def drift(
         )
         least = settings.canary.min_cosine
         looked.seen = seen[table.target.name]
-        looked.table = with_drift(table, looked.seen, least=least)
+        (looked.table,) = with_drift([table], seen, least=least)
         looked.examination = examination.updated([looked.table])
         return looked
 
@@ -109,7 +109,7 @@ def retrieval(url: str, settings: Settings, *, seed: int = 1) -> Looked:
         tenants = [m.segment.tenant for m in table.measurements]
         found = look_for_retrieval(sampler, [(table, tenants)])
         least = settings.canary.min_recall
-        again = with_retrieval(table, found[table.target.name], least=least)
+        (again,) = with_retrieval([table], found, least=least)
         return Looked(table=again, check="retrieval", examination=examination.updated([again]))
 
 

@@ -12,7 +12,7 @@ from checks.cases import cases_of
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.examination import expectations
+from checks.examination import engine
 from checks.examination.measuring import examine_targets
 from checks.judgements import judge
 from checks.targets.resolution import resolve
@@ -122,13 +122,13 @@ def test_one_suite_judges_all_tables_of_a_declaration(
     many: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segments: list[int] = []
-    validate = expectations.validate_frame
+    validate = engine.validate_frame
 
     def counting(suite: Any, frame: Any, *, segments_seen: int) -> Any:
         segments.append(len(frame))
         return validate(suite, frame, segments_seen=segments_seen)
 
-    monkeypatch.setattr(expectations, "validate_frame", counting)
+    monkeypatch.setattr(engine, "validate_frame", counting)
     examination = examined(many, declared())
     assert segments == [TABLES]
     failing = {f.tenant: f.table for f in examination.findings if f.check == "completeness"}

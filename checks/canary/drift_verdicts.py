@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.examination.measurements import Sampled, Segment, Verdict, tolerated_failures
+from checks.canary.sampled_verdicts import (
+    asked_of_samples,
+    threshold_of,
+    verdicts_of,
+    with_verdicts,
+)
+from checks.examination.measurements import Sampled, Segment, Verdict
 from checks.examination.scan import failing_rows_sql
 from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from checks.canary.drift import Seen, SegmentDrift
     from checks.canary.sampler import Sampler
     from checks.canary.sampling import SampledRow
+    from checks.examination.suites import Asked
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
 
@@ -34,25 +41,56 @@ MOST_REPAIRED = 2_000
 COSINES_SHOWN = 5
 
 
-def with_drift(table: TableExamination, seen: Seen, *, least: float) -> TableExamination:
-    """The examination with a verdict for each segment seen, and a check over the drifting rows.
+def with_drift(
+    tables: Sequence[TableExamination], seen: Mapping[str, Seen], *, least: float
+) -> tuple[TableExamination, ...]:
+    """The examinations with a verdict for each segment seen, and a check over the drifting rows.
 
     The check is there only where a repair may do something about one of them. Its predicate is
     true of a row as long as it holds the very vector that was found to drift.
     """
-    names = {measurement.segment.tenant for measurement in table.measurements}
-    verdicts = [
-        _verdict(table.target, tenant, drift, least=least)
+    asked = [_asked(table, seen[table.target.name], least) for table in tables]
+    return tuple(
+        _with_drift(table, seen[table.target.name], question, verdicts, least=least)
+        for table, question, verdicts in zip(tables, asked, verdicts_of(asked), strict=True)
+    )
+
+
+def _asked(table: TableExamination, seen: Seen, least: float) -> Asked:
+    there = {tenant: drift for tenant, drift in seen.items() if table.has(tenant)}
+    looked_at = {
+        tenant: (drift.sampled, len(drift.drifting))
+        for tenant, drift in there.items()
+        if drift.unseen is None
+    }
+    says = f"are not within cosine {least:g} of what the model gives for their text now"
+    return asked_of_samples(
+        table.target,
+        threshold_of(table.target, NAME, says=says),
+        looked_at,
+        unseen=len(there) - len(looked_at),
+    )
+
+
+def _with_drift(
+    table: TableExamination,
+    seen: Seen,
+    asked: Asked,
+    verdicts: Mapping[str | None, Verdict],
+    *,
+    least: float,
+) -> TableExamination:
+    told = [
+        _told(table.target, tenant, drift, verdicts.get(tenant), least=least)
         for tenant, drift in seen.items()
-        if tenant in names
+        if table.has(tenant)
     ]
     counts = {tenant: len(drift.drifting) for tenant, drift in seen.items()}
     checks = tuple(check for check in table.checks if check.name != NAME)
     rows = repairable(table.target, seen)
     return replace(
-        table,
+        with_verdicts(table, NAME, told, [asked]),
         checks=(*checks, drifting_check(table.target, rows)) if rows else checks,
-        verdicts=(*(v for v in table.verdicts if v.check != NAME), *verdicts),
         measurements=tuple(
             replace(
                 measurement,
@@ -115,27 +153,26 @@ def still_drifting(sampler: Sampler, table: TableExamination, seen: Seen) -> fro
     return frozenset(identity for (identity,) in found)
 
 
-def _verdict(target: Target, tenant: str | None, drift: SegmentDrift, *, least: float) -> Verdict:
-    settings = target.declared.check_settings(NAME)
-    failing = len(drift.drifting)
-    least_share = Decimal(1) if settings.min is None else settings.min
-    tolerated = tolerated_failures(drift.sampled, least_share)
-    sampled = Sampled(unseen=drift.unseen, nothing=drift.nothing)
-    if failing:
+def _told(
+    target: Target,
+    tenant: str | None,
+    drift: SegmentDrift,
+    verdict: Verdict | None,
+    *,
+    least: float,
+) -> Verdict:
+    """The suite's verdict in words; without one, the segment could not be looked at."""
+    if verdict is None:
+        segment = Segment(table=target.name, tenant=tenant)
+        return Verdict.not_seen(NAME, segment, drift.unseen or "it was not judged")
+    if verdict.sampled is not None:
+        return verdict
+    sampled = Sampled(nothing=drift.nothing)
+    if drift.drifting:
         sampled = Sampled(
             says=_words(target, tenant, drift, least), query=_query(target, tenant, drift.drifting)
         )
-    return Verdict(
-        check=NAME,
-        segment=Segment(table=target.name, tenant=tenant),
-        rows=drift.sampled,
-        failing=failing,
-        tolerated=tolerated,
-        holds=failing <= tolerated and drift.unseen is None,
-        # A segment nobody could look at is no mere warning: it is as if there were no canary.
-        severity="error" if drift.unseen is not None else settings.severity,
-        sampled=sampled,
-    )
+    return replace(verdict, sampled=sampled)
 
 
 def _words(target: Target, tenant: str | None, drift: SegmentDrift, least: float) -> str:

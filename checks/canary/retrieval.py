@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -31,17 +30,36 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Recall:
+    """How many of the true nearest rows of some searches were found, in whole rows."""
+
+    nearest: int
+    found: int
+
+    @property
+    def share(self) -> float:
+        return self.found / self.nearest if self.nearest else 1.0
+
+    def __add__(self, other: Recall) -> Recall:
+        return Recall(nearest=self.nearest + other.nearest, found=self.found + other.found)
+
+
+NO_SEARCH = Recall(nearest=0, found=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRetrieval:
-    """What was found of a segment's sample. Recalls are shares, None where not measured."""
+    """What was found of a segment's sample."""
 
     sampled: int = 0
     lost: int = 0
     """Sampled rows that a search with their own vector does not find."""
     low: int = 0
     """Sampled rows whose search within the tenant's rows finds too few of the nearest."""
-    recall_of_index: float | None = None
-    """Over a sample of the whole table, without a tenant."""
-    recall_in_tenant: float | None = None
+    of_index: Recall | None = None
+    """Over a sample of the whole table, without a tenant; None where not measured."""
+    in_tenant: Recall | None = None
+    """Within the tenant's rows; None where not measured."""
     unseen: str | None = None
     nothing: str | None = None
     settings: str = ""
@@ -108,14 +126,17 @@ def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> F
 class _Whole:
     """The index as a whole; `recall` is None where PostgreSQL does not use it without a tenant."""
 
-    recall: float | None
+    recall: Recall | None
     settings: str
 
 
 def _whole_table(connection: Connection, searcher: Searcher, queries: Sequence[Query]) -> _Whole:
     used = searcher.uses_index(connection, queries[0], way="index", within_tenant=False)
     recall = (
-        fmean(_recall(connection, searcher, query, within_tenant=False) for query in queries)
+        sum(
+            (_recall(connection, searcher, query, within_tenant=False) for query in queries),
+            start=NO_SEARCH,
+        )
         if used
         else None
     )
@@ -156,7 +177,7 @@ def _segment(
     result = SegmentRetrieval(
         sampled=len(queries),
         lost=len(lost),
-        recall_of_index=whole.recall,
+        of_index=whole.recall,
         settings=whole.settings,
     )
     if not narrow:
@@ -170,23 +191,24 @@ def _segment(
     return replace(
         result,
         lost=len(lost),
-        low=sum(recall < least for recall in recalls),
-        recall_in_tenant=fmean(recalls),
+        low=sum(recall.share < least for recall in recalls),
+        in_tenant=sum(recalls, start=NO_SEARCH),
     )
 
 
 def _recall(
     connection: Connection, searcher: Searcher, query: Query, *, within_tenant: bool
-) -> float:
-    """The share of the true nearest that is found; a row as near as the last of them counts."""
+) -> Recall:
+    """How many of the true nearest are found; a row as near as the last of them counts."""
     # Within a tenant the planner has its own choice, as in an application: an exact plan is fine.
     way: Way = "planner" if within_tenant else "index"
     near = searcher.search(connection, query, way=way, within_tenant=within_tenant)
     exact = searcher.search(connection, query, way="exact", within_tenant=within_tenant)
     if not exact:
-        return 1.0
+        return NO_SEARCH
     farthest = _with_rounding(exact[-1])
-    return min(1.0, sum(distance <= farthest for distance in near) / len(exact))
+    found = sum(distance <= farthest for distance in near)
+    return Recall(nearest=len(exact), found=min(len(exact), found))
 
 
 def _finds_itself(query: Query, near: Sequence[float]) -> bool:

@@ -85,7 +85,7 @@ class CanaryRun:
         _replace(
             evidence,
             found.keys(),
-            lambda table: with_retrieval(table, found[table.target.name], least=least),
+            lambda tables: with_retrieval(tables, found, least=least),
         )
 
     def _look(
@@ -128,7 +128,7 @@ class CanaryRun:
         _replace(
             evidence,
             seen.keys(),
-            lambda table: with_drift(table, seen[table.target.name], least=least),
+            lambda tables: with_drift(tables, seen, least=least),
         )
 
 
@@ -142,13 +142,13 @@ def _sampler(evidence: Evidence, seed: int) -> Iterator[Sampler]:
 def _replace(
     evidence: Evidence,
     names: Collection[str],
-    work: Callable[[TableExamination], TableExamination],
+    work: Callable[[Sequence[TableExamination]], Sequence[TableExamination]],
 ) -> None:
     """Put verdicts into what is known now, and into what was known first where that is the same."""
     untouched = {
         name for name in names if evidence.before.table(name) is evidence.examination.table(name)
     }
-    worked = [work(evidence.examination.table(name)) for name in names]
+    worked = work([evidence.examination.table(name) for name in names])
     evidence.examination = evidence.examination.updated(worked)
     evidence.before = evidence.before.updated(
         [table for table in worked if table.target.name in untouched]

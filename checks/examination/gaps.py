@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Literal
 from psycopg import sql
 
 from checks.examination.findings import Finding
-from checks.examination.measurements import tolerated_failures
+from checks.examination.measurements import Segment, Threshold
+from checks.examination.suites import Asked, Counts, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.database.connection import Connection
+    from checks.examination.measurements import Verdict
     from checks.settings.names import TableName
     from checks.settings.tables import Table
     from checks.targets.target import Target
@@ -64,25 +66,54 @@ def count_gaps(connection: Connection, target: Target) -> tuple[Gap, ...]:
     return tuple(_count(connection, target, side) for side in _sides(target))
 
 
-def gap_findings(target: Target, gaps: Sequence[Gap]) -> tuple[Finding, ...]:
-    """A finding for each gap that is wider than the check's `min` tolerates."""
-    findings = []
-    sides = {side.check: side for side in _sides(target)}
+def asked_of_gaps(target: Target, gaps: Sequence[Gap]) -> tuple[Asked, ...]:
+    """What the suites are asked of each gap, in their order."""
+    asked = []
     for gap in gaps:
         settings = target.declared.check_settings(gap.check)
-        least = Decimal(1) if settings.min is None else settings.min
-        if gap.failing <= tolerated_failures(gap.rows, least):
+        threshold = Threshold(
+            check=gap.check,
+            min=Decimal(1) if settings.min is None else settings.min,
+            severity=settings.severity,
+            says=f"stand beside the table without a {_lack(gap)} in it",
+        )
+        # Rows beside a table have no tenant, and so are one segment.
+        counts = Counts(
+            segment=Segment(table=target.name, tenant=None),
+            rows=gap.rows,
+            failing={gap.check: gap.failing},
+        )
+        asked.append(
+            Asked(
+                table=target.name,
+                entry=entry_of(target),
+                about=gap.check,
+                counts=(counts,),
+                thresholds=(threshold,),
+                segments_seen=1,
+            )
+        )
+    return tuple(asked)
+
+
+def gap_findings(
+    target: Target, gaps: Sequence[Gap], verdicts: Sequence[Verdict]
+) -> tuple[Finding, ...]:
+    """A finding for each gap whose verdict, at the same position, does not hold."""
+    findings = []
+    sides = {side.check: side for side in _sides(target)}
+    for gap, verdict in zip(gaps, verdicts, strict=True):
+        if verdict.holds:
             continue
-        lack = "row" if gap.check == "orphans" else "chunk"
         findings.append(
             Finding(
                 check=gap.check,
                 table=target.name,
                 tenant=None,
                 whole_table=True,
-                severity=settings.severity,
+                severity=verdict.severity,
                 says=(
-                    f"{gap.failing:,} of {gap.rows:,} rows of {gap.beside} have no {lack} in"
+                    f"{gap.failing:,} of {gap.rows:,} rows of {gap.beside} have no {_lack(gap)} in"
                     f" {target.name}"
                 ),
                 rows=gap.rows,
@@ -92,6 +123,10 @@ def gap_findings(target: Target, gaps: Sequence[Gap]) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
+
+
+def _lack(gap: Gap) -> str:
+    return "row" if gap.check == "orphans" else "chunk"
 
 
 def _sides(target: Target) -> list[_Side]:

@@ -6,15 +6,15 @@ becomes a number of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from decimal import Decimal
 
-Severity = Literal["error", "warning"]
+    from checks.settings.table_checks import Severity
 
 
 def tolerated_failures(rows: int, min_share: Decimal) -> int:
@@ -62,6 +62,16 @@ class Threshold:
     check: str
     min: Decimal
     severity: Severity
+    says: str = field(default="", compare=False)
+    """What is wrong with a failing row, completing "rows that …"."""
+
+    @property
+    def words(self) -> str:
+        """What is asked, for a person who reads the suite."""
+        failing = f"rows that {self.says}" if self.says else "failing rows"
+        if self.min == 1:
+            return f"no segment has {failing}"
+        return f"at least {self.min:%} of each segment's rows hold, and the rest are {failing}"
 
     def __post_init__(self) -> None:
         if not (self.min.is_finite() and 0 <= self.min <= 1):
@@ -100,3 +110,20 @@ class Verdict:
     holds: bool
     severity: Severity
     sampled: Sampled | None = None
+
+    @classmethod
+    def not_seen(cls, check: str, segment: Segment, reason: str) -> Verdict:
+        """Of a canary that could not look at a segment: no pass, and no failure of its rows.
+
+        It is no mere warning either: it is as if there were no canary.
+        """
+        return cls(
+            check=check,
+            segment=segment,
+            rows=0,
+            failing=0,
+            tolerated=0,
+            holds=False,
+            severity="error",
+            sampled=Sampled(unseen=reason),
+        )

@@ -1,32 +1,35 @@
-"""Tables scanned, each in a short transaction of its own, and judged by their declaration's suite.
+"""Scans tables, each in a short transaction of its own, and has their suites judge them.
 
 What PostgreSQL or the engine refuses becomes the table's error, never a verdict.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from checks.database.connection import TRANSIENT, read_only, reason_of
-from checks.examination import suites
 from checks.examination.acceptance import today_in_utc
+from checks.examination.engine import SuiteError, loading_beside
+from checks.examination.gaps import asked_of_gaps
 from checks.examination.measurements import Threshold
 from checks.examination.scan import scan
+from checks.examination.suites import Asked, entry_of, judge
 from checks.examination.table_examination import TableExamination
 from checks.row_checks.applied import applied_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import date, timedelta
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.measurements import Verdict
     from checks.examination.scan import Scan
     from checks.row_checks.row_check import AppliedCheck
-    from checks.settings.names import TableName
     from checks.targets.target import Target
 
 
@@ -37,6 +40,21 @@ class Scanned:
     target: Target
     checks: tuple[AppliedCheck, ...]
     scan: Scan
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """What the suites are asked: of the rows first, then of each gap."""
+        of_rows = Asked(
+            table=self.target.name,
+            entry=entry_of(self.target),
+            counts=self.scan.measurements,
+            thresholds=tuple(
+                Threshold(check=check.name, min=check.min, severity=check.severity, says=check.says)
+                for check in self.checks
+            ),
+            segments_seen=self.scan.segments_seen,
+        )
+        return (of_rows, *asked_of_gaps(self.target, self.scan.gaps))
 
 
 def examine_target(
@@ -68,74 +86,62 @@ def examine_targets(
     """
     day = today_in_utc() if today is None else today
     results: dict[int, TableExamination] = {}
-    groups: dict[tuple[TableName, tuple[str, ...]], dict[int, Scanned]] = {}
-    for position, target in enumerate(targets):
-        if not target.scannable:
-            results[position] = TableExamination(target=target, today=day)
-            continue
-        checks = applied_checks(target)
-        try:
-            seen = _scan(connection, place, target, checks, timeout=timeout, tenants=tenants)
-            if len(seen.measurements) != seen.segments_seen:
-                # Within the sum over many tables, one too many would hide one too few.
-                raise suites.SuiteError(
-                    f"expected a measurement of each of the {seen.segments_seen} segments seen,"
-                    f" found {len(seen.measurements)}: run the checks again"
-                )
-        except (psycopg.Error, suites.SuiteError) as error:
-            results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
-            continue
-        kind = (target.declared.name, tuple(check.name for check in checks))
-        scanned = Scanned(target=target, checks=checks, scan=seen)
-        groups.setdefault(kind, {})[position] = scanned
-    for group in groups.values():
-        results |= _judged(group, tenants=tenants, today=day)
+    scanned: dict[int, Scanned] = {}
+    with loading_beside() if any(target.scannable for target in targets) else nullcontext():
+        for position, target in enumerate(targets):
+            if not target.scannable:
+                results[position] = TableExamination(target=target, today=day)
+                continue
+            checks = applied_checks(target)
+            try:
+                seen = _scan(connection, place, target, checks, timeout=timeout, tenants=tenants)
+            except psycopg.Error as error:
+                results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
+            else:
+                scanned[position] = Scanned(target=target, checks=checks, scan=seen)
+    results |= _judged(scanned, tenants=tenants, today=day)
     return tuple(results[position] for position in range(len(targets)))
 
 
 def _judged(
-    group: Mapping[int, Scanned], *, tenants: tuple[str, ...] | None, today: date
+    scanned: dict[int, Scanned], *, tenants: tuple[str, ...] | None, today: date
 ) -> dict[int, TableExamination]:
-    """The examinations of tables that one declaration asks the same of."""
-    first = next(iter(group.values()))
-    thresholds = [
-        Threshold(check=check.name, min=check.min, severity=check.severity)
-        for check in first.checks
-    ]
-    alone = len(group) == 1
-    try:
-        verdicts = suites.validate(
-            first.target.name if alone else str(first.target.declared.name),
-            [measurement for one in group.values() for measurement in one.scan.measurements],
-            thresholds,
-            segments_seen=sum(one.scan.segments_seen for one in group.values()),
-        )
-    except suites.SuiteError as error:
-        return {
-            position: _unmeasured(one.target, one.checks, error, tenants=tenants, today=today)
-            for position, one in group.items()
-        }
-    by_table: dict[str, list[Verdict]] = {one.target.name: [] for one in group.values()}
-    for verdict in verdicts:
-        by_table[verdict.segment.table].append(verdict)
-    return {
-        position: TableExamination(
+    """The examinations of what was scanned, by position."""
+    asked = {position: one.asked for position, one in scanned.items()}
+    answers = iter(judge([one for of_table in asked.values() for one in of_table]))
+    results: dict[int, TableExamination] = {}
+    for position, one in scanned.items():
+        verdicts: list[tuple[Verdict, ...]] = []
+        errors: list[SuiteError] = []
+        for answer in islice(answers, len(asked[position])):
+            if isinstance(answer, SuiteError):
+                errors.append(answer)
+            else:
+                verdicts.append(answer)
+        if errors:
+            results[position] = _unmeasured(
+                one.target, one.checks, errors[0], tenants=tenants, today=today
+            )
+            continue
+        of_rows, *of_gaps = verdicts
+        results[position] = TableExamination(
             target=one.target,
             checks=one.checks,
             measurements=one.scan.measurements,
             gaps=one.scan.gaps,
-            verdicts=tuple(by_table[one.target.name]),
+            verdicts=of_rows,
+            gap_verdicts=tuple(verdict for of_gap in of_gaps for verdict in of_gap),
+            asked=asked[position],
             tenants=tenants,
             today=today,
         )
-        for position, one in group.items()
-    }
+    return results
 
 
 def _unmeasured(
     target: Target,
     checks: tuple[AppliedCheck, ...],
-    error: psycopg.Error | suites.SuiteError,
+    error: psycopg.Error | SuiteError,
     *,
     tenants: tuple[str, ...] | None,
     today: date,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from checks.examination.gaps import Gap
     from checks.examination.measurements import Measurement, Verdict
+    from checks.examination.suites import Asked
     from checks.row_checks.row_check import AppliedCheck
     from checks.settings.table_checks import Accepted, Severity
     from checks.targets.target import Target
@@ -33,6 +34,10 @@ class TableExamination:
     measurements: tuple[Measurement, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    gap_verdicts: tuple[Verdict, ...] = ()
+    """One for each gap, in their order."""
+    asked: tuple[Asked, ...] = ()
+    """What the suites were asked, for whoever wants to see them."""
     error: str | None = None
     tenants: tuple[str, ...] | None = None
     """The tenants the scan was restricted to; None for all."""
@@ -171,7 +176,7 @@ class TableExamination:
     @property
     def of_whole_table(self) -> tuple[Finding, ...]:
         """The findings of the table checks that can be agreed to: all but `schema`."""
-        gaps = gap_findings(self.target, self.gaps) if self.measured else ()
+        gaps = gap_findings(self.target, self.gaps, self.gap_verdicts) if self.measured else ()
         found = (*self._tenant_findings(), *self._index_findings(), *gaps)
         return tuple(self._weighed(finding) for finding in found)
 
