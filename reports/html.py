@@ -105,7 +105,7 @@ def _environment() -> Environment:
         wording.count,
         plural,
         wording.share,
-        wording.dollars,
+        wording.cost,
         wording.duration,
         wording.moment,
         wording.span,

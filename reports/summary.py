@@ -168,7 +168,7 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         plural(totals.fixed, "row was", "rows were"),
         plural(repair.requests, "request"),
         plural(repair.tokens, "token"),
-        wording.dollars(repair.dollars),
+        wording.cost(repair.dollars),
         wording.duration(repair.seconds),
     )
     for outcome, ending in OUTCOMES.items():

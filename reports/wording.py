@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from checks.wording import number, visible
+from checks.wording import dollars, number, visible
 
 if TYPE_CHECKING:
     from reports.tables import Count
@@ -37,16 +37,9 @@ def share(part: int, whole: int) -> str:
     return f"{percent}%"
 
 
-def dollars(value: float | None) -> str:
-    if value is None:
-        return "price not known"
-    if value == 0:
-        return "$0"
-    if value < 0.00001:
-        return "under $0.00001"
-    if value < 0.01:
-        return f"${value:.5f}".rstrip("0")
-    return f"${value:,.2f}"
+def cost(value: float | None) -> str:
+    """The dollars of what has a price."""
+    return "price not known" if value is None else dollars(value)
 
 
 def duration(seconds: float) -> str:

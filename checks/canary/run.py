@@ -18,7 +18,7 @@ from checks.canary.retrieval_verdicts import with_retrieval
 from checks.canary.sampler import Sampler
 from checks.database.connection import connect, reason_of
 from checks.errors import CannotExamineError
-from checks.wording import plural
+from checks.wording import dollars, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -95,7 +95,7 @@ class CanaryRun:
             self.say(
                 f"drift: {plural(rows, 'sampled row')} of {plural(segments, 'segment')} in"
                 f" {plural(price.requests, 'request')}, about {plural(price.tokens, 'token')}"
-                f" ({price.counted}), {price.dollars_in_words}; seed {seed}"
+                f" ({price.counted}), {dollars(price.dollars)}; seed {seed}"
                 f" ({SEED_VARIABLE} draws the same rows again)"
             )
             if price.refused is not None:

@@ -64,13 +64,6 @@ class Price:
     nothing: str | None = None
     """Why it is not asked, where that is in order."""
 
-    @property
-    def dollars_in_words(self) -> str:
-        """With as many decimals as it takes to see them."""
-        if self.dollars >= 0.01 or self.dollars == 0:
-            return f"${self.dollars:,.2f}"
-        return f"${self.dollars:.5f}" if self.dollars >= 0.00001 else "under $0.00001"
-
 
 class Embedder(Protocol):
     """What the fixture `embedder` gives: texts embedded with the key of the tenant they are of."""

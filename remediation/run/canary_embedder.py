@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from checks.canary.sampler import Answer, Price
 from checks.database.connection import connect
+from checks.wording import dollars
 from remediation.interruptible import wait_for_all
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.embedders import Embedders
@@ -92,9 +93,9 @@ class CanaryEmbedder:
 
     def _too_dear(self, tokens: int) -> str:
         return (
-            f"the canary would cost ${self.budget.dollars(tokens):,.5f}, with"
-            f" ${self.budget.spent:,.5f} spent already, more than the cap of"
-            f" ${self.budget.max_cost:,.5f} (--max-cost); nothing was asked: raise the cap, or"
+            f"the canary would cost {dollars(self.budget.dollars(tokens))}, with"
+            f" {dollars(self.budget.spent)} spent already, more than the cap of"
+            f" {dollars(self.budget.max_cost)} (--max-cost); nothing was asked: raise the cap, or"
             " lower `sample` in [canary]"
         )
 

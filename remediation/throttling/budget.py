@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.wording import dollars
+
 if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
 
@@ -42,7 +44,7 @@ class Budget:
     @property
     def no_money_left(self) -> str:
         """The end by the cap of dollars, in words."""
-        return f"the cap of ${self.max_cost:,.2f} is reached (--max-cost)"
+        return f"the cap of {dollars(self.max_cost)} is reached (--max-cost)"
 
     def rows_left(self) -> int:
         """Rows that may still be sent."""
