@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.canary.sampler import Answer, Price
+from checks.canary.sampler import Price, SampleAnswer
 from checks.database.connection import connect
 from checks.wording import dollars
 from remediation.interruptible import wait_for_all
@@ -99,7 +99,7 @@ class CanaryEmbedder:
             " lower `sample` in [canary]"
         )
 
-    def embed(self, texts: Sequence[TenantTexts]) -> list[Answer]:
+    def embed(self, texts: Sequence[TenantTexts]) -> list[SampleAnswer]:
         """Every tenant's texts with its own key, `concurrency` requests at a time."""
         works = [(one, self._embedders_for(one.target), self._parts(one)) for one in texts]
         reserved = sum(part.tokens for _, _, parts in works for part in parts)
@@ -151,7 +151,9 @@ class CanaryEmbedder:
                 failure = answer.failure
                 break
         answer_of_all = (
-            Answer(vectors=tuple(vectors)) if failure is None else Answer(unseen=failure.reason)
+            SampleAnswer(vectors=tuple(vectors))
+            if failure is None
+            else SampleAnswer(unseen=failure.reason)
         )
         return _Taken(answer=answer_of_all, requests=requests, tokens=tokens, unknown=unknown)
 
@@ -207,7 +209,7 @@ class CanaryEmbedder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Taken:
-    answer: Answer
+    answer: SampleAnswer
     requests: int
     tokens: int
     unknown: int
