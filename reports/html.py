@@ -106,6 +106,7 @@ def _environment() -> Environment:
         plural,
         wording.share,
         wording.cost,
+        wording.tokens_taken,
         wording.duration,
         wording.moment,
         wording.span,

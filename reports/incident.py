@@ -152,8 +152,14 @@ class Probe(Line):
 class Repair(Part):
     outcomes: tuple[Outcomes, ...] = ()
     requests: NonNegativeInt = 0
+    requests_unanswered: NonNegativeInt = 0
+    """Of the requests, those without a usable answer."""
     tokens: NonNegativeInt = 0
+    """Billed, by what the provider's answers said."""
+    tokens_unsaid: NonNegativeInt = 0
+    """By our own count, of answers that did not say how many were billed."""
     dollars: NonNegativeFloat | None = None
+    """Of both."""
     seconds: NonNegativeFloat = 0.0
     problems: tuple[Problem, ...] = ()
     probes: tuple[Probe, ...] = ()

@@ -164,10 +164,10 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         yield from _what_was_put_back(incident, repair)
         return
     totals = repair.totals
-    yield Markup("{} embedded again with {} to the provider ({}, {}) in {}.").format(
+    yield Markup("{} embedded again with {} to the provider ({}; {}) in {}.").format(
         plural(totals.fixed, "row was", "rows were"),
         plural(repair.requests, "request"),
-        plural(repair.tokens, "token"),
+        wording.tokens_taken(repair.tokens, repair.tokens_unsaid),
         wording.cost(repair.dollars),
         wording.duration(repair.seconds),
     )

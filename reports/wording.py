@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from checks.wording import dollars, number, visible
+from checks.wording import dollars, number, plural, visible
 
 if TYPE_CHECKING:
     from reports.tables import Count
@@ -40,6 +40,18 @@ def share(part: int, whole: int) -> str:
 def cost(value: float | None) -> str:
     """The dollars of what has a price."""
     return "price not known" if value is None else dollars(value)
+
+
+def tokens_taken(tokens: int, unsaid: int) -> str:
+    """Tokens of requests; as billed only where every answer said how many it took."""
+    if not unsaid:
+        return f"{plural(tokens, 'token')} billed"
+    if not tokens:
+        return f"{plural(unsaid, 'token')} by our own count, as no answer said how many were billed"
+    return (
+        f"at least {plural(tokens, 'token')} billed, and {number(unsaid)} more by our own count,"
+        " as some answers did not say"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from remediation.announcement import Progress, duration, plan_lines, result_line
 from remediation.journal.outcomes import Account, Outcome
 from remediation.selection.batching import FailingRow
 from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
-from remediation.table_repair.result import Spending, TableRepair
+from remediation.table_repair.result import TableRepair
 
 
 def _plan(*tables: TablePlan, max_rows: int = 100) -> Plan:
@@ -83,7 +83,7 @@ def _result(stopped: str | None = None, **rows: int) -> TableRepair:
                 checks=(),
             )
             account.add(row, Outcome(name), "" if name == "fixed" else f"why {name}")
-    return TableRepair(table="public.docs", account=account, spending=Spending(), stopped=stopped)
+    return TableRepair(table="public.docs", account=account, stopped=stopped)
 
 
 def test_the_last_line_says_how_many_of_how_many() -> None:

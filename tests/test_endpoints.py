@@ -344,7 +344,7 @@ def test_azures_rate_limit_is_waited_for(server: ProviderServer) -> None:
     )
     url = f"{server.origin}/openai/deployments/emb?api-version={VERSION}"
     with embedder(server, base_url=url) as asked:
-        assert asked.embed(TEXTS).requests == 2
+        assert asked.embed(TEXTS).usage.requests == 2
 
 
 def test_a_tenants_own_azure_endpoint_is_used_beside_the_settings(

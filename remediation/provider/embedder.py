@@ -31,6 +31,7 @@ from remediation.provider.rate_limits import RateLimit, Sent
 from remediation.provider.request import whole_answer
 from remediation.provider.retry import RetryPolicy, TryFailed, retry_after
 from remediation.provider.tokens import EstimatedTokens
+from remediation.provider.usage import Usage
 
 if TYPE_CHECKING:
     import threading
@@ -52,18 +53,10 @@ for _name in ("openai", "httpx2", "httpcore2"):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embedded:
-    """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took.
-
-    `tokens` were billed, answers that were thrown away included; `unsaid` is what those took, by
-    our own count, that did not say. `requests` counts every try, `unanswered` those of them without
-    a usable answer.
-    """
+    """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took."""
 
     vectors: NDArray[np.float32]
-    tokens: int
-    unsaid: int
-    requests: int
-    unanswered: int
+    usage: Usage
 
 
 class Embedder:
@@ -144,13 +137,9 @@ class Embedder:
             self.has_embedded = True
             return Embedded(
                 vectors=vectors,
-                tokens=spent.tokens,
-                unsaid=spent.unsaid,
-                requests=spent.requests,
-                unanswered=spent.unanswered,
+                usage=spent.usage,
             )
-        failure.requests, failure.tokens = spent.requests, spent.tokens
-        failure.unanswered, failure.unsaid = spent.unanswered, spent.unsaid
+        failure.usage = spent.usage
         # Raised outside of the except clauses: no client error with its request, and the key in
         # its headers, stays reachable as the context.
         raise failure.with_traceback(None)
@@ -280,3 +269,12 @@ class _Spent:
 
     def not_said_yet(self, tokens: int) -> None:
         self.unsaid += tokens
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            requests=self.requests,
+            unanswered=self.unanswered,
+            tokens=self.tokens,
+            unsaid=self.unsaid,
+        )

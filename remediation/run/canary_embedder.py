@@ -20,6 +20,7 @@ from remediation.provider.embedders import Embedders
 from remediation.provider.errors import InputRejected, ProviderError
 from remediation.provider.keys import MissingKey
 from remediation.provider.tokens import TokenCounter, token_counter
+from remediation.provider.usage import NOTHING, Usage
 from remediation.run.preflight import endpoint_of, key_ring, rate_limits
 from remediation.selection.preparation import sendable
 from remediation.throttling.budget import budget_of
@@ -63,9 +64,8 @@ class CanaryEmbedder:
     budget: Budget
     dry_run: bool = False
     retry: RetryPolicy | None = None
-    requests: int = 0
-    tokens: int = 0
-    """Billed, as far as the provider said."""
+    usage: Usage = NOTHING
+    """What asking took so far."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -104,8 +104,7 @@ class CanaryEmbedder:
         works = [(one, self._embedders_for(one.target), self._parts(one)) for one in texts]
         reserved = sum(part.tokens for _, _, parts in works for part in parts)
         self.budget.reserve(rows=0, tokens=reserved)
-        before = self.tokens
-        unknown = 0
+        took = NOTHING
         answers = []
         try:
             with ThreadPoolExecutor(
@@ -117,9 +116,7 @@ class CanaryEmbedder:
                     for future in asked:
                         wait_for_all([future])
                         taken = future.result()
-                        self.requests += taken.requests
-                        self.tokens += taken.tokens
-                        unknown += taken.unknown
+                        took += taken.usage
                         answers.append(taken.answer)
                 except BaseException:
                     self._stop.set()
@@ -128,13 +125,14 @@ class CanaryEmbedder:
                     wait_for_all(asked)
                     raise
         finally:
-            self.budget.settle(reserved=reserved, billed=self.tokens - before + unknown)
+            self.usage += took
+            self.budget.settle(reserved=reserved, took=took)
         return answers
 
     def _ask(self, work: tuple[TenantTexts, Embedders, Sequence[_Part]]) -> _Taken:
         one, embedders, parts = work
         vectors: list[NDArray[np.float32] | None] = [None] * len(one.texts)
-        requests = tokens = unknown = 0
+        usage = NOTHING
         failure: ProviderError | None = None
         for part in parts:
             try:
@@ -143,8 +141,7 @@ class CanaryEmbedder:
             except ProviderError as error:
                 failure = error
                 break
-            requests, tokens = requests + answer.requests, tokens + answer.tokens
-            unknown += answer.unsaid
+            usage += answer.usage
             for position, outcome in zip(part.positions, answer.outcomes, strict=True):
                 vectors[position] = None if isinstance(outcome, InputRejected) else outcome
             if answer.failure is not None:
@@ -155,7 +152,7 @@ class CanaryEmbedder:
             if failure is None
             else SampleAnswer(unseen=failure.reason)
         )
-        return _Taken(answer=answer_of_all, requests=requests, tokens=tokens, unknown=unknown)
+        return _Taken(answer=answer_of_all, usage=usage)
 
     def _parts(self, one: TenantTexts) -> list[_Part]:
         """The requests of a tenant's texts: as a repair would send them, within its limits."""
@@ -210,10 +207,7 @@ class CanaryEmbedder:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Taken:
     answer: SampleAnswer
-    requests: int
-    tokens: int
-    unknown: int
-    """Tokens that may have been billed without the provider's saying so."""
+    usage: Usage
 
 
 @contextmanager
