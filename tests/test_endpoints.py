@@ -9,9 +9,9 @@ import pytest
 
 from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
+from remediation.provider.endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
 from remediation.provider.errors import KeyRefused, ModelUnavailable, ProviderError
 from remediation.provider.keys import Key, KeyRing, MissingKey
-from remediation.provider.own_endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import MODEL, ProviderServer, Reply, azure
 from tests.repairs import docs, environment, examined, key_of, opened, repaired, settings

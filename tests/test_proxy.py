@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from checks.database.open_sockets import open_sockets
-from remediation.provider import endpoint as endpoints
+from remediation.provider import openai_client
 from remediation.provider.embedder import Embedder
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import Stopped
@@ -65,9 +65,9 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     file = tmp_path / "localhost.pem"
     file.write_text(PEM, encoding="ascii")
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    endpoints._tls.cache_clear()
+    openai_client._tls.cache_clear()
     yield file
-    endpoints._tls.cache_clear()
+    openai_client._tls.cache_clear()
 
 
 def test_a_cut_wakes_who_waits_for_an_answer_through_a_tunnel(

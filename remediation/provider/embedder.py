@@ -13,7 +13,6 @@ import openai
 
 from checks.redaction import redactor
 from remediation.provider import response as provider_response
-from remediation.provider.endpoint import client_of
 from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
@@ -27,6 +26,7 @@ from remediation.provider.errors import (
     reveals,
     unsendable,
 )
+from remediation.provider.openai_client import client_of
 from remediation.provider.rate_limits import RateLimit, Sent
 from remediation.provider.request import whole_answer
 from remediation.provider.retry import RetryPolicy, TryFailed, retry_after
