@@ -22,7 +22,7 @@ from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from remediation.provider.embedder import Embedder
+    from tests.embedders import LoneEmbedder
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def server() -> Iterator[ProviderServer]:
         yield running
 
 
-def isolated(asked: Embedder, texts: Sequence[str]) -> Isolated:
+def isolated(asked: LoneEmbedder, texts: Sequence[str]) -> Isolated:
     with asked:
         return embed_isolating(asked, texts)
 

@@ -21,12 +21,12 @@ from remediation.provider.errors import InputRejected, ProviderError
 from remediation.provider.keys import MissingKey
 from remediation.provider.tokens import TokenCounter, token_counter
 from remediation.provider.usage import NOTHING, Usage
-from remediation.run.preflight import endpoint_of, key_ring, rate_limits
+from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
 from remediation.selection.preparation import sendable
 from remediation.throttling.budget import budget_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
+    from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.throttling.budget import Budget
@@ -64,6 +66,8 @@ class CanaryEmbedder:
     budget: Budget
     dry_run: bool = False
     retry: RetryPolicy | None = None
+    provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
+    """Who answers at an endpoint."""
     usage: Usage = NOTHING
     """What asking took so far."""
 
@@ -190,6 +194,7 @@ class CanaryEmbedder:
             self._embedders[target.name] = Embedders(
                 endpoint_of(self.settings, self.environment, target),
                 self.keys,
+                provider_at=self.provider_at,
                 stop=self._stop,
                 limits=self.limits,
                 counter=self._counter(target.model),

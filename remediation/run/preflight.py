@@ -21,6 +21,7 @@ from checks.row_checks.row_relation import rows_of
 from checks.targets.resolution import resolve
 from remediation.provider.endpoint import Endpoint, base_url_of, key_row
 from remediation.provider.keys import KeyRing
+from remediation.provider.openai_embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimits
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
     from remediation.provider.endpoint import KeyRow
+    from remediation.provider.protocol import EmbeddingProvider
 
 
 class RepairRefusedError(IntegrityError):
@@ -86,6 +88,11 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
         )
     except ValueError as error:
         raise RepairRefusedError(f"OPENAI_BASE_URL: {error}") from None
+
+
+def provider_at(endpoint: Endpoint) -> EmbeddingProvider:
+    """Who answers at an endpoint: all that can be declared so far speak as OpenAI does."""
+    return OpenAIEmbeddings(endpoint)
 
 
 def rate_limits(settings: Settings) -> RateLimits:

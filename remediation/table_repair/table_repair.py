@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.provider.tokens import TokenCounter
@@ -56,6 +57,7 @@ class TableWork:
     run_id: str
     keys: KeyRing
     limits: RateLimits
+    provider_at: Callable[[Endpoint], EmbeddingProvider]
     endpoint: Endpoint
     counter: TokenCounter
     journal: Journal
@@ -124,6 +126,7 @@ class TableWork:
             embedders = Embedders(
                 self.endpoint,
                 self.keys,
+                provider_at=self.provider_at,
                 stop=stop,
                 limits=self.limits,
                 counter=self.counter,
