@@ -88,12 +88,12 @@ def with_key(client: openai.OpenAI, key: str) -> openai.OpenAI:
     """The client's connections for one request with this key, whatever the environment holds.
 
     A copy of 70 µs that is used for this request alone: nothing that another request reads ever
-    holds the key. The headers are named outright, since an Authorization among
-    OPENAI_CUSTOM_HEADERS, which the library adds to each copy, belongs to someone else.
+    holds the key. Both headers are named outright, since a key among OPENAI_CUSTOM_HEADERS, which
+    the library adds to each copy, belongs to someone else.
     """
-    headers: dict[str, Any] = {"Authorization": f"Bearer {key}"}
+    headers: dict[str, Any] = {"Authorization": f"Bearer {key}", "api-key": openai.omit}
     if isinstance(client, openai.AzureOpenAI):
-        headers = {"api-key": key, "Authorization": openai.omit}
+        headers = {"Authorization": openai.omit, "api-key": key}
     return client.with_options(api_key=key, default_headers=headers)
 
 
