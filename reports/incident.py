@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from remediation.provider.usage import Usage
 from reports.tables import Count, Part, RowTime, TableReport, Text
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
@@ -163,6 +164,16 @@ class Repair(Part):
     seconds: NonNegativeFloat = 0.0
     problems: tuple[Problem, ...] = ()
     probes: tuple[Probe, ...] = ()
+
+    @property
+    def usage(self) -> Usage:
+        """What the requests took."""
+        return Usage(
+            requests=self.requests,
+            unanswered=self.requests_unanswered,
+            tokens=self.tokens,
+            unsaid=self.tokens_unsaid,
+        )
 
     @property
     def totals(self) -> Outcomes:

@@ -167,7 +167,7 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
     yield Markup("{} embedded again with {} to the provider ({}; {}) in {}.").format(
         plural(totals.fixed, "row was", "rows were"),
         plural(repair.requests, "request"),
-        wording.tokens_taken(repair.tokens, repair.tokens_unsaid),
+        wording.tokens_taken(repair.usage),
         wording.cost(repair.dollars),
         wording.duration(repair.seconds),
     )

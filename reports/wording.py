@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from checks.wording import dollars, number, plural, visible
 
 if TYPE_CHECKING:
+    from remediation.provider.usage import Usage
     from reports.tables import Count
 
 NAME_LENGTH = 320
@@ -42,15 +43,17 @@ def cost(value: float | None) -> str:
     return "price not known" if value is None else dollars(value)
 
 
-def tokens_taken(tokens: int, unsaid: int) -> str:
+def tokens_taken(usage: Usage) -> str:
     """Tokens of requests; as billed only where every answer said how many it took."""
-    if not unsaid:
-        return f"{plural(tokens, 'token')} billed"
-    if not tokens:
-        return f"{plural(unsaid, 'token')} by our own count, as no answer said how many were billed"
+    told = plural(usage.tokens, "token")
+    if usage.tokens_are_known:
+        return f"{told} billed"
+    if not usage.tokens:
+        counted = plural(usage.unsaid, "token")
+        return f"{counted} by our own count, as no answer said how many were billed"
     return (
-        f"at least {plural(tokens, 'token')} billed, and {number(unsaid)} more by our own count,"
-        " as some answers did not say"
+        f"at least {told} billed, and {number(usage.unsaid)} more by our own count, as some answers"
+        " did not say"
     )
 
 

@@ -48,7 +48,7 @@ def test_usages_add_up_part_by_part() -> None:
     ],
 )
 def test_billed_is_said_only_of_what_answers_said(tokens: int, unsaid: int, words: str) -> None:
-    assert wording.tokens_taken(tokens, unsaid) == words
+    assert wording.tokens_taken(Usage(tokens=tokens, unsaid=unsaid)) == words
 
 
 def with_usage(**usage: int) -> Incident:

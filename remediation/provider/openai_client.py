@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
 
+    from pydantic import SecretStr
+
     from remediation.provider.endpoint import Endpoint
 
 CONNECT_SECONDS = 4.0
@@ -29,7 +31,6 @@ CONNECT_SECONDS = 4.0
 
 REFUSAL_BYTES = 65_536
 """Read of the body of a refusal; providers' are under a thousand."""
-
 
 NO_KEY = "no-key"
 """In place of one in the shared client, which the library lets nobody make without."""
@@ -84,17 +85,18 @@ def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
     )
 
 
-def with_key(client: openai.OpenAI, key: str) -> openai.OpenAI:
+def with_key(client: openai.OpenAI, key: SecretStr) -> openai.OpenAI:
     """The client's connections for one request with this key, whatever the environment holds.
 
     A copy of 70 µs that is used for this request alone: nothing that another request reads ever
     holds the key. Both headers are named outright, since a key among OPENAI_CUSTOM_HEADERS, which
     the library adds to each copy, belongs to someone else.
     """
-    headers: dict[str, Any] = {"Authorization": f"Bearer {key}", "api-key": openai.omit}
+    secret = key.get_secret_value()
+    headers: dict[str, Any] = {"Authorization": f"Bearer {secret}", "api-key": openai.omit}
     if isinstance(client, openai.AzureOpenAI):
-        headers = {"Authorization": openai.omit, "api-key": key}
-    return client.with_options(api_key=key, default_headers=headers)
+        headers = {"Authorization": openai.omit, "api-key": secret}
+    return client.with_options(api_key=secret, default_headers=headers)
 
 
 def _keep_wire(request: httpx2.Request) -> None:

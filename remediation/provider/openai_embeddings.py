@@ -62,14 +62,14 @@ class OpenAIEmbeddings:
 
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """One request with this key. Raises TryFailed."""
-        came = self._asked(texts, key.get_secret_value())
+        came = self._asked(texts, key)
         # Raised outside of the except clauses: no client error with its request, and the key in
         # its headers, stays reachable as the context.
         if isinstance(came, TryFailed):
             raise came
         return came
 
-    def _asked(self, texts: Sequence[str], key: str) -> Answer | TryFailed:
+    def _asked(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
         headers: dict[str, str] = {}
         # Billed, whatever becomes of the answer, from the status on; how much, only its end says.
         tokens: int | None = 0
@@ -122,16 +122,18 @@ class OpenAIEmbeddings:
         return bytes(body)
 
     def _read(
-        self, body: bytes, headers: Mapping[str, str], texts: Sequence[str], key: str
+        self, body: bytes, headers: Mapping[str, str], texts: Sequence[str], key: SecretStr
     ) -> Answer | TryFailed:
         tokens: int | None = None
         failure: ProviderError
+
+        def may_quote(words: str) -> bool:
+            return not reveals(words, texts, key.get_secret_value())
+
         try:
             response = parse(body)
             tokens = billed(response)
-            require_model(
-                response, self.endpoint, may_quote=lambda words: not reveals(words, texts, key)
-            )
+            require_model(response, self.endpoint, may_quote=may_quote)
             return Answer(
                 vectors=vectors(response, count=len(texts), dimensions=self.endpoint.dimensions),
                 told=Told(tokens=tokens, headers=headers),
@@ -144,13 +146,15 @@ class OpenAIEmbeddings:
             told=Told(tokens=tokens, headers=headers),
         )
 
-    def _refused(self, error: openai.APIStatusError, texts: Sequence[str], key: str) -> TryFailed:
+    def _refused(
+        self, error: openai.APIStatusError, texts: Sequence[str], key: SecretStr
+    ) -> TryFailed:
         headers = dict(error.response.headers)
         refused, worth_another_try = refusal(
             error.status_code,
             error.response.content,
             texts=texts,
-            key=key,
+            key=key.get_secret_value(),
             settings=self.endpoint.settings,
         )
         return TryFailed(

@@ -68,8 +68,6 @@ class CanaryEmbedder:
     retry: RetryPolicy | None = None
     provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
     """Who answers at an endpoint."""
-    usage: Usage = NOTHING
-    """What asking took so far."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -129,7 +127,6 @@ class CanaryEmbedder:
                     wait_for_all(asked)
                     raise
         finally:
-            self.usage += took
             self.budget.settle(reserved=reserved, took=took)
         return answers
 
