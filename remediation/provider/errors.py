@@ -1,4 +1,4 @@
-"""Why the provider gave no vectors, sorted by what to do next, in words that are safe to keep.
+"""Says why the provider gave no vectors, sorted by what to do next, in words safe to keep.
 
 Must let no key, no request text and no traceback of the HTTP client through.
 """

@@ -1,4 +1,4 @@
-"""Whether a request is tried again and how long after: the only retry layer there is.
+"""Decides whether a request is tried again and how long after: the only retry layer there is.
 
 Must not know HTTP clients or vectors, and never waits; it sees failed tries and counts.
 """
