@@ -31,7 +31,7 @@ from checks.settings.table_checks import CANARIES
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted
-    from checks.canary.sampler import Embedder
+    from checks.canary.sampler import SampleEmbedder
     from checks.checked_case import CheckedCase
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
@@ -116,7 +116,7 @@ def _applies(table: TableExamination, check: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def drift_looked(request: pytest.FixtureRequest, embedder: Embedder) -> None:
+def drift_looked(request: pytest.FixtureRequest, embedder: SampleEmbedder) -> None:
     """Look at every segment that has an item: once, and again where a repair has been since."""
     evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
     if canary.drift is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from checks.examination.findings import tenant_words
-from checks.wording import plural
+from checks.wording import dollars, plural
 from remediation.journal.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -145,13 +145,6 @@ def _lines_of_the_rest(
     if len(left) > GROUPS_SHOWN:
         rows = sum(group.rows for group in left[GROUPS_SHOWN:])
         yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
-
-
-def dollars(amount: float) -> str:
-    """An amount with as many decimals as it takes to see it."""
-    if amount == 0 or amount >= 0.01:
-        return f"${amount:,.2f}"
-    return f"${amount:.5f}" if amount >= 0.00001 else "under $0.00001"
 
 
 def duration(seconds: float) -> str:

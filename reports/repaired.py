@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
+from remediation.provider.usage import NOTHING
 from remediation.table_repair.probe import LEAST_COSINE
 from reports import incident as values
 
@@ -55,12 +56,14 @@ def repair_of(run: RepairRun) -> values.Repair | None:
         return None
     plan = run.plan
     models = {} if plan is None else {table.table: table.model for table in plan.tables}
-    tokens = sum(result.spending.tokens for result in run.results)
+    usage = sum((result.usage for result in run.results), NOTHING)
     return values.Repair(
         outcomes=tuple(line for result in run.results for line in _outcomes(result)),
-        requests=sum(result.spending.requests for result in run.results),
-        tokens=tokens,
-        dollars=None if plan is None else plan.dollars_of(tokens),
+        requests=usage.requests,
+        requests_unanswered=usage.unanswered,
+        tokens=usage.tokens,
+        tokens_unsaid=usage.unsaid,
+        dollars=None if plan is None else plan.dollars_of(usage.reckoned),
         seconds=sum(result.seconds for result in run.results),
         problems=tuple(
             _problem(result.table, group, run)

@@ -8,9 +8,13 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from checks.examination import suites
-from checks.examination.measurements import Severity, Threshold
+from checks.examination.measurements import Threshold
+
+if TYPE_CHECKING:
+    from checks.settings.table_checks import Severity
 
 ROOT = Path(__file__).parent.parent
 

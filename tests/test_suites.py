@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,9 @@ from checks.examination.measurements import (
     tolerated_failures,
 )
 from checks.examination.suites import Asked, Counts
-from checks.settings.table_checks import Severity
+
+if TYPE_CHECKING:
+    from checks.settings.table_checks import Severity
 
 TABLE = "public.notes"
 

@@ -1,6 +1,6 @@
 """Embeds a sample of each segment again, and holds it against what is stored.
 
-Reads, and has the `Embedder` it is given ask the provider; writes nothing and knows no key.
+Reads, and has the `SampleEmbedder` it is given ask the provider; writes nothing and knows no key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from checks.database.connection import reason_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-    from checks.canary.sampler import Answer, Embedder, Price, Sampler
+    from checks.canary.sampler import Price, SampleAnswer, SampleEmbedder, Sampler
     from checks.canary.sampling import SampledRow
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
@@ -73,7 +73,7 @@ Wanted = tuple["TableExamination", "Sequence[str | None]"]
 
 def look_for_drift(
     sampler: Sampler,
-    embedder: Embedder,
+    embedder: SampleEmbedder,
     wanted: Sequence[Wanted],
     announce: Callable[[Price, int, int], None],
 ) -> dict[str, Seen]:
@@ -133,7 +133,7 @@ def _texts(
 
 def _compare(
     sampler: Sampler,
-    embedder: Embedder,
+    embedder: SampleEmbedder,
     target: Target,
     found: Mapping[str | None, Sequence[SampledRow]],
 ) -> Seen:
@@ -147,7 +147,7 @@ def _compare(
     }
 
 
-def _drift_of(rows: Sequence[SampledRow], answer: Answer, least: float) -> SegmentDrift:
+def _drift_of(rows: Sequence[SampledRow], answer: SampleAnswer, least: float) -> SegmentDrift:
     if answer.unseen is not None:
         return SegmentDrift(unseen=answer.unseen)
     pairs = [

@@ -18,14 +18,14 @@ from checks.canary.retrieval_verdicts import with_retrieval
 from checks.canary.sampler import Sampler
 from checks.database.connection import connect, reason_of
 from checks.errors import CannotExamineError
-from checks.wording import plural
+from checks.wording import dollars, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from checks.canary.drift import Seen, Wanted
     from checks.canary.retrieval import Found
-    from checks.canary.sampler import Embedder, Price
+    from checks.canary.sampler import Price, SampleEmbedder
     from checks.examination.run_context import Evidence
     from checks.examination.table_examination import TableExamination
 
@@ -42,13 +42,13 @@ class CanaryRun:
     retrieval: dict[str, Found] | None = None
 
     def look_for_drift(
-        self, evidence: Evidence, embedder: Embedder, wanted: Sequence[Wanted]
+        self, evidence: Evidence, embedder: SampleEmbedder, wanted: Sequence[Wanted]
     ) -> None:
         """Tell the price, ask, and put the verdicts into the evidence."""
         self.drift = self._look(evidence, embedder, wanted, seed=self.seed)
         self._attach_drift(evidence, self.drift)
 
-    def look_again(self, evidence: Evidence, embedder: Embedder) -> None:
+    def look_again(self, evidence: Evidence, embedder: SampleEmbedder) -> None:
         """After a repair: tell again what drifts yet, and sample healed segments afresh.
 
         The rows that were healed say nothing of those that were not sampled. Of tables that were
@@ -89,13 +89,13 @@ class CanaryRun:
         )
 
     def _look(
-        self, evidence: Evidence, embedder: Embedder, wanted: Sequence[Wanted], *, seed: int
+        self, evidence: Evidence, embedder: SampleEmbedder, wanted: Sequence[Wanted], *, seed: int
     ) -> dict[str, Seen]:
         def announce(price: Price, segments: int, rows: int) -> None:
             self.say(
                 f"drift: {plural(rows, 'sampled row')} of {plural(segments, 'segment')} in"
                 f" {plural(price.requests, 'request')}, about {plural(price.tokens, 'token')}"
-                f" ({price.counted}), {price.dollars_in_words}; seed {seed}"
+                f" ({price.counted}), {dollars(price.dollars)}; seed {seed}"
                 f" ({SEED_VARIABLE} draws the same rows again)"
             )
             if price.refused is not None:

@@ -40,7 +40,7 @@ class TenantTexts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Answer:
+class SampleAnswer:
     """The vectors of `TenantTexts`, aligned with its texts: float32, shape (dimensions,).
 
     None where the provider takes no such text. `unseen` says why it could not be asked.
@@ -64,21 +64,14 @@ class Price:
     nothing: str | None = None
     """Why it is not asked, where that is in order."""
 
-    @property
-    def dollars_in_words(self) -> str:
-        """With as many decimals as it takes to see them."""
-        if self.dollars >= 0.01 or self.dollars == 0:
-            return f"${self.dollars:,.2f}"
-        return f"${self.dollars:.5f}" if self.dollars >= 0.00001 else "under $0.00001"
 
-
-class Embedder(Protocol):
+class SampleEmbedder(Protocol):
     """What the fixture `embedder` gives: texts embedded with the key of the tenant they are of."""
 
     def price(self, texts: Iterable[TenantTexts]) -> Price:
         """What it would take to embed these; asks nobody."""
 
-    def embed(self, texts: Sequence[TenantTexts]) -> list[Answer]:
+    def embed(self, texts: Sequence[TenantTexts]) -> list[SampleAnswer]:
         """The answers, aligned. One tenant without a key or an answer harms no other."""
 
 

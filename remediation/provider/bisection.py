@@ -17,6 +17,7 @@ from remediation.provider.errors import (
     shown,
     unsendable,
 )
+from remediation.provider.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from remediation.provider.embedder import Embedded, Embedder
+    from remediation.provider.embedder import Embedder
 
 CONTROL_TEXT = "hello"
 """A text that no provider refuses for what it says."""
@@ -46,15 +47,11 @@ class Isolated:
     was not reached (None): then `failure` says why. What was paid for before it is not lost.
     Where that is NotYet, `left` are the positions to ask for again, each group in a request of its
     own, the one that has to wait first. `cut` says of a text that it was shortened, and to what.
-    `tokens`, `unsaid`, `requests` and `unanswered` count as in `Embedded`.
     """
 
     outcomes: tuple[NDArray[np.float32] | InputRejected | None, ...]
     failure: ProviderError | None
-    tokens: int
-    unsaid: int
-    requests: int
-    unanswered: int
+    usage: Usage
     left: tuple[tuple[int, ...], ...] = ()
     cut: Mapping[int, str] = field(default_factory=dict)
 
@@ -77,7 +74,7 @@ def embed_isolating(
     outcomes: list[NDArray[np.float32] | InputRejected | None] = [unsendable(t) for t in texts]
     sendable = [position for position, outcome in enumerate(outcomes) if outcome is None]
     waiting = [sendable] if sendable else []
-    spent = _Spent()
+    usage = Usage()
     cut: dict[int, str] = {}
     failure: ProviderError | None = None
     while waiting:
@@ -85,13 +82,13 @@ def embed_isolating(
         try:
             embedded = embedder.embed([texts[position] for position in group], earlier=earlier)
         except InputRejected as rejected:
-            spent.add(rejected)
-            if rejected.requests and not embedder.has_embedded:
+            usage += rejected.usage
+            if rejected.usage.requests and not embedder.has_embedded:
                 try:
-                    spent.add(embedder.embed([CONTROL_TEXT]))
+                    usage += embedder.embed([CONTROL_TEXT]).usage
                 except ProviderError as error:
                     failure = _not_the_text(error)
-                    spent.add(error)
+                    usage += error.usage
                     break
             if len(group) > 1:
                 middle = len(group) // 2
@@ -101,61 +98,42 @@ def embed_isolating(
             outcomes[position] = rejected.with_traceback(None)
             try:
                 for form in shorter(texts[position]):
-                    vector = _taken(embedder, form.text, spent)
+                    vector, took = _taken(embedder, form.text)
+                    usage += took
                     if vector is not None:
                         outcomes[position], cut[position] = vector, form.note
                         break
             except ProviderError as error:
                 outcomes[position], failure = None, error
+                usage += error.usage
                 break
         except ProviderError as error:
             failure = error
-            spent.add(error)
+            usage += error.usage
             waiting.append(group)
             break
         else:
-            spent.add(embedded)
+            usage += embedded.usage
             for position, vector in zip(group, embedded.vectors, strict=True):
                 outcomes[position] = vector
         earlier = Tries() if earlier is not None else None
     return Isolated(
         outcomes=tuple(outcomes),
         failure=failure,
-        tokens=spent.tokens,
-        unsaid=spent.unsaid,
-        requests=spent.requests,
-        unanswered=spent.unanswered,
+        usage=usage,
         left=tuple(map(tuple, reversed(waiting))) if isinstance(failure, NotYet) else (),
         cut=cut,
     )
 
 
-def _taken(embedder: Embedder, text: str, spent: _Spent) -> NDArray[np.float32] | None:
+def _taken(embedder: Embedder, text: str) -> tuple[NDArray[np.float32] | None, Usage]:
     """The vector of one text, or None where it is refused. Raises ProviderError otherwise."""
     try:
         embedded = embedder.embed([text])
-    except ProviderError as error:
-        spent.add(error)
-        if isinstance(error, InputRejected):
-            return None
-        raise
-    spent.add(embedded)
+    except InputRejected as rejected:
+        return None, rejected.usage
     vector: NDArray[np.float32] = embedded.vectors[0]
-    return vector
-
-
-@dataclass(kw_only=True, slots=True)
-class _Spent:
-    tokens: int = 0
-    unsaid: int = 0
-    requests: int = 0
-    unanswered: int = 0
-
-    def add(self, came: Embedded | ProviderError) -> None:
-        self.tokens += came.tokens
-        self.requests += came.requests
-        self.unanswered += came.unanswered
-        self.unsaid += came.unsaid
+    return vector, embedded.usage
 
 
 def _not_the_text(error: ProviderError) -> ProviderError:

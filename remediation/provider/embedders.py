@@ -1,4 +1,4 @@
-"""One embedder per key and endpoint, made when first needed; a bounded number is kept open.
+"""Lends an embedder for each key, over the one provider of its endpoint; keeps some of them open.
 
 A tenant's texts go to the embedder of that tenant's key and endpoint, and to no other.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from remediation.provider.embedder import Embedder
@@ -17,24 +17,25 @@ from remediation.provider.keys import MissingKey
 from remediation.provider.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic import SecretStr
 
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import Key, KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.tokens import TokenCounter
 
-OPEN_EMBEDDERS = 64
-"""Idle embedders kept open; each holds a connection pool, and there may be 10,000 tenants."""
+OPEN_ENDPOINTS = 64
+"""Endpoints kept open while idle; each has connections, and 10,000 tenants may have their own."""
 
 
 class Embedders:
     """Lends embedders for one table. Safe across threads.
 
-    `endpoint` is that of the settings; a tenant's own takes its place. `models` are the declared
-    models of single tenants.
+    `endpoint` is that of the settings; a tenant's own takes its place. `provider_at` says who
+    answers there. `models` are the declared models of single tenants.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Embedders:
         endpoint: Endpoint,
         keys: KeyRing,
         *,
+        provider_at: Callable[[Endpoint], EmbeddingProvider],
         stop: threading.Event,
         limits: RateLimits,
         counter: TokenCounter,
@@ -50,14 +52,15 @@ class Embedders:
     ) -> None:
         self.endpoint = endpoint
         self.keys = keys
+        self._provider_at = provider_at
         self._stop = stop
         self._limits = limits
         self._counter = counter
         self._models = models
         self._retry = retry or RetryPolicy()
         self._lock = threading.Lock()
-        self._open: OrderedDict[_Use, Embedder] = OrderedDict()
-        self._lent: dict[_Use, int] = {}
+        self._open: OrderedDict[Endpoint, _Opened] = OrderedDict()
+        """Those that were used last stand at the end."""
 
     @contextmanager
     def lend(self, tenant: str | None) -> Iterator[Embedder]:
@@ -65,12 +68,11 @@ class Embedders:
         key = self.keys.find(tenant)
         if isinstance(key, MissingKey):
             raise KeyRefused(key.reason)
-        use = _Use(endpoint=self._endpoint_of(tenant, key), secret=key.secret)
-        embedder = self._take(use)
+        opened = self._take(self._endpoint_of(tenant, key))
         try:
-            yield embedder
+            yield self._embedder(opened, key.secret)
         finally:
-            self._give_back(use)
+            self._give_back(opened)
 
     def seconds_to_wait(self, tenant: str | None, tokens: int) -> float:
         """Seconds until a request of so many tokens may be sent with the tenant's key.
@@ -97,30 +99,37 @@ class Embedders:
         endpoint = replace(self.endpoint, model=declared, declared=declared)
         return endpoint if key.own is None else key.own.in_place_of(endpoint)
 
-    def _take(self, use: _Use) -> Embedder:
+    def _take(self, endpoint: Endpoint) -> _Opened:
         with self._lock:
-            if use not in self._open:
-                self._open[use] = Embedder(
-                    use.endpoint,
-                    use.secret,
+            if endpoint not in self._open:
+                self._open[endpoint] = _Opened(provider=self._provider_at(endpoint))
+            self._open.move_to_end(endpoint)
+            self._open[endpoint].lent += 1
+            return self._open[endpoint]
+
+    def _embedder(self, opened: _Opened, secret: SecretStr) -> Embedder:
+        with self._lock:
+            if secret not in opened.embedders:
+                opened.embedders[secret] = Embedder(
+                    opened.provider,
+                    secret,
                     stop=self._stop,
                     retry=self._retry,
-                    limit=self._limits.of(use.secret),
+                    limit=self._limits.of(secret),
                     counter=self._counter,
                 )
-            self._open.move_to_end(use)
-            self._lent[use] = self._lent.get(use, 0) + 1
-            return self._open[use]
+            return opened.embedders[secret]
 
-    def _give_back(self, use: _Use) -> None:
+    def _give_back(self, opened: _Opened) -> None:
         with self._lock:
-            self._lent[use] -= 1
-            idle = [each for each in self._open if not self._lent.get(each)]
+            opened.lent -= 1
+            idle = [endpoint for endpoint, each in self._open.items() if not each.lent]
             surplus = [
-                self._open.pop(each) for each in idle[: max(0, len(self._open) - OPEN_EMBEDDERS)]
+                self._open.pop(endpoint)
+                for endpoint in idle[: max(0, len(self._open) - OPEN_ENDPOINTS)]
             ]
-        for embedder in surplus:
-            embedder.close()
+        for each in surplus:
+            each.provider.close()
 
     def stop(self) -> None:
         """Try nothing again, and end every wait between two tries."""
@@ -129,15 +138,16 @@ class Embedders:
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            embedders = list(self._open.values())
+            opened = list(self._open.values())
             self._open.clear()
-        for embedder in embedders:
-            embedder.close()
+        for each in opened:
+            each.provider.close()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Use:
-    """What two tenants must have in common to share a client."""
+@dataclass(kw_only=True, slots=True)
+class _Opened:
+    """An endpoint's provider, and an embedder for each key that was used there."""
 
-    endpoint: Endpoint
-    secret: SecretStr
+    provider: EmbeddingProvider
+    embedders: dict[SecretStr, Embedder] = field(default_factory=dict)
+    lent: int = 0

@@ -1,28 +1,27 @@
-"""Where vectors come from, and the client that asks there with one key. Sends nothing."""
+"""Says where vectors come from: the settings' endpoint, or the one that a tenant's key row names.
+
+Values only. No message shows a key or a URL.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import httpx2
-import openai
-
-from checks.database.open_sockets import open_sockets
-from checks.settings.values import api_version_of, plain_base_url
+from checks.errors import IntegrityError
+from checks.settings.values import plain_base_url
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
-CONNECT_SECONDS = 4.0
-"""For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
+    from checks.settings.integrity_toml import Provider
 
-REFUSAL_BYTES = 65_536
-"""Read of the body of a refusal; providers' are under a thousand."""
+COLUMNS = ("api_key", "base_url", "model")
+
+
+class KeyRowError(IntegrityError):
+    """A row of `[keys] sql` says nothing that can be used; says why, and shows no value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,90 +52,85 @@ class Endpoint:
         return self.declared or self.model
 
 
-def client_of(endpoint: Endpoint, key: str, *, timeout: float) -> openai.OpenAI:
-    """A client whose own retries are off and that sends this key, whatever the environment holds.
+def base_url_of(provider: Provider, environment: Mapping[str, str]) -> str:
+    """The base URL of every tenant without one of its own: OPENAI_BASE_URL's before the file's."""
+    return environment.get("OPENAI_BASE_URL") or provider.base_url
 
-    `timeout` is in seconds, for a silence; connecting has `CONNECT_SECONDS` of them at most.
-    An `api-version` in the base URL's query makes it an Azure endpoint: the key goes into the
-    header `api-key`, and the deployment into the path, named like the model unless the URL names
-    one. Azure's newer `.../openai/v1` speaks as OpenAI does, with or without a version.
-    """
-    # A redirect would carry the texts to a host that the settings do not name.
-    transport = openai.DefaultHttpxClient(
-        follow_redirects=False,
-        verify=_tls(),
-        event_hooks={
-            "request": [_keep_wire],
-            "response": [lambda response: _bound_refusal(response, timeout)],
-        },
-    )
-    patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-    parts = urlsplit(endpoint.base_url)
-    version = api_version_of(endpoint.base_url)
-    path = parts.path.rstrip("/")
-    if version is None or path.endswith("/openai/v1"):
-        return openai.OpenAI(
-            api_key=key,
-            base_url=urlunsplit(parts._replace(query="")),
-            timeout=patience,
-            max_retries=0,
-            default_headers={"Authorization": f"Bearer {key}"},
-            default_query=dict(parse_qsl(parts.query)),
-            http_client=transport,
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnEndpoint:
+    """A tenant's own base URL, and what the model is called there; None: as in the settings."""
+
+    base_url: str | None = None
+    model: str | None = None
+
+    @property
+    def host(self) -> str | None:
+        """Host and port, for people; None where the base URL is the settings'."""
+        if self.base_url is None:
+            return None
+        parts = urlsplit(self.base_url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+
+    def in_place_of(self, endpoint: Endpoint) -> Endpoint:
+        """The tenant's endpoint, for the same vectors. Keeps the model that is declared."""
+        return replace(
+            endpoint,
+            base_url=self.base_url or endpoint.base_url,
+            model=self.model or endpoint.model,
+            settings="base_url and model of [keys] sql",
         )
-    if "/openai" not in path:
-        path += "/openai"
-    return openai.AzureOpenAI(
-        api_key=key,
-        base_url=urlunsplit(parts._replace(path=path, query="")),
-        api_version=version,
-        timeout=patience,
-        max_retries=0,
-        default_headers={"api-key": key, "Authorization": openai.omit},  # type: ignore[dict-item]
-        http_client=transport,
-    )
 
 
-def _keep_wire(request: httpx2.Request) -> None:
-    """Have the socket that a request opens kept, so that a stop can cut it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyRow:
+    """A row of `[keys] sql`."""
 
-    def opened(event: str, details: Mapping[str, Any]) -> None:
-        # Of a connection, and of a proxy that it leads through.
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            open_sockets.keep(details["return_value"].get_extra_info("socket"))
-
-    request.extensions["trace"] = opened
+    api_key: str = field(repr=False)
+    own: OwnEndpoint | None = None
 
 
-def _bound_refusal(response: httpx2.Response, seconds: float) -> None:
-    """Have the body of a refusal, which the client reads whole, end in time and in memory."""
-    if response.status_code != 200:
-        stream = cast("httpx2.SyncByteStream", response.stream)
-        response.stream = _Bounded(stream, deadline=time.monotonic() + seconds)
+def key_row(names: Sequence[str], values: Sequence[object]) -> KeyRow | None:
+    """What a row says, or None where it holds no key. Raises KeyRowError."""
+    found = _columns(names, values)
+    own = _own_endpoint(found)
+    return KeyRow(api_key=found["api_key"], own=own) if "api_key" in found else None
 
 
-class _Bounded(httpx2.SyncByteStream):
-    """A body that is cut off at `REFUSAL_BYTES`. Raises TimeoutError past the deadline."""
+def _columns(names: Sequence[str], values: Sequence[object]) -> dict[str, str]:
+    """The row's texts by what they are; NULL and empty ones are left out.
 
-    def __init__(self, stream: httpx2.SyncByteStream, *, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
+    A column called `api_key`, `base_url` or `model` is that; the others are, in this order, what
+    no column is called. Raises KeyRowError for more than three, and for what is not text.
+    """
+    if len(names) > len(COLUMNS):
+        raise KeyRowError(f"expected at most {', '.join(COLUMNS)}, found {len(names)} columns")
+    free = [name for name in COLUMNS if name not in names]
+    meant = [name if name in COLUMNS else free.pop(0) for name in names]
+    if len(set(meant)) < len(meant):
+        raise KeyRowError("expected each column once, found two of one name")
+    found = {}
+    for name, value in zip(meant, values, strict=True):
+        if value is not None and not isinstance(value, str):
+            raise KeyRowError(f"expected text as {name}, found {type(value).__name__}")
+        # White space in place of a key is for the ring to refuse: it ends the search.
+        text = value if name == "api_key" else (value or "").strip()
+        if text:
+            found[name] = text
+    return found
 
-    def __iter__(self) -> Iterator[bytes]:
-        left = REFUSAL_BYTES
-        for chunk in self._stream:
-            yield chunk[:left]
-            left -= len(chunk)
-            if left <= 0:
-                return
-            if time.monotonic() > self._deadline:
-                raise TimeoutError
 
-    def close(self) -> None:
-        self._stream.close()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """One TLS context for all clients: making one takes 65 ms, and there may be 10,000 tenants."""
-    return httpx2.create_ssl_context()
+def _own_endpoint(found: Mapping[str, str]) -> OwnEndpoint | None:
+    """The endpoint that a row declares, or None. Raises KeyRowError for a base URL of no use."""
+    base_url, model = found.get("base_url"), found.get("model")
+    if base_url is None and model is None:
+        return None
+    if "api_key" not in found:
+        # Another source's key must not go to an endpoint that is not its own.
+        raise KeyRowError("expected an api_key beside base_url and model, found none")
+    if base_url is not None:
+        try:
+            plain_base_url(base_url)
+        except ValueError as fault:
+            raise KeyRowError(f"base_url: {fault}") from None
+    return OwnEndpoint(base_url=base_url, model=model)

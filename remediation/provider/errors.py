@@ -1,4 +1,4 @@
-"""Why the provider gave no vectors, sorted by what to do next, in words that are safe to keep.
+"""Says why the provider gave no vectors, sorted by what to do next, in words safe to keep.
 
 Must let no key, no request text and no traceback of the HTTP client through.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from remediation.provider.usage import NOTHING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,19 +57,12 @@ SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format"})
 
 
 class ProviderError(IntegrityError):
-    """No vectors. `reason` is short and safe to show; `requests` and `tokens` were spent on it.
-
-    `unanswered` of the requests came back without a usable answer; `unsaid` tokens, by our own
-    count, were spent on answers that did not say how many.
-    """
+    """No vectors. `reason` is short and safe to show; `usage` is what was spent on it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.requests = 0
-        self.tokens = 0
-        self.unanswered = 0
-        self.unsaid = 0
+        self.usage = NOTHING
 
 
 class KeyRefused(ProviderError):

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from checks.redaction import redactor
-from remediation.provider.own_endpoint import KeyRowError
+from remediation.provider.endpoint import KeyRowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from remediation.provider.own_endpoint import KeyRow, OwnEndpoint
+    from remediation.provider.endpoint import KeyRow, OwnEndpoint
 
 PLACEHOLDER = "{tenant}"
 COMMAND_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""How soon a key may be used again: by the settings' limits, and by what its provider says.
+"""Tells how soon a key may be used again: by the settings' limits, and by its provider's word.
 
 Knows neither keys in the clear nor HTTP clients, and never waits; it says how long to.
 """

@@ -1,4 +1,4 @@
-"""Whether a request is tried again and how long after: the only retry layer there is.
+"""Decides whether a request is tried again and how long after: the only retry layer there is.
 
 Must not know HTTP clients or vectors, and never waits; it sees failed tries and counts.
 """
@@ -15,16 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from remediation.provider.errors import ProviderError, Tries
-
-
-class TryFailed(Exception):  # noqa: N818 - never leaves the retry loop
-    """One try that may be repeated: what it came to, and the wait in seconds the provider asks."""
-
-    def __init__(self, error: ProviderError, retry_after: float | None = None) -> None:
-        super().__init__(error.reason)
-        self.error = error
-        self.retry_after = retry_after
+    from remediation.provider.errors import Tries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from remediation.rollback.table_rollback import TableUndo
 from remediation.run.preflight import RepairRefusedError, open_write_side
 from remediation.run.verification import measure_again
 from remediation.table_repair.plan import refusal
-from remediation.table_repair.result import Spending, TableRepair
+from remediation.table_repair.result import TableRepair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -146,7 +146,7 @@ class Rollback:
 
 
 def _refused(name: str, why: str | None) -> TableRepair:
-    return TableRepair(table=name, account=Account(), spending=Spending(), stopped=why)
+    return TableRepair(table=name, account=Account(), stopped=why)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from remediation.journal.outcomes import Account, Outcome, RowOutcome
 from remediation.rollback.history import PutBack, before_of, state_of
 from remediation.rollback.put_back import PutBacks, put_back, read_stored
 from remediation.rollback.undo_statements import compile_dragged
-from remediation.table_repair.result import Spending, TableRepair
+from remediation.table_repair.result import TableRepair
 from remediation.writing.locked_rows import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -79,7 +79,6 @@ class TableUndo:
         return TableRepair(
             table=self.target.name,
             account=self._account,
-            spending=Spending(),
             stopped=self._stopped,
             seconds=self._seconds,
         )

@@ -11,20 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.canary.sampler import Answer, Price
+from checks.canary.sampler import Price, SampleAnswer
 from checks.database.connection import connect
+from checks.wording import dollars
 from remediation.interruptible import wait_for_all
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.embedders import Embedders
 from remediation.provider.errors import InputRejected, ProviderError
 from remediation.provider.keys import MissingKey
 from remediation.provider.tokens import TokenCounter, token_counter
-from remediation.run.preflight import endpoint_of, key_ring, rate_limits
+from remediation.provider.usage import NOTHING, Usage
+from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
 from remediation.selection.preparation import sendable
 from remediation.throttling.budget import budget_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
+    from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.throttling.budget import Budget
@@ -62,9 +66,8 @@ class CanaryEmbedder:
     budget: Budget
     dry_run: bool = False
     retry: RetryPolicy | None = None
-    requests: int = 0
-    tokens: int = 0
-    """Billed, as far as the provider said."""
+    provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
+    """Who answers at an endpoint."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -92,19 +95,18 @@ class CanaryEmbedder:
 
     def _too_dear(self, tokens: int) -> str:
         return (
-            f"the canary would cost ${self.budget.dollars(tokens):,.5f}, with"
-            f" ${self.budget.spent:,.5f} spent already, more than the cap of"
-            f" ${self.budget.max_cost:,.5f} (--max-cost); nothing was asked: raise the cap, or"
+            f"the canary would cost {dollars(self.budget.dollars(tokens))}, with"
+            f" {dollars(self.budget.spent)} spent already, more than the cap of"
+            f" {dollars(self.budget.max_cost)} (--max-cost); nothing was asked: raise the cap, or"
             " lower `sample` in [canary]"
         )
 
-    def embed(self, texts: Sequence[TenantTexts]) -> list[Answer]:
+    def embed(self, texts: Sequence[TenantTexts]) -> list[SampleAnswer]:
         """Every tenant's texts with its own key, `concurrency` requests at a time."""
         works = [(one, self._embedders_for(one.target), self._parts(one)) for one in texts]
         reserved = sum(part.tokens for _, _, parts in works for part in parts)
         self.budget.reserve(rows=0, tokens=reserved)
-        before = self.tokens
-        unknown = 0
+        took = NOTHING
         answers = []
         try:
             with ThreadPoolExecutor(
@@ -116,9 +118,7 @@ class CanaryEmbedder:
                     for future in asked:
                         wait_for_all([future])
                         taken = future.result()
-                        self.requests += taken.requests
-                        self.tokens += taken.tokens
-                        unknown += taken.unknown
+                        took += taken.usage
                         answers.append(taken.answer)
                 except BaseException:
                     self._stop.set()
@@ -127,13 +127,13 @@ class CanaryEmbedder:
                     wait_for_all(asked)
                     raise
         finally:
-            self.budget.settle(reserved=reserved, billed=self.tokens - before + unknown)
+            self.budget.settle(reserved=reserved, took=took)
         return answers
 
     def _ask(self, work: tuple[TenantTexts, Embedders, Sequence[_Part]]) -> _Taken:
         one, embedders, parts = work
         vectors: list[NDArray[np.float32] | None] = [None] * len(one.texts)
-        requests = tokens = unknown = 0
+        usage = NOTHING
         failure: ProviderError | None = None
         for part in parts:
             try:
@@ -142,17 +142,18 @@ class CanaryEmbedder:
             except ProviderError as error:
                 failure = error
                 break
-            requests, tokens = requests + answer.requests, tokens + answer.tokens
-            unknown += answer.unsaid
+            usage += answer.usage
             for position, outcome in zip(part.positions, answer.outcomes, strict=True):
                 vectors[position] = None if isinstance(outcome, InputRejected) else outcome
             if answer.failure is not None:
                 failure = answer.failure
                 break
         answer_of_all = (
-            Answer(vectors=tuple(vectors)) if failure is None else Answer(unseen=failure.reason)
+            SampleAnswer(vectors=tuple(vectors))
+            if failure is None
+            else SampleAnswer(unseen=failure.reason)
         )
-        return _Taken(answer=answer_of_all, requests=requests, tokens=tokens, unknown=unknown)
+        return _Taken(answer=answer_of_all, usage=usage)
 
     def _parts(self, one: TenantTexts) -> list[_Part]:
         """The requests of a tenant's texts: as a repair would send them, within its limits."""
@@ -190,6 +191,7 @@ class CanaryEmbedder:
             self._embedders[target.name] = Embedders(
                 endpoint_of(self.settings, self.environment, target),
                 self.keys,
+                provider_at=self.provider_at,
                 stop=self._stop,
                 limits=self.limits,
                 counter=self._counter(target.model),
@@ -206,11 +208,8 @@ class CanaryEmbedder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Taken:
-    answer: Answer
-    requests: int
-    tokens: int
-    unknown: int
-    """Tokens that may have been billed without the provider's saying so."""
+    answer: SampleAnswer
+    usage: Usage
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from checks.errors import CannotExamineError, IntegrityError
 from checks.redaction import redactor
 from checks.row_checks.row_relation import rows_of
 from checks.targets.resolution import resolve
-from remediation.provider.endpoint import Endpoint
+from remediation.provider.endpoint import Endpoint, base_url_of, key_row
 from remediation.provider.keys import KeyRing
-from remediation.provider.own_endpoint import key_row
+from remediation.provider.openai_embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimits
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
-    from remediation.provider.own_endpoint import KeyRow
+    from remediation.provider.endpoint import KeyRow
+    from remediation.provider.protocol import EmbeddingProvider
 
 
 class RepairRefusedError(IntegrityError):
@@ -79,7 +80,7 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
     provider = settings.provider
     try:
         return Endpoint(
-            base_url=environment.get("OPENAI_BASE_URL") or provider.base_url,
+            base_url=base_url_of(provider, environment),
             model=target.model,
             dimensions=target.dimensions,
             send_dimensions=provider.send_dimensions,
@@ -87,6 +88,11 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
         )
     except ValueError as error:
         raise RepairRefusedError(f"OPENAI_BASE_URL: {error}") from None
+
+
+def provider_at(endpoint: Endpoint) -> EmbeddingProvider:
+    """Who answers at an endpoint: all that can be declared so far speak as OpenAI does."""
+    return OpenAIEmbeddings(endpoint)
 
 
 def rate_limits(settings: Settings) -> RateLimits:

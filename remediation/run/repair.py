@@ -21,6 +21,7 @@ from remediation.run.preflight import (
     endpoint_of,
     key_ring,
     open_write_side,
+    provider_at,
     rate_limits,
 )
 from remediation.run.verification import measure_again
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from checks.row_checks.row_check import AppliedCheck
     from checks.settings.integrity_toml import Settings
     from remediation.journal.outcomes import Outcome, RowName
+    from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.table_repair.result import TableRepair
@@ -73,6 +76,8 @@ class Repair:
     started_from: Path = Path()
     """The folder in which a relative `pause_file` is looked for."""
     retry: RetryPolicy | None = None
+    provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
+    """Who answers at an endpoint."""
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -146,6 +151,7 @@ class Repair:
                     run_id=self.run_id,
                     keys=self.keys,
                     limits=self.limits,
+                    provider_at=self.provider_at,
                     endpoint=endpoint_of(self.settings, self.environment, table.target),
                     counter=token_counter(table.target.model, self.environment),
                     journal=journal,
@@ -173,6 +179,7 @@ class Repair:
             budget=self.budget,
             dry_run=dry_run,
             retry=self.retry,
+            provider_at=self.provider_at,
         )
         try:
             yield embedder

@@ -22,7 +22,6 @@ from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare, shorter_forms
 from remediation.table_repair.completion import Landing
 from remediation.table_repair.dispatch import Admission, Sending
-from remediation.table_repair.result import Spending
 from remediation.table_repair.worker_pool import Flight
 from remediation.writing.changes import LOCK_TIMEOUT, NewVectors
 from remediation.writing.edits import Edits
@@ -57,7 +56,7 @@ ROUNDS = 3
 
 @dataclass(kw_only=True)
 class Backfill:
-    """One table's repair. Create, `run()` once, read `account`, `spending` and `stopped`."""
+    """One table's repair. Create, `run()` once, read `account` and `stopped`."""
 
     target: Target
     reader: RowReader
@@ -84,7 +83,6 @@ class Backfill:
 
     locked: LockedRows = field(default_factory=LockedRows)
     """Rows that other sessions hold; they are written later, and others go on."""
-    spending: Spending = field(default_factory=Spending)
 
     def __post_init__(self) -> None:
         self._last_read: tuple[str, ...] | None = None
@@ -133,7 +131,6 @@ class Backfill:
             answers=Answers(checks=set_checks(self.reader.checks)),
             lessons=self.lessons,
             budget=self.budget,
-            spending=self.spending,
             settlement=self._settlement,
             ending=self._ending,
         )

@@ -5,7 +5,6 @@ A rule that never heals and a dead key then cost one request, not one per thread
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from remediation.provider.errors import (
     ProviderUnavailable,
     UntrustworthyResponse,
 )
+from remediation.provider.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,26 +43,23 @@ class Lessons:
     """Tenants for whom asking is no use, and why."""
     _trusted: set[str | None] = field(default_factory=set)
     _outages: dict[str | None, int] = field(default_factory=dict)
-    _tries: Counter[str | None] = field(default_factory=Counter)
-    _unanswered: Counter[str | None] = field(default_factory=Counter)
+    _took: dict[str | None, Usage] = field(default_factory=dict)
     _healed: set[str] = field(default_factory=set)
     _unhealed: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def usage(self) -> Usage:
+        """What all requests took."""
+        return sum(self._took.values(), NOTHING)
+
     def answered(
-        self,
-        tenant: str | None,
-        failure: ProviderError | None,
-        *,
-        tries: int = 0,
-        unanswered: int = 0,
+        self, tenant: str | None, failure: ProviderError | None, usage: Usage = NOTHING
     ) -> None:
-        """Learn from a request of a tenant: what it came to, and how many of its tries did not.
+        """Learn from a request of a tenant: what it came to, and what it took.
 
         A text that is refused is an answer. One that is to be asked for again (NotYet) is neither.
         """
-        self._tries[tenant] += tries
-        self._unanswered[tenant] += unanswered
-        of, without = self._tries[tenant], self._unanswered[tenant]
+        took = self._took[tenant] = self._took.get(tenant, NOTHING) + usage
         if failure is None:
             self._trusted.add(tenant)
             self._outages.pop(tenant, None)
@@ -74,10 +71,12 @@ class Lessons:
                 self.stopped_tenants.setdefault(
                     tenant, f"given up after {outages} requests in a row: {failure.reason}"
                 )
-        if failure is not None and of >= TRIES_TO_JUDGE and 2 * without > of:
+        mostly_unanswered = took.requests >= TRIES_TO_JUDGE and 2 * took.unanswered > took.requests
+        if failure is not None and mostly_unanswered:
             self.stopped_tenants.setdefault(
                 tenant,
-                f"given up, as {without:,} of {of:,} tries had no usable answer: {failure.reason}",
+                f"given up, as {took.unanswered:,} of {took.requests:,} tries had no usable answer:"
+                f" {failure.reason}",
             )
 
     def written(self, outcomes: Sequence[RowOutcome]) -> None:

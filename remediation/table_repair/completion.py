@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from remediation.selection.batching import Batch
     from remediation.table_repair.circuit_breaker import Lessons
     from remediation.table_repair.dispatch import Sending
-    from remediation.table_repair.result import Spending
     from remediation.table_repair.worker_pool import Flight, Landed
     from remediation.throttling.budget import Budget
     from remediation.writing.edits import Edits
@@ -52,7 +51,6 @@ class Landing:
     answers: Answers
     lessons: Lessons
     budget: Budget
-    spending: Spending
     settlement: Settlement
     ending: Ending
 
@@ -69,7 +67,7 @@ class Landing:
         """Settle a batch that raised; only a tenant without a key is foreseen."""
         batch = landed.batch
         if not landed.writing:
-            self.budget.settle(reserved=batch.tokens, billed=0)
+            self.budget.settle(reserved=batch.tokens)
         self.locked.settled(row.key for row in batch.rows)
         failed = [outcome_of(row, Outcome.FAILED, words_of(error)) for row in batch.rows]
         self.settlement.settle([replace(outcome, uncertain=landed.writing) for outcome in failed])
@@ -78,15 +76,9 @@ class Landing:
         self.lessons.answered(batch.tenant, error)
 
     def _answered(self, batch: Batch, answer: Isolated) -> None:
-        self.spending.requests += answer.requests
-        self.spending.tokens += answer.tokens
-        self.spending.tokens_known &= not answer.unsaid
         reserved = batch.tokens - self.sending.ask_again(batch, answer)
-        # What an answer did not say is billed as it was counted before.
-        self.budget.settle(reserved=reserved, billed=answer.tokens + answer.unsaid)
-        self.lessons.answered(
-            batch.tenant, answer.failure, tries=answer.requests, unanswered=answer.unanswered
-        )
+        self.budget.settle(reserved=reserved, took=answer.usage)
+        self.lessons.answered(batch.tenant, answer.failure, answer.usage)
         vectors = []
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
@@ -95,7 +87,7 @@ class Landing:
                 # not sent, as too much for the limits of the settings, it may ask for.
                 sent = (
                     sent_for(row, self.target, self.provider, self.counter)
-                    if outcome.requests
+                    if outcome.usage.requests
                     else None
                 )
                 self.settlement.settle([replace(quarantined, refused=sent)])

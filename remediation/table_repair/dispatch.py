@@ -190,7 +190,7 @@ class Sending:
         """Send nothing that was put aside: another table may need what is reserved for it."""
         while (waiting := self._parked.take(lambda _: True)) is not None:
             if waiting.reserved:
-                self.budget.settle(reserved=waiting.batch.tokens, billed=0)
+                self.budget.settle(reserved=waiting.batch.tokens)
 
     def send_parked(self) -> None:
         """Send what was put aside, as far as its time has come."""
@@ -258,6 +258,6 @@ class Sending:
         if self.ending.stop.is_set():
             self.settlement.skip(batch.rows, self.ending.end(INTERRUPTED))
             batch = part_of(batch, (), self.counter)
-        self.budget.settle(reserved=waiting.batch.tokens - batch.tokens, billed=0)
+        self.budget.settle(reserved=waiting.batch.tokens - batch.tokens)
         if batch.rows:
             self.flight.ask(batch, waiting.tries)

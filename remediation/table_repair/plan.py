@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from checks.wording import dollars
 from remediation.journal.quarantine import sent_for
 from remediation.provider.keys import MissingKey
 from remediation.provider.rate_limits import WINDOW
@@ -144,7 +145,7 @@ class Plan:
         if self.rows > self.max_rows:
             return f"the cap of {self.max_rows:,} rows would stop the repair early (--max-rows)"
         if self.spent + self.dollars > self.max_cost:
-            return f"the cap of ${self.max_cost:,.2f} would stop the repair early (--max-cost)"
+            return f"the cap of {dollars(self.max_cost)} would stop the repair early (--max-cost)"
         return None
 
 

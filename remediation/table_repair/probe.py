@@ -16,6 +16,7 @@ from checks.examination.findings import tenant_words
 from remediation.interruptible import wait_for_all, wait_for_one
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
+from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
 from remediation.throttling.wait_reasons import keys_must_wait
 
@@ -61,12 +62,7 @@ class ProbeResult:
     tenant: str | None
     cosines: tuple[float, ...] = ()
     failure: ProviderError | None = None
-    requests: int = 0
-    tokens: int = 0
-    unsaid: int = 0
-    """Tokens, by our own count, of answers that did not say how many they took."""
-    tries_unanswered: int = 0
-    """Of the requests, those without a usable answer."""
+    usage: Usage = NOTHING
     own: bool = False
     """Whether the tenant has an endpoint or a model of its own, which says nothing of others'."""
 
@@ -169,8 +165,7 @@ def probe(
                 before_request=before_request,
                 meanwhile=meanwhile,
             )
-            billed = sum(answer.tokens + answer.unsaid for answer in answers)
-            budget.settle(reserved=tokens, billed=billed)
+            budget.settle(reserved=tokens, took=sum((answer.usage for answer in answers), NOTHING))
             results += answers
     return Probed(results=tuple(results), stopped=_disagreement(results))
 
@@ -225,10 +220,7 @@ def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
         tenant=sample.tenant,
         cosines=tuple(cosines),
         failure=answer.failure,
-        requests=answer.requests,
-        tokens=answer.tokens,
-        unsaid=answer.unsaid,
-        tries_unanswered=answer.unanswered,
+        usage=answer.usage,
         own=(asked.base_url, asked.model) != (usual.base_url, usual.model),
     )
 

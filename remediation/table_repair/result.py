@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remediation.provider.usage import NOTHING, Usage
+
 if TYPE_CHECKING:
     from remediation.journal.outcomes import Account
     from remediation.table_repair.probe import ProbeResult
-
-
-@dataclass(kw_only=True, slots=True)
-class Spending:
-    """What a table's repair took."""
-
-    requests: int = 0
-    tokens: int = 0
-    tokens_known: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +18,7 @@ class TableRepair:
 
     table: str
     account: Account
-    spending: Spending
+    usage: Usage = NOTHING
     stopped: str | None = None
     probes: tuple[ProbeResult, ...] = ()
     seconds: float = 0.0

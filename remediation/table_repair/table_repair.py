@@ -22,7 +22,7 @@ from remediation.provider.embedders import Embedders
 from remediation.table_repair.backfill import Backfill
 from remediation.table_repair.circuit_breaker import Lessons
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
-from remediation.table_repair.result import Spending, TableRepair
+from remediation.table_repair.result import TableRepair
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
 from remediation.writing.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.provider.tokens import TokenCounter
@@ -56,6 +57,7 @@ class TableWork:
     run_id: str
     keys: KeyRing
     limits: RateLimits
+    provider_at: Callable[[Endpoint], EmbeddingProvider]
     endpoint: Endpoint
     counter: TokenCounter
     journal: Journal
@@ -68,7 +70,6 @@ class TableWork:
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine
 
-    _spending: Spending = field(default_factory=Spending)
     _backfill: Backfill | None = None
     _left: Account = field(default_factory=Account)
     """Of a table that was not begun."""
@@ -86,7 +87,7 @@ class TableWork:
         return TableRepair(
             table=self.planned.table,
             account=backfill.account if backfill else self._left,
-            spending=self._spending,
+            usage=self._lessons.usage,
             stopped=(backfill.stopped if backfill else None)
             or self._stopped
             or "; ".join(self._lessons.stopped_checks.values())
@@ -125,6 +126,7 @@ class TableWork:
             embedders = Embedders(
                 self.endpoint,
                 self.keys,
+                provider_at=self.provider_at,
                 stop=stop,
                 limits=self.limits,
                 counter=self.counter,
@@ -154,7 +156,6 @@ class TableWork:
                 tenants=self.tenants,
                 quarantine=self.quarantine,
                 lessons=self._lessons,
-                spending=self._spending,
                 locked=LockedRows(patience=self.lock_patience),
             )
             self._backfill.run()
@@ -201,17 +202,9 @@ class TableWork:
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
-            self._lessons.answered(
-                result.tenant,
-                result.failure,
-                tries=result.requests,
-                unanswered=result.tries_unanswered,
-            )
+            self._lessons.answered(result.tenant, result.failure, result.usage)
             if result.refused is not None:
                 self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
-            self._spending.requests += result.requests
-            self._spending.tokens += result.tokens
-            self._spending.tokens_known &= not result.unsaid
 
     def _leave(self) -> None:
         """Account for the rows of a table that was not begun, where they can still be read."""

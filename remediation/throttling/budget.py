@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.wording import dollars
+from remediation.provider.usage import NOTHING, Usage
+
 if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
 
@@ -20,8 +23,8 @@ class Budget:
     max_cost: float
     price_per_million_tokens: float
     rows: int = 0
-    tokens: int = 0
-    """Billed, as far as the provider has answered."""
+    took: Usage = NOTHING
+    """What the requests took that have come back."""
     reserved: int = 0
     """Tokens of requests that are in flight, as counted before they were sent."""
 
@@ -31,8 +34,8 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Dollars billed so far."""
-        return self.dollars(self.tokens)
+        """Dollars so far; what an answer did not say costs as it was counted before."""
+        return self.dollars(self.took.reckoned)
 
     @property
     def no_rows_left(self) -> str:
@@ -42,7 +45,7 @@ class Budget:
     @property
     def no_money_left(self) -> str:
         """The end by the cap of dollars, in words."""
-        return f"the cap of ${self.max_cost:,.2f} is reached (--max-cost)"
+        return f"the cap of {dollars(self.max_cost)} is reached (--max-cost)"
 
     def rows_left(self) -> int:
         """Rows that may still be sent."""
@@ -50,17 +53,17 @@ class Budget:
 
     def affords(self, tokens: int) -> bool:
         """Whether a request fits under the cap even if everything in flight is billed."""
-        return self.dollars(self.tokens + self.reserved + tokens) <= self.max_cost
+        return self.dollars(self.took.reckoned + self.reserved + tokens) <= self.max_cost
 
     def reserve(self, *, rows: int, tokens: int) -> None:
         """Count a request that is about to be sent."""
         self.rows += rows
         self.reserved += tokens
 
-    def settle(self, *, reserved: int, billed: int) -> None:
-        """Replace a reservation by what was billed."""
+    def settle(self, *, reserved: int, took: Usage = NOTHING) -> None:
+        """Replace a reservation by what the request took; nothing, where it was not sent."""
         self.reserved -= reserved
-        self.tokens += billed
+        self.took += took
 
 
 def budget_of(settings: Settings) -> Budget:
