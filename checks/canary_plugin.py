@@ -1,6 +1,7 @@
 """Adds `--canary` to pytest: an item per segment, and one look for all of them.
 
-Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`.
+Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`. Imports late what
+its hooks need, as `plugin` does.
 """
 
 from __future__ import annotations
@@ -13,30 +14,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.canary.retrieval import searchable
-from checks.canary.run import SEED_VARIABLE, CanaryRun
-from checks.cases import SEGMENTS_WITH_ITEMS, Case
-from checks.plugin import (
-    CASES,
-    EVIDENCE,
-    SETTINGS,
-    active,
-    case_of,
-    checked,
-    environment_of,
-    run_what_is_listed,
-)
+from checks.plugin import active, case_of, checked, environment_of
 from checks.redaction import for_terminal
-from checks.settings.table_checks import CANARIES
+from checks.settings.check_names import CANARIES
+from checks.stash import CASES, EVIDENCE, SETTINGS
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted
+    from checks.canary.run import CanaryRun
     from checks.canary.sampler import SampleEmbedder
+    from checks.cases import Case
     from checks.checked_case import CheckedCase
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
 
-CANARY = pytest.StashKey[CanaryRun]()
+CANARY: pytest.StashKey[CanaryRun] = pytest.StashKey()
 """Outlives the fixtures, which end with each pass."""
 
 
@@ -53,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in CANARIES:
         config.addinivalue_line("markers", f"{name}: the {name} check of each segment's sample")
     if config.getoption("--canary") and active(config):
+        from checks.canary.run import SEED_VARIABLE, CanaryRun
+
         written = environment_of(config).get(SEED_VARIABLE)
         if written is not None and not re.fullmatch(r"[0-9]{1,18}", written):
             raise pytest.UsageError(
@@ -70,6 +64,9 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     if CANARY not in config.stash or SETTINGS not in config.stash:
         return
+    from checks.cases import Case
+    from checks.collection import run_what_is_listed
+
     declared = {
         f"{check}_check": [
             Case(check=check, table=str(table.name))
@@ -87,6 +84,8 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def _cases(examination: Examination, check: str) -> list[Case]:
+    from checks.cases import SEGMENTS_WITH_ITEMS, Case
+
     tables = [table for table in examination.tables if _applies(table, check)]
     segments = Counter[str]()
     for table in tables:
@@ -112,6 +111,8 @@ def _cases(examination: Examination, check: str) -> list[Case]:
 def _applies(table: TableExamination, check: str) -> bool:
     if table.target.absent or not table.target.declared.check_settings(check).enabled:
         return False
+    from checks.canary.retrieval import searchable
+
     return check == "drift" or searchable(table.target)
 
 

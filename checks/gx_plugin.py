@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
-from checks.examination.gx_project import ForeignProjectError, require_ours, write_project
-from checks.plugin import EVIDENCE, active
+from checks.plugin import active
 from checks.redaction import for_terminal
+from checks.stash import EVIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse a folder that is not ours before anything is examined."""
     if not config.getoption("--gx-dir") or not active(config):
         return
+    from checks.examination.gx_project import ForeignProjectError, require_ours
+
     try:
         require_ours(_folder(config))
     except ForeignProjectError as error:
@@ -53,6 +55,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     evidence = config.stash.get(EVIDENCE, None)
     if evidence is None or not config.getoption("--gx-dir") or config.option.collectonly:
         return
+    from checks.examination.gx_project import write_project
+
     unwritten = "the Great Expectations project was not written: "
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
         config.stash[WRITTEN] = f"{unwritten}the run was cut short"

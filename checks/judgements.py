@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.settings.table_checks import CANARIES
+from checks.settings.check_names import CANARIES
 from checks.wording import number, plural
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from checks.plugin import active, environment_of
-from checks.settings.integrity_toml import parse_override
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -33,6 +32,8 @@ class Override:
 
     def parse(self, text: str) -> Any:
         """The value that a person wrote; argparse shows the words of what it raises."""
+        from checks.settings.integrity_toml import parse_override
+
         try:
             return parse_override(self.section, self.key, text)
         except ValueError as fault:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 
 from checks.database.connection import reason_of
 from checks.errors import IntegrityError
@@ -19,17 +18,15 @@ from remediation.journal.quarantine import recall
 from remediation.options import overridden, reporter_of
 from remediation.run.repair import Repair, open_repair
 from remediation.run.verification import take_in
-from remediation.two_pass import TwoPasses
+from remediation.two_pass import PASSES, REPAIR, TwoPasses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pytest
+
     from checks.examination.run_context import Evidence
     from remediation.run.repair_run import RepairRun
-
-REPAIR = pytest.StashKey[Repair]()
-"""The opened repair of a `--remediate` run."""
-PASSES = pytest.StashKey[TwoPasses]()
 
 
 def run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> None:

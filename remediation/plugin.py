@@ -1,6 +1,7 @@
 """Connects the repair with pytest: its loop, its embedder, its status and summary.
 
-Thin: `options` has the options, `course` says what comes when, `announcement` has the words.
+Thin: `options` has the options, `phases` says what comes when, `announcement` has the words.
+Imports late what its hooks need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
@@ -11,14 +12,11 @@ import pytest
 
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
-from checks.plugin import EVIDENCE
 from checks.redaction import for_terminal
-from remediation.announcement import plan_lines, result_lines
-from remediation.interruption import ends_in_order
+from checks.stash import EVIDENCE
 from remediation.options import overridden, report_directory
-from remediation.phases import PASSES, REPAIR, run_passes
-from remediation.run.canary_embedder import open_embedder
 from remediation.run.repair_run import REPAIR_RUN, begin_run
+from remediation.two_pass import PASSES, REPAIR
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -37,6 +35,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return None  # pytest's own loop says what went wrong
+    from remediation.interruption import ends_in_order
+    from remediation.phases import run_passes
+
     run = begin_run(config, report_directory(config))
     with ends_in_order(config):
         run_passes(session, evidence, run)
@@ -46,6 +47,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 @pytest.fixture(scope="session")
 def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
     """What the canary `drift` embeds its samples with: within the caps of the run, and its keys."""
+    from remediation.run.canary_embedder import open_embedder
+
     evidence = pytestconfig.stash[EVIDENCE]
     repair = pytestconfig.stash.get(REPAIR, None)
     if repair is None:
@@ -104,6 +107,8 @@ def pytest_terminal_summary(
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is not None:
         return
+    from remediation.announcement import plan_lines, result_lines
+
     lines: list[str] = []
     if run.plan is not None and (run.dry_run or not run.plan.tables):
         lines += plan_lines(run.plan, place=run.place, dry_run=run.dry_run)

@@ -1,26 +1,21 @@
 """Connects the rollback with pytest: its option, and the rollback ahead of the checks.
 
 Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as ever.
+Imports late what its hooks need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from checks.errors import IntegrityError
-from checks.plugin import EVIDENCE
 from checks.redaction import for_terminal, redactor
+from checks.stash import EVIDENCE
 from checks.wording import plural
-from remediation.announcement import Progress, put_back_lines
-from remediation.interruption import ends_in_order
-from remediation.journal.past_journals import PastJournal, UnknownRunError, find_journal
 from remediation.options import report_directory, require_whole_run
-from remediation.rollback.rollback import open_rollback
 from remediation.run.repair_run import REPAIR_RUN, begin_run
-from remediation.run.verification import take_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,9 +23,10 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from checks.examination.run_context import Evidence
+    from remediation.journal.past_journals import PastJournal
     from remediation.run.repair_run import RepairRun
 
-PAST = pytest.StashKey[PastJournal]()
+PAST: pytest.StashKey[PastJournal] = pytest.StashKey()
 """The journal of the run that is rolled back."""
 
 
@@ -50,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--remediate"):
         raise pytest.UsageError("--rollback and --remediate are two runs: one undoes, one repairs")
     require_whole_run(config, "--rollback", what="rollback")
+    from remediation.journal.past_journals import UnknownRunError, find_journal
+
     directory = report_directory(config)
     try:
         config.stash[PAST] = find_journal(run_id, directory)
@@ -70,6 +68,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return  # pytest's own loop says what went wrong
+    import psycopg
+
+    from remediation.interruption import ends_in_order
+
     run = begin_run(config, report_directory(config), rolls_back=past.run_id)
     with ends_in_order(config):
         try:
@@ -85,6 +87,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def _roll_back(
     config: pytest.Config, evidence: Evidence, run: RepairRun, past: PastJournal
 ) -> None:
+    from remediation.announcement import Progress, put_back_lines
+    from remediation.rollback.rollback import open_rollback
+    from remediation.run.verification import take_in
+
     with open_rollback(
         run_id=run.run_id,
         journal=past,
@@ -125,6 +131,8 @@ def pytest_terminal_summary(
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is None:
         return
+    from remediation.announcement import put_back_lines
+
     lines = [f"rolls back run {run.rolls_back}"]
     if run.place:
         lines.append(f"writes to {run.place}")

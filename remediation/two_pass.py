@@ -17,6 +17,8 @@ from checks.plugin import case_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from remediation.run.repair import Repair
+
 
 @dataclass(kw_only=True, slots=True)
 class TwoPasses:
@@ -97,3 +99,9 @@ def _rerun(report: pytest.TestReport) -> pytest.TestReport:
         start=report.start,
         stop=report.stop,
     )
+
+
+PASSES = pytest.StashKey[TwoPasses]()
+"""The passes of a `--remediate` run, from its first one on."""
+REPAIR: pytest.StashKey[Repair] = pytest.StashKey()
+"""The opened repair of a `--remediate` run."""

@@ -1,6 +1,7 @@
 """Writes the incident report at the end of a pytest run that may write.
 
-That is one with `--remediate` or `--rollback`.
+That is one with `--remediate` or `--rollback`. Imports late what its hooks need, as `checks.plugin`
+does.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.plugin import EVIDENCE, UNEXAMINED
+from checks.stash import EVIDENCE, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import REPAIR_RUN, new_run_id
-from reports.assembly import incident_of, unexamined_incident
-from reports.html import WrittenReport, write
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from _pytest.terminal import TerminalReporter
 
+    from reports.html import WrittenReport
     from reports.incident import Incident
 
 STARTED = pytest.StashKey[datetime]()
-WRITTEN = pytest.StashKey["WrittenReport | str"]()
+WRITTEN: pytest.StashKey[WrittenReport | str] = pytest.StashKey()
 """The report's files, or why there are none."""
 
 
@@ -39,6 +39,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     may_write = config.getoption("--remediate") or config.getoption("--rollback")
     if not may_write or config.getoption("--dry-run"):
         return
+    from reports.html import write
+
     incident = _incident(session)
     if incident is None:
         return
@@ -50,6 +52,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _incident(session: pytest.Session) -> Incident | None:
     """The incident of this run; None where there was none: every check held, nothing was done."""
+    from reports.assembly import incident_of, unexamined_incident
+
     config, status = session.config, int(session.exitstatus)
     command = ("pytest", *map(str, config.invocation_params.args))
     unexamined = config.stash.get(UNEXAMINED, None)
@@ -78,7 +82,7 @@ def pytest_terminal_summary(
     """Where the report is, below everything else."""
     yield
     written = config.stash.get(WRITTEN, None)
-    if isinstance(written, WrittenReport):
-        terminalreporter.write_line(f"incident report: {written.html}")
-    elif written is not None:
+    if isinstance(written, str):
         terminalreporter.write_line(written, red=True)
+    elif written is not None:
+        terminalreporter.write_line(f"incident report: {written.html}")

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 
 from checks.exit_status import ExitStatus
 from checks.row_checks.built_in import BUILT_IN, ROW_CHECK_NAMES
+from checks.settings.check_names import CANARIES, TABLE_CHECKS
 from checks.settings.integrity_toml import Settings, load_settings
-from checks.settings.table_checks import CANARIES, TABLE_CHECKS
 from tests.chaos import all_cases
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
 from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.check_names import CANARIES, TABLE_CHECKS
 from checks.settings.integrity_toml import (
     Canary,
     Database,
@@ -24,7 +25,6 @@ from checks.settings.integrity_toml import (
     load_settings,
 )
 from checks.settings.names import TableName
-from checks.settings.table_checks import CANARIES, TABLE_CHECKS
 from checks.settings.tables import Table
 from tests.settings_files import PATTERN, TABLE, settings_of
 

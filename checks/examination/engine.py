@@ -5,6 +5,7 @@ Its import takes seconds. What it raises becomes a `SuiteError`, neither a pass 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import sys
@@ -120,8 +121,17 @@ def _loaded() -> bool:
 
 
 def _load() -> None:
-    for name in _MODULES:
-        importlib.import_module(name)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for name in _MODULES:
+            importlib.import_module(name)
+    finally:
+        # What was imported stays to the end: no collection looks through it again, of which the
+        # interpreter's last ones alone take a second.
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 def _load_or_not() -> None:

@@ -16,6 +16,7 @@ from psycopg import sql
 from checks.database.connection import connect, read_only, reason_of
 from checks.database.server import read_server
 from checks.errors import CannotExamineError
+from checks.examination.engine import loading_beside
 from checks.examination.idle_acceptances import idle_acceptances
 from checks.examination.measuring import examine_targets
 from checks.examination.selection import require_known_tables, require_known_tenants
@@ -89,7 +90,7 @@ def examine(
     Raises `CannotExamineError` when nothing can be looked at, and `UnknownNameError` for a selected
     name that matches nothing.
     """
-    with connect(place) as connection:
+    with loading_beside(), connect(place) as connection:
         timeout = settings.database.statement_timeout
         try:
             with read_only(connection, place, statement_timeout=timeout):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from checks.examination.acceptance import acceptances_of, not_applied, not_known, not_needed
 from checks.examination.findings import Finding
-from checks.settings.table_checks import CANARIES, TABLE_CHECKS
+from checks.settings.check_names import CANARIES, TABLE_CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -5,7 +5,6 @@ What PostgreSQL or the engine refuses becomes the table's error, never a verdict
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import psycopg
 
 from checks.database.connection import TRANSIENT, read_only, reason_of
 from checks.examination.acceptance import today_in_utc
-from checks.examination.engine import SuiteError, loading_beside
+from checks.examination.engine import SuiteError
 from checks.examination.gaps import asked_of_gaps
 from checks.examination.measurements import Threshold
 from checks.examination.scan import scan
@@ -87,18 +86,17 @@ def examine_targets(
     day = today_in_utc() if today is None else today
     results: dict[int, TableExamination] = {}
     scanned: dict[int, Scanned] = {}
-    with loading_beside() if any(target.scannable for target in targets) else nullcontext():
-        for position, target in enumerate(targets):
-            if not target.scannable:
-                results[position] = TableExamination(target=target, today=day)
-                continue
-            checks = applied_checks(target)
-            try:
-                seen = _scan(connection, place, target, checks, timeout=timeout, tenants=tenants)
-            except psycopg.Error as error:
-                results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
-            else:
-                scanned[position] = Scanned(target=target, checks=checks, scan=seen)
+    for position, target in enumerate(targets):
+        if not target.scannable:
+            results[position] = TableExamination(target=target, today=day)
+            continue
+        checks = applied_checks(target)
+        try:
+            seen = _scan(connection, place, target, checks, timeout=timeout, tenants=tenants)
+        except psycopg.Error as error:
+            results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
+        else:
+            scanned[position] = Scanned(target=target, checks=checks, scan=seen)
     results |= _judged(scanned, tenants=tenants, today=day)
     return tuple(results[position] for position in range(len(targets)))
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from checks.settings.check_names import CANARIES
 from checks.settings.faults import shown, suggestion
 from checks.settings.values import (
     Conflict,
@@ -27,11 +28,6 @@ from checks.settings.values import (
 
 Severity = Literal["error", "warning"]
 Remedy = Literal["report", "re-embed"]
-
-TABLE_CHECKS = ("schema", "tenants", "index")
-
-CANARIES = ("drift", "retrieval")
-"""The sampled checks, which run only with --canary."""
 
 WITHOUT_SHARE = ("tenants", "index")
 """The checks of a whole table; `schema` takes no settings at all."""

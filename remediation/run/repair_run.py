@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
-from checks.database.connection import reason_of
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import psycopg
 
     from checks.database.server import Server
     from checks.errors import IntegrityError
@@ -57,6 +57,10 @@ class RepairRun:
 
     def refuse(self, error: IntegrityError | psycopg.Error) -> None:
         """Enter why there is no repair or rollback, or why it could not go on."""
+        import psycopg
+
+        from checks.database.connection import reason_of
+
         reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
         self.refused = redactor.clean(reason)
         self.note(f"no {'repair' if self.rolls_back is None else 'rollback'}: {self.refused}")

@@ -1,0 +1,6 @@
+"""Names the checks that are no row checks. Imports nothing."""
+
+TABLE_CHECKS = ("schema", "tenants", "index")
+
+CANARIES = ("drift", "retrieval")
+"""The sampled checks, which run only with --canary."""

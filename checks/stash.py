@@ -1,0 +1,24 @@
+"""Names what a run leaves in pytest's stash, and the fixtures that are parametrised from there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.settings.check_names import TABLE_CHECKS
+
+if TYPE_CHECKING:
+    from checks.cases import Case
+    from checks.examination.run_context import Evidence
+    from checks.settings.integrity_toml import Settings
+
+FIXTURES = dict(zip(TABLE_CHECKS, ("table_check", "tenant_check", "index_check"), strict=True))
+"""The fixtures of the checks of a whole table."""
+
+EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
+CASES: pytest.StashKey[dict[str, list[Case]]] = pytest.StashKey()
+"""By the name of the fixture that is parametrised with them."""
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+UNEXAMINED = pytest.StashKey[str]()
+"""Why nothing could be examined."""
