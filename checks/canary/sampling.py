@@ -102,7 +102,7 @@ def compile_draw(
         """
 SELECT {columns}
 FROM (
-    SELECT candidate.*, row_number() OVER (PARTITION BY tenant ORDER BY turn) AS place
+    SELECT candidate.*, row_number() OVER (PARTITION BY tenant ORDER BY turn) AS nth
     FROM (
         SELECT r.*, row_number() OVER (PARTITION BY tenant ORDER BY {chance}) AS turn
         FROM {rows} AS r
@@ -110,8 +110,8 @@ FROM (
     ) AS candidate
     WHERE turn <= {candidates} AND embeddable AND {healthy}
 ) AS chosen
-WHERE place <= {most}
-ORDER BY tenant, place
+WHERE nth <= {most}
+ORDER BY tenant, nth
 """
     ).format(
         columns=sql.SQL(", ").join(
