@@ -1,148 +1,205 @@
-"""Measures one scan of a table with thousands of tenants against a query per tenant and check.
+"""Measures the scan of a large table against the best SQL that we could write by hand.
 
-Run: python -m bench.scan [tenants] [rows per tenant]. Builds a database and removes it.
+Run: python -m bench.scan [rows]. Builds a database of its own and removes it.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psycopg
-from psycopg import sql
 
+from bench.figures import Figure, compared, machine, table
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.examination import suites
-from checks.examination.measuring import examine_target
 from checks.examination.scan import scan
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.built_in import ROW_CHECK_NAMES
-from checks.row_checks.row_relation import rows_of
-from checks.settings.integrity_toml import Settings, load_settings
+from checks.settings.integrity_toml import load_settings
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
 if TYPE_CHECKING:
-    from checks.database.connection import Connection, ConnectionTarget
+    from collections.abc import Sequence
+    from typing import LiteralString
+
+    from checks.database.connection import Connection
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
 
-TENANTS = 10_000
-ROWS = 20
-DIMENSIONS = 256
-COMPARED = 200
-"""Tenants that are asked one by one; their time is carried over to all."""
+ROWS = 200_000
+TENANTS = 100
+DIMENSIONS = 1536
+TAIL = DIMENSIONS // 8
+MISSING = 997
+"""Every such row lacks its embedding."""
+SHARED = 5_000
+"""Of so many rows one holds the vector of the row before it."""
+AT_ONCE = 5_000
 
-SETTINGS = f"""
-[[tables]]
-name = "public.documents"
-tenant = "tenant"
-text = "body"
-dimensions = {DIMENSIONS}
-model_column = "model"
-updated_at = "updated_at"
-embedded_at = "embedded_at"
-"""
-
-SCHEMA = f"""
-CREATE TABLE documents (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant text,
-    body text,
-    embedding vector({DIMENSIONS}),
-    model text DEFAULT 'text-embedding-3-small',
-    updated_at timestamptz DEFAULT '2026-01-01',
-    embedded_at timestamptz DEFAULT '2026-01-02'
+SCHEMA = """
+CREATE TABLE {name} (
+    id bigint PRIMARY KEY,
+    tenant text NOT NULL,
+    title text NOT NULL,
+    body text NOT NULL,
+    embedding {type},
+    created_at timestamptz NOT NULL
 )
 """
 
-FILL = """
-INSERT INTO documents (tenant, body, embedding)
-SELECT 'tenant ' || n %% %(tenants)s, 'text ' || n,
-       CASE WHEN n %% 97 > 0
-            THEN (array_fill(1::real, ARRAY[%(dimensions)s - 1]) || n::real)::vector
-       END
-FROM generate_series(1, %(rows)s) AS n
+SETTINGS = """
+[[tables]]
+name = "public.{name}"
+tenant = "tenant"
+text = "title || E'\\n' || body"
+dimensions = {dimensions}
+{created_at}
 """
 
+BY_HAND = {
+    "completeness": """
+SELECT tenant, count(*), count(*) FILTER (WHERE embedding IS NULL AND body <> '') {times}
+FROM {name} GROUP BY tenant
+""",
+    "completeness and degenerate": """
+SELECT tenant, count(*), count(*) FILTER (WHERE missing), count(*) FILTER (WHERE norm = 0) {times}
+FROM (
+    SELECT tenant, created_at, embedding IS NULL AS missing,
+           vector_norm(subvector(embedding, {first}, {tail})) AS norm
+    FROM {name} OFFSET 0
+) AS r GROUP BY tenant
+""",
+    "all checks": """
+WITH r AS MATERIALIZED (
+    SELECT id, tenant, created_at, embedding IS NULL AS missing,
+           vector_norm(subvector(embedding, {first}, {tail})) AS norm
+    FROM {name}
+), again AS MATERIALIZED (
+    SELECT t.tenant, t.title || t.body AS text, md5(vector_send(t.embedding)) AS vector
+    FROM {name} AS t WHERE id IN (
+        SELECT id FROM r WHERE norm IN (
+            SELECT norm FROM r WHERE norm IS NOT NULL GROUP BY 1 HAVING count(*) > 1
+        )
+    )
+), shared AS (
+    SELECT tenant, count(*) FROM again
+    WHERE vector IN (SELECT vector FROM again GROUP BY 1 HAVING min(text) <> max(text))
+    GROUP BY tenant
+)
+SELECT r.tenant, count(*), count(*) FILTER (WHERE missing), count(*) FILTER (WHERE norm = 0),
+       (SELECT count FROM shared WHERE shared.tenant = r.tenant) {times}
+FROM r GROUP BY r.tenant
+""",
+}
+TIMES = ", min(created_at) FILTER (WHERE {fails}), max(created_at) FILTER (WHERE {fails})"
+CHECKS = {
+    "completeness": ("completeness",),
+    "completeness and degenerate": ("completeness", "degenerate"),
+    "all checks": None,
+}
 
-def build(url: str, tenants: int, rows: int) -> None:
+
+def build(url: str, name: str, kind: str, rows: int) -> None:
+    """A table of random unit vectors, in TOAST, with a few rows that fail."""
+    numbers = np.random.default_rng(1)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute(SCHEMA)
-        amounts = {"tenants": tenants, "rows": tenants * rows, "dimensions": DIMENSIONS}
-        connection.execute(FILL, amounts)
-        connection.execute("CREATE INDEX ON documents (tenant)")
-        connection.execute("VACUUM ANALYZE documents")
+        connection.execute(SCHEMA.format(name=name, type=kind))
+        columns = ["int8", "text", "text", "text", "bytea", "timestamptz"]
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(columns)
+            (started,) = connection.execute("SELECT now()").fetchone() or (None,)
+            header = np.array([DIMENSIONS, 0], dtype=">u2").tobytes()
+            for first in range(0, rows, AT_ONCE):
+                vectors = numbers.standard_normal((AT_ONCE, DIMENSIONS), dtype=np.float32)
+                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+                vectors[1::SHARED] = vectors[::SHARED]
+                for number, vector in enumerate(vectors.astype(">f4"), start=first):
+                    text = f"body of row {number}, " + "word " * 30
+                    stored = None if number % MISSING == 5 else header + vector.tobytes()
+                    tenant, title = f"tenant {number % TENANTS}", f"title {number}"
+                    copy.write_row((number, tenant, title, text, stored, started))
+        connection.execute(f"VACUUM ANALYZE {name}")
 
 
-def settings() -> Settings:
+def measured(url: str, name: str, *, dated: bool, kind: str) -> list[Figure]:
+    """Ours against the hand-written SQL, for each set of checks."""
+    place = parse_url(url, variable="DATABASE_URL")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
-        path.write_text(SETTINGS, encoding="utf-8")
-        return load_settings(path, row_checks=ROW_CHECK_NAMES)
+        created_at = 'created_at = "created_at"' if dated else ""
+        path.write_text(
+            SETTINGS.format(name=name, dimensions=DIMENSIONS, created_at=created_at), "utf-8"
+        )
+        settings = load_settings(path, row_checks=ROW_CHECK_NAMES)
+    timeout = settings.database.statement_timeout
+    figures = []
+    with connect(place) as connection:
+        with read_only(connection, place, statement_timeout=timeout):
+            (target,) = resolve(connection, settings, read_server(connection))
+        for work, names in CHECKS.items():
+            checks = [c for c in applied_checks(target) if names is None or c.name in names]
 
-
-def one_by_one(connection: Connection, target: Target, tenants: int) -> float:
-    """Seconds that a query per tenant and check would take, by the first `COMPARED` tenants.
-
-    `uniqueness` is left out: it is about all tenants at once.
-    """
-    checks = [check for check in applied_checks(target) if check.members is None]
-    started = perf_counter()
-    for number in range(COMPARED):
-        for check in checks:
-            connection.execute(
-                sql.SQL("SELECT count(*) FROM {} AS r WHERE tenant = {} AND ({})").format(
-                    rows_of(target), sql.Literal(f"tenant {number}"), check.predicate
+            fails = "embedding IS NULL" if work == "completeness" else "missing"
+            by_hand: LiteralString = BY_HAND[work].format(
+                name=name,
+                first=DIMENSIONS - TAIL + 1,
+                tail=TAIL,
+                times=TIMES.format(fails=fails) if dated else "",
+            )
+            figures.append(
+                compared(
+                    f"{kind}{', created_at' if dated else ''}: {work}",
+                    partial(_scan, connection, settings, target, checks),
+                    "SQL by hand",
+                    partial(_run, connection, by_hand),
                 )
             )
-    return (perf_counter() - started) * tenants / COMPARED
+    return figures
 
 
-def scanned(
-    connection: Connection, place: ConnectionTarget, target: Target, *, sets: bool
-) -> float:
-    """Seconds of one scan, with or without the check that is about sets of rows."""
-    checks = [check for check in applied_checks(target) if sets or check.members is None]
-    started = perf_counter()
-    with read_only(connection, place, statement_timeout=settings().database.statement_timeout):
+def _scan(
+    connection: Connection, settings: Settings, target: Target, checks: Sequence[AppliedCheck]
+) -> None:
+    timeout = settings.database.statement_timeout
+    place = parse_url(connection.info.dsn, variable="DATABASE_URL")
+    with read_only(connection, place, statement_timeout=timeout):
         scan(connection, target, checks)
-    return perf_counter() - started
+
+
+def _run(connection: Connection, statement: LiteralString) -> None:
+    connection.execute(statement).fetchall()
+
+
+def figures(rows: int = ROWS) -> list[Figure]:
+    """Every figure of this module."""
+    found = []
+    with server() as server_url:
+        url = create_database(server_url, "bench_scan")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector")
+        for name, kind in (("typed", f"vector({DIMENSIONS})"), ("untyped", "vector")):
+            build(url, name, kind, rows)
+            for dated in (False, True):
+                found += measured(url, name, dated=dated, kind=kind)
+    return found
 
 
 def main() -> None:
-    """Print the seconds of both ways and their ratio."""
-    tenants = int(sys.argv[1]) if len(sys.argv) > 1 else TENANTS
-    rows = int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
-    chosen = settings()
-    timeout = chosen.database.statement_timeout
-    suites.expectation_suite("warm", [])  # the import of Great Expectations is paid once
-    with server() as server_url:
-        url = create_database(server_url, "bench_scan")
-        build(url, tenants, rows)
-        place = parse_url(url, variable="DATABASE_URL")
-        with connect(place) as connection:
-            with read_only(connection, place, statement_timeout=timeout):
-                (target,) = resolve(connection, chosen, read_server(connection))
-            scanned(connection, place, target, sets=True)  # the cache is warm for both ways
-            row_checks = scanned(connection, place, target, sets=False)
-            every_check = scanned(connection, place, target, sets=True)
-            started = perf_counter()
-            table = examine_target(connection, place, target, timeout=timeout, tenants=None)
-            examined = perf_counter() - started
-            assert len(table.measurements) == tenants, table.error
-            separate = one_by_one(connection, target, tenants)
-    print(f"{tenants:,} tenants, {table.rows:,} rows, {len(table.checks)} checks")
-    print(f"one scan, row checks          {row_checks:8.2f} s")
-    print(f"one scan, uniqueness as well  {every_check:8.2f} s")
-    print(f"scan, suite and verdicts      {examined:8.2f} s")
-    print(f"a query per tenant and check  {separate:8.2f} s (from {COMPARED} tenants)")
-    print(f"ratio                         {separate / row_checks:8.1f}")
+    """Print what was measured."""
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    print(f"{rows:,} rows, {TENANTS} tenants, {machine()}\n")
+    print(table(figures(rows)))
 
 
 if __name__ == "__main__":

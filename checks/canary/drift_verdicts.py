@@ -130,7 +130,7 @@ def drifting_check(target: Target, rows: Sequence[SampledRow]) -> AppliedCheck:
         severity=settings.severity,
         min=Decimal(1),
         predicate=predicate,
-        shown=_among(target, rows),
+        write_shown=lambda: _among(target, rows),
         proof=None,
     )
     return check.frozen(

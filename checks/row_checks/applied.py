@@ -13,12 +13,13 @@ from psycopg import sql
 
 from checks.row_checks.built_in import BUILT_IN
 from checks.row_checks.row_check import AppliedCheck, RowCheck
-from checks.row_checks.row_relation import columns_of, expressions_of
+from checks.row_checks.row_relation import columns_of, expressions_of, source_of
 from checks.targets.stores import MAY_REPEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from checks.row_checks.row_check import SetRule
     from checks.row_checks.row_relation import RowWords
     from checks.targets.target import Target
 
@@ -26,10 +27,15 @@ SCANNED_NORM = sql.Identifier("scanned_norm")
 """What a scan calls the norm that it has computed once for all checks that read it."""
 
 
+_NEVER = sql.SQL("false")
+"""The predicate of a check that the catalog proves to hold."""
+
+
 def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
     """The row checks that apply to a target and are enabled, the user's own ones last."""
+    words = columns_of(target)
     built_in = [
-        _applied(target, check)
+        _applied(target, check, words)
         for check in BUILT_IN
         if check.applies(target.declared) and check.meaningful(target)
     ]
@@ -42,6 +48,7 @@ def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
                 remedy=own.remedy,
                 predicate=_custom(own.name),
             ),
+            words,
         )
         for own in target.declared.custom
     ]
@@ -52,7 +59,7 @@ def _custom(name: str) -> Callable[[Target, RowWords], sql.Composable]:
     return lambda _, row: row.custom[name]
 
 
-def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
+def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck | None:
     """The check with its settings; None where they switch it off."""
     configured = target.declared.check_settings(check.name)
     if not configured.enabled:
@@ -66,28 +73,39 @@ def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
         remedy="report" if target.repeats else check.remedy,
         severity=configured.severity,
         min=Decimal(1) if configured.min is None else configured.min,
-        predicate=sql.SQL("false"),
-        shown=sql.SQL("false"),
+        predicate=_NEVER,
+        write_shown=lambda: _NEVER,
         proof=proof,
     )
-    words, own = columns_of(target), expressions_of(target)
     if proof is not None:
         return applied
     if check.rule_of_sets is not None:
-        rule = check.rule_of_sets(target, words)
-        return replace(
-            applied,
-            predicate=rule.holds_member(check.name),
-            shown=check.rule_of_sets(target, own).shown(own.source),
-            rule_of_sets=rule,
-            members=rule.members(words.source),
-        )
-    assert check.predicate is not None
-    predicate = check.predicate(target, words)
-    of_norm = check.predicate(target, replace(words, norm=SCANNED_NORM))
+        return _of_sets(applied, target, check.rule_of_sets, words)
+    write = check.predicate
+    assert write is not None
+    predicate = write(target, words)
+    of_norm = write(target, replace(words, norm=SCANNED_NORM))
     return replace(
         applied,
         predicate=predicate,
-        shown=check.predicate(target, own),
+        write_shown=lambda: write(target, expressions_of(target)),
         of_norm=None if words.norm is None or of_norm == predicate else of_norm,
+    )
+
+
+def _of_sets(
+    applied: AppliedCheck,
+    target: Target,
+    write: Callable[[Target, RowWords], SetRule],
+    words: RowWords,
+) -> AppliedCheck:
+    rule = write(target, words)
+    return replace(
+        applied,
+        predicate=rule.holds_member(applied.name),
+        write_shown=lambda: write(target, expressions_of(target)).shown(
+            source_of(target, for_people=True)
+        ),
+        rule_of_sets=rule,
+        write_members=lambda: rule.members(source_of(target)),
     )

@@ -112,14 +112,24 @@ class AppliedCheck:
     min: Decimal
     predicate: sql.Composable
     """Over the columns of `row_relation.rows_of`; counted, selected and counted again."""
-    shown: sql.Composable
-    """The same predicate over the user's own columns, for a person to run."""
+    write_shown: Callable[[], sql.Composable]
+    """Writes the same predicate over the user's own columns, for a person to run."""
     proof: str | None
     of_norm: sql.Composable | None = None
     """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
     rule_of_sets: SetRule | None = None
-    members: sql.Composable | None = None
-    """What `set_of(name)` in the predicate stands for; None where it reads no set."""
+    write_members: Callable[[], sql.Composable] | None = None
+    """Writes what `set_of(name)` in the predicate stands for; None where it reads no set."""
+
+    @property
+    def shown(self) -> sql.Composable:
+        """The predicate for a person to run."""
+        return self.write_shown()
+
+    @property
+    def members(self) -> sql.Composable | None:
+        """The SELECT of the set that the predicate reads."""
+        return None if self.write_members is None else self.write_members()
 
     @property
     def set_name(self) -> sql.Identifier:
@@ -131,7 +141,7 @@ class AppliedCheck:
         listed = sql.SQL("SELECT pg_catalog.unnest({}::text[]) AS member").format(
             sql.Literal(list(members))
         )
-        return replace(self, members=listed)
+        return replace(self, write_members=lambda: listed)
 
 
 def set_of(name: str) -> sql.Composable:

@@ -71,8 +71,6 @@ class RowWords:
     """Whether its source row is gone; None where no source is declared."""
     norm: sql.Composable | None
     """See `norm_of`; a predicate that reads it reads no other word of the row."""
-    source: sql.Composable
-    """What a statement about all rows, not only a tenant's, reads them from: FROM and WHERE."""
     custom: Mapping[str, sql.Composable]
     """The condition of each of the user's own checks, by its name."""
     for_people: bool = False
@@ -94,9 +92,18 @@ def columns_of(target: Target) -> RowWords:
         embedded_text=_named("embedded_text", embedded_text_of(target)),
         orphaned=_named("orphaned", orphaned_of(target)),
         norm=_named("norm", norm_of(target, sql.SQL("embedding"))),
-        source=sql.SQL("FROM {} AS every_row WHERE true").format(rows_of(target)),
         custom=_custom_columns(target),
     )
+
+
+def source_of(target: Target, *, for_people: bool = False) -> sql.Composable:
+    """What a statement about all rows, not only a tenant's, reads them from: FROM and WHERE.
+
+    For people it is the user's own table, but beside a store, as in `expressions_of`.
+    """
+    if for_people and target.store is None:
+        return sql.SQL("FROM {} WHERE {}").format(target.identifier, scope_of(target))
+    return sql.SQL("FROM {} AS every_row WHERE true").format(rows_of(target))
 
 
 def expressions_of(target: Target) -> RowWords:
@@ -121,7 +128,6 @@ def expressions_of(target: Target) -> RowWords:
         embedded_text=None,
         orphaned=orphaned_of(target),
         norm=norm_of(target, sql.Identifier(target.embedding.name)),
-        source=sql.SQL("FROM {} WHERE {}").format(target.identifier, scope_of(target)),
         custom={
             check.name: sql.SQL("{} IS TRUE").format(embed_sql(check.failing_when))
             for check in target.declared.custom
