@@ -14,7 +14,7 @@ from tests.databases import (
     old_server_url,
     server_url,
 )
-from tests.runs import provided_site, site
+from tests.runs import provided_site, site, starter
 
 __all__ = [
     "bare_database",
@@ -25,6 +25,7 @@ __all__ = [
     "provided_site",
     "server_url",
     "site",
+    "starter",
 ]
 
 

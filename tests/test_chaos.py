@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.ground import Case
+    from tests.starter import Starter
 
 SEED = 20260303
 NAMED = {
@@ -43,8 +44,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def ground(server_url: str) -> Iterator[Ground]:
-    with Ground(server_url) as shared:
+def ground(server_url: str, starter: Starter) -> Iterator[Ground]:
+    with Ground(server_url, starter) as shared:
         yield shared
 
 

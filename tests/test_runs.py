@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -15,7 +13,6 @@ import psycopg
 from demo.endpoint import endpoint
 from tests.runs import (
     MISSING,
-    REPOSITORY,
     ROWS,
     SCHEMA,
     SETTINGS,
@@ -289,14 +286,10 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
     with endpoint(keys, latency=1.0, record=tmp_path / "sent.jsonl") as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
-        command = [sys.executable, "-m", "pytest", str(REPOSITORY / "checks"), "--remediate"]
-        with subprocess.Popen(
-            command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
+        with site.start("--remediate") as run:
             wait_until(lambda: running.stats().requests > 0)
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
-        assert process.returncode == 2, output
+            run.send_signal(signal.SIGINT)
+            assert run.wait(60) == 2, run.printed()
         assert "interrupted" in site.report().read_text(encoding="utf-8")
         left = sum(missing(site.database).values())
         assert left > 0
