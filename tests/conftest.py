@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import (
     OLD,
@@ -27,6 +28,12 @@ __all__ = [
     "site",
     "starter",
 ]
+
+
+settings.register_profile("modest", max_examples=12)
+settings.register_profile("full", max_examples=60)
+# Unless the command line names another one: `make test-full` does.
+settings.load_profile("modest")
 
 
 def pytest_report_header() -> str:

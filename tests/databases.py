@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import tempfile
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from demo.postgres import create_database, drop_database, server
+from demo.postgres import create_database, database_url, drop_database, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,9 +96,22 @@ def old_server() -> Iterator[str]:
 @contextmanager
 def _database(server_url: str, *, extension: bool = True) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    url = create_database(server_url, name)
     if extension:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE EXTENSION vector")
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            # A copy of files takes half the time of the script that creates the extension.
+            statement = "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy"
+            identifiers = map(sql.Identifier, (name, _template(server_url)))
+            connection.execute(sql.SQL(statement).format(*identifiers))
+        url = database_url(server_url, name)
+    else:
+        url = create_database(server_url, name)
     yield url
     drop_database(server_url, name)
+
+
+@functools.cache
+def _template(server_url: str) -> str:
+    """The database with the extension that others are copies of; nobody else may connect to it."""
+    with psycopg.connect(create_database(server_url, "template"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    return "template"

@@ -142,22 +142,27 @@ class Site:
 
     def start(self, *arguments: str, largest_file: int | None = None) -> Started:
         """Begin a run of pytest over the checks from this folder."""
+        return self._start(
+            str(REPOSITORY / "checks"), "-p", "no:xdist", *arguments, largest_file=largest_file
+        )
+
+    def run(self, *arguments: str) -> Outcome:
+        """Run pytest over the checks from this folder."""
+        return _ended(self.start(*arguments))
+
+    def run_only(self, *arguments: str) -> Outcome:
+        """Run pytest from this folder with these arguments and no others."""
+        return _ended(self._start(*arguments))
+
+    def _start(self, *arguments: str, largest_file: int | None = None) -> Started:
         return self.starter.start(
             "pytest",
-            str(REPOSITORY / "checks"),
-            "-p",
-            "no:xdist",
             *arguments,
             folder=self.folder,
             environment=os.environ,
             output=self.folder / f"output-{next(self._numbers)}.txt",
             largest_file=largest_file,
         )
-
-    def run(self, *arguments: str) -> Outcome:
-        """Run pytest over the checks from this folder."""
-        with self.start(*arguments) as run:
-            return Outcome(status=run.wait(SECONDS), output=run.printed())
 
     def run_cold(self, *arguments: str) -> Outcome:
         """The same from nothing, as a person starts it: no import is made before."""
@@ -177,6 +182,11 @@ class Site:
         for path in self.folder.rglob("*"):
             if path.is_file() and path.name not in {".env", "integrity.toml"}:
                 yield path, path.read_text(encoding="utf-8", errors="replace")
+
+
+def _ended(started: Started) -> Outcome:
+    with started:
+        return Outcome(status=started.wait(SECONDS), output=started.printed())
 
 
 @pytest.fixture(scope="session")
