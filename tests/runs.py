@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TENANTS = ("acme", "globex", "initech")
+WITHOUT = ("-p", "no:hypothesispytest")
+"""A plugin that no run needs, and that imports all of Hypothesis at its end; a cold run has it."""
 SECONDS = 300.0
 """A bound for a run that hangs."""
 ROWS = 12
@@ -157,6 +159,7 @@ class Site:
     def _start(self, *arguments: str, largest_file: int | None = None) -> Started:
         return self.starter.start(
             "pytest",
+            *WITHOUT,
             *arguments,
             folder=self.folder,
             environment=os.environ,

@@ -152,6 +152,8 @@ class Stage:
             str(REPOSITORY / "checks"),
             "-p",
             "no:xdist",
+            "-p",
+            "no:hypothesispytest",
             "--remediate",
             *arguments,
             folder=self.folder,
