@@ -45,8 +45,9 @@ def hanging(site: Site) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("probe", [0, 3])
+@pytest.mark.parametrize(
+    ("number", "probe"), [(signal.SIGINT, 0), (signal.SIGTERM, 3)], ids=["SIGINT", "SIGTERM"]
+)
 def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_report(
     site: Site, number: signal.Signals, probe: int
 ) -> None:

@@ -283,7 +283,7 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
 ) -> None:
     fill(site.database, WHOLE)
     keys = {tenant: site.keys[tenant] for tenant in TENANTS}
-    with endpoint(keys, latency=1.0, record=tmp_path / "sent.jsonl") as running:
+    with endpoint(keys, latency=0.3, record=tmp_path / "sent.jsonl") as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
         with site.start("--remediate") as run:
