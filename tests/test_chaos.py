@@ -37,11 +37,11 @@ NAMED = {
 
 
 def cases(*, full: bool) -> list[Case]:
-    """Those that are named, and some that chance decides on: twice as many for `make test-full`."""
+    """Those that are named, and some that chance decides on, more of them for `make test-full`."""
     return [
         *(case for case in all_cases() if case.name in NAMED),
         *kills.at_random(3 if full else 2),
-        *races.races(200 if full else 100),
+        *races.races(200),
         *answers.malformed(60 if full else 30),
         *crowds.interleavings(40 if full else 20),
     ]
