@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -25,13 +27,22 @@ NEW = "PostgreSQL 18, pgvector 0.8"
 SERVERS = (NEW, OLD) if importlib.util.find_spec("pgserver") else (NEW,)
 """The servers that the package index offers for this Python: the old one has no wheel for some."""
 
+MEMORY = Path("/dev/shm")
+LEAST_FREE = 4 * 1024**3
+"""Bytes; a server keeps up to 1 GB of write-ahead log."""
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The URL of an embedded server that runs as long as the tests."""
-    with server() as url:
+    with _folder() as parent, server(parent / "d") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Thousands of connections: a login shall not cost what keeps somebody from guessing.
+            connection.execute("SET scram_iterations = 1")
+            password = sql.Literal(urlsplit(url).password)
+            connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(password))
         yield url
 
 
@@ -80,9 +91,8 @@ def old_server() -> Iterator[str]:
         # The package asks for a runtime directory at import, which containers lack; it warns.
         warnings.simplefilter("ignore")
         from pgserver.postgres_server import get_server
-    # A name of few characters: a socket's path may have about 100.
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as parent:
-        cluster = get_server(Path(parent, "d"), cleanup_mode="stop")
+    with _folder() as parent:
+        cluster = get_server(parent / "d", cleanup_mode="stop")
         try:
             with psycopg.connect(cluster.get_uri(), autocommit=True) as connection:
                 for setting in ("fsync", "synchronous_commit", "full_page_writes"):
@@ -91,6 +101,19 @@ def old_server() -> Iterator[str]:
             yield cluster.get_uri()
         finally:
             cluster.cleanup()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """An empty folder, removed afterwards; in memory where there is plenty, as a database for each
+    test is thousands of files.
+    """
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > LEAST_FREE
+    # A name of few characters: a socket's path may have about 100.
+    with tempfile.TemporaryDirectory(
+        prefix="pg-", dir=MEMORY if roomy else None, ignore_cleanup_errors=True
+    ) as parent:
+        yield Path(parent)
 
 
 @contextmanager
