@@ -41,6 +41,7 @@ lint: $(INSTALLED)
 	@$(RUN) ruff check $(CHECKED)
 	@$(RUN) ruff format --check $(CHECKED)
 	@$(RUN) mypy $(CHECKED)
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
 # The stamp comes last, and .venv is made from nothing: an interrupted set-up is begun again, and
 # what an earlier one installed is never left behind.

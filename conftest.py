@@ -3,6 +3,7 @@
 pytest_plugins = (
     "checks.plugin",
     "checks.canary_plugin",
+    "checks.gx_plugin",
     "remediation.options",
     "remediation.plugin",
     "remediation.rollback_plugin",

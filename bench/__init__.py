@@ -1,1 +1,1 @@
-"""Benchmarks, each with its baseline, as ratios within one run."""
+"""Measures against baselines, as ratios within one run."""

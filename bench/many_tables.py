@@ -1,4 +1,4 @@
-"""How long an examination of thousands of small tables takes, and where the time goes.
+"""Measures an examination of thousands of small tables, and where the time goes.
 
 Run: python -m bench.many_tables [tables]. Builds a database of its own and removes it.
 """
@@ -12,17 +12,18 @@ from time import perf_counter
 
 import psycopg
 
-from checks import suites
 from checks.cases import cases_of
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
-from checks.examination import Examination
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination import suites
+from checks.examination.examination import Examination
+from checks.examination.measurements import Threshold
+from checks.examination.measuring import examine_targets
 from checks.judgements import judge
-from checks.measurements import Threshold
-from checks.measuring import examine_targets
-from checks.resolution import resolve
-from checks.server import read_server
-from checks.settings import Settings, load_settings
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import Settings, load_settings
+from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
 TABLES = 3_000
@@ -63,7 +64,7 @@ def settings() -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text(SETTINGS, encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def suite_per_table(examination: Examination, tables: int) -> float:

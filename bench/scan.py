@@ -1,4 +1,4 @@
-"""One scan of a table with thousands of tenants, against a query per tenant and check.
+"""Measures one scan of a table with thousands of tenants against a query per tenant and check.
 
 Run: python -m bench.scan [tenants] [rows per tenant]. Builds a database and removes it.
 """
@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from checks import suites
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
-from checks.measuring import examine_target
-from checks.resolution import resolve
-from checks.rows import rows_of
-from checks.rules import applied_checks
-from checks.scan import scan
-from checks.server import read_server
-from checks.settings import Settings, load_settings
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination import suites
+from checks.examination.measuring import examine_target
+from checks.examination.scan import scan
+from checks.row_checks.applied import applied_checks
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.row_relation import rows_of
+from checks.settings.integrity_toml import Settings, load_settings
+from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
 if TYPE_CHECKING:
-    from checks.connection import Connection, ConnectionTarget
-    from checks.targets import Target
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.targets.target import Target
 
 TENANTS = 10_000
 ROWS = 20
@@ -83,7 +84,7 @@ def settings() -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text(SETTINGS, encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def one_by_one(connection: Connection, target: Target, tenants: int) -> float:

@@ -1,1 +1,1 @@
-"""What must hold of the embeddings, and whether it does. Only reads the database."""
+"""Says what must hold of the embeddings, and whether it does. Only reads the database."""

@@ -1,4 +1,4 @@
-"""pytest's side of the canaries: `--canary`, an item per segment, and one look for all of them.
+"""Adds `--canary` to pytest: an item per segment, and one look for all of them.
 
 Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`.
 """
@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.canary_run import SEED_VARIABLE, CanaryRun
+from checks.canary.retrieval import searchable
+from checks.canary.run import SEED_VARIABLE, CanaryRun
 from checks.cases import SEGMENTS_WITH_ITEMS, Case
-from checks.kinds import CANARIES
 from checks.plugin import (
+    CASES,
     EVIDENCE,
     SETTINGS,
     active,
     case_of,
     checked,
     environment_of,
+    run_what_is_listed,
 )
 from checks.redaction import for_terminal
-from checks.retrieval import searchable
+from checks.settings.table_checks import CANARIES
 
 if TYPE_CHECKING:
-    from checks.canary import Embedder
+    from checks.canary.drift import Wanted
+    from checks.canary.sampler import SampleEmbedder
     from checks.checked_case import CheckedCase
-    from checks.drift import Wanted
-    from checks.examination import Examination
-    from checks.table_examination import TableExamination
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
 
 CANARY = pytest.StashKey[CanaryRun]()
 """Outlives the fixtures, which end with each pass."""
@@ -63,33 +65,29 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """An item per canary and segment; none without --canary."""
-    for check in CANARIES:
-        fixture = f"{check}_check"
-        if fixture in metafunc.fixturenames:
-            metafunc.parametrize(
-                fixture,
-                [
-                    pytest.param(case, id=case.id, marks=getattr(pytest.mark, check))
-                    for case in _cases(metafunc.config, check)
-                ],
-                indirect=True,
-            )
-
-
-def _cases(config: pytest.Config, check: str) -> list[Case]:
-    if CANARY not in config.stash:
-        return []
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None:
-        settings = config.stash.get(SETTINGS, None)
-        return [
+def pytest_collection(session: pytest.Session) -> None:
+    """A case per canary and segment, beside those of the examination, which comes first."""
+    config = session.config
+    if CANARY not in config.stash or SETTINGS not in config.stash:
+        return
+    declared = {
+        f"{check}_check": [
             Case(check=check, table=str(table.name))
-            for table in (settings.tables if settings else ())
+            for table in config.stash[SETTINGS].tables
             if table.check_settings(check).enabled and (check == "drift" or table.index)
         ]
-    tables = [table for table in evidence.examination.tables if _applies(table, check)]
+        for check in CANARIES
+    }
+    if config.option.collectonly:
+        config.stash[CASES] |= declared
+        return
+    examination = config.stash[EVIDENCE].examination
+    config.stash[CASES] |= {f"{check}_check": _cases(examination, check) for check in CANARIES}
+    run_what_is_listed(config, [case for cases in declared.values() for case in cases])
+
+
+def _cases(examination: Examination, check: str) -> list[Case]:
+    tables = [table for table in examination.tables if _applies(table, check)]
     segments = Counter[str]()
     for table in tables:
         segments[str(table.target.declared.name)] += len(table.measurements)
@@ -118,7 +116,7 @@ def _applies(table: TableExamination, check: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def drift_looked(request: pytest.FixtureRequest, embedder: Embedder) -> None:
+def drift_looked(request: pytest.FixtureRequest, embedder: SampleEmbedder) -> None:
     """Look at every segment that has an item: once, and again where a repair has been since."""
     evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
     if canary.drift is None:

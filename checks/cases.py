@@ -1,4 +1,4 @@
-"""What becomes a pytest item: a check on a segment or a table.
+"""Lists what becomes a pytest item: a check on a segment or a table.
 
 Knows neither pytest nor the database; the plugin turns cases into items.
 """
@@ -11,15 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.gaps import declared_gaps
-from checks.rules import BUILT_IN
+from checks.examination.gaps import declared_gaps
+from checks.row_checks.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checks.examination import Examination
-    from checks.settings import Settings, Table
-    from checks.table_examination import TableExamination
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings
+    from checks.settings.tables import Table
 
 SEGMENTS_WITH_ITEMS = 500
 """Beyond so many segments of one declaration, an item per check and table lists its tenants."""
@@ -73,6 +74,23 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
             known.add(case)
             cases.append(case)
     return tuple(cases)
+
+
+def cases_listed_as(
+    listed: Case, cases: Iterable[Case], examination: Examination
+) -> tuple[Case, ...]:
+    """The cases of one declaration and check, which `cases_declared` lists as one."""
+
+    def declared(case: Case) -> str:
+        return str(examination.table(case.table).target.declared.name)
+
+    return tuple(
+        case
+        for case in cases
+        if case.check == listed.check
+        and (case.beside is None) == (listed.beside is None)
+        and declared(case) == listed.table
+    )
 
 
 def cases_declared(settings: Settings) -> tuple[Case, ...]:

@@ -1,4 +1,4 @@
-"""A case as a test function sees it: it holds, fails, warns, or fails as somebody has agreed to.
+"""Lets a test function assert a case: it holds, fails, warns, or fails as was agreed to.
 
 Speaks pytest; what holds is decided in `judgements`.
 """

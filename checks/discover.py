@@ -1,4 +1,4 @@
-"""`python -m checks.discover`: prints a commented integrity.toml for the database of DATABASE_URL.
+"""Prints a commented integrity.toml for the database of DATABASE_URL.
 
 Thin: what is found and guessed is decided in `checks.discovery`. Reads only.
 """
@@ -9,12 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from checks.connection_url import parse_url
+from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
-from checks.environment import EnvironmentFileError, read_environment
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal, redactor
+from checks.settings.environment import EnvironmentFileError, read_environment
 
 VARIABLE = "DATABASE_URL"
 

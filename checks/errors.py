@@ -1,4 +1,4 @@
-"""The errors of the checks. Imports nothing, so that every module may use it."""
+"""Defines the errors of the checks. Imports nothing, so that every module may use it."""
 
 from __future__ import annotations
 

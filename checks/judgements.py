@@ -1,4 +1,4 @@
-"""How the evidence judges a case: findings, expected failures, or why there is no verdict.
+"""Judges a case by the evidence: findings, expected failures, or why there is no verdict.
 
 Knows neither pytest nor the database.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.kinds import CANARIES
+from checks.settings.table_checks import CANARIES
 from checks.wording import number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.cases import Case
-    from checks.examination import Examination
-    from checks.findings import Finding
-    from checks.table_examination import TableExamination
+    from checks.examination.examination import Examination
+    from checks.examination.findings import Finding
+    from checks.examination.table_examination import TableExamination
 
 TENANTS_LISTED = 50
 """Failing tenants that one item spells out; its properties in JUnit XML have them all."""

@@ -1,38 +1,43 @@
-"""pytest's side of the checks: options, one examination at collection, an item per case.
+"""Connects the checks with pytest: options, one examination at collection, an item per case.
 
 Thin: what to examine and how to judge is decided in `examination` and `cases`.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.cases import Case, cases_declared, cases_of
+from checks.cases import Case, cases_declared, cases_listed_as, cases_of
 from checks.checked_case import CheckedCase
-from checks.connection_url import parse_url
-from checks.environment import Environment, EnvironmentFileError, read_environment
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
-from checks.evidence import Evidence
-from checks.examination import examine
+from checks.examination.examination import examine
+from checks.examination.run_context import Evidence
+from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
-from checks.kinds import TABLE_CHECKS
 from checks.redaction import for_terminal, redactor
-from checks.selection import Selection, UnknownNameError
-from checks.settings import Settings, load_settings
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.environment import Environment, EnvironmentFileError, read_environment
+from checks.settings.integrity_toml import Settings, load_settings
+from checks.settings.table_checks import TABLE_CHECKS
 from checks.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
 
+FIXTURES = {"schema": "table_check", "tenants": "tenant_check", "index": "index_check"}
+"""The fixtures of the checks of a whole table."""
 
 EVIDENCE = pytest.StashKey[Evidence]()
-CASES = pytest.StashKey[tuple[Case, ...]]()
+CASES = pytest.StashKey[dict[str, list[Case]]]()
+"""By the name of the fixture that is parametrised with them."""
 SETTINGS = pytest.StashKey[Settings]()
 UNEXAMINED = pytest.StashKey[str]()
 """Why nothing could be examined."""
@@ -87,7 +92,7 @@ def pytest_collection(session: pytest.Session) -> None:
     environment = environment_of(config)
     settings = _settings(config, environment)
     if settings is None:
-        config.stash[CASES] = ()
+        config.stash[CASES] = {}
         return
     config.stash[SETTINGS] = settings
     # An acceptance of a check that is not made has an item of its own, which says so.
@@ -95,7 +100,7 @@ def pytest_collection(session: pytest.Session) -> None:
     for check in accepted | {case.check for case in cases_declared(settings)}:
         config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
     if config.option.collectonly:
-        config.stash[CASES] = cases_declared(settings)
+        config.stash[CASES] = by_fixture(cases_declared(settings))
         return
     try:
         evidence = _examine(config, settings, environment)
@@ -104,7 +109,8 @@ def pytest_collection(session: pytest.Session) -> None:
     except CannotExamineError as error:
         stop_unexamined(config, for_terminal(str(error)))
     config.stash[EVIDENCE] = evidence
-    config.stash[CASES] = cases_of(evidence.examination)
+    config.stash[CASES] = by_fixture(cases_of(evidence.examination))
+    run_what_is_listed(config, cases_declared(settings))
 
 
 def environment_of(config: pytest.Config) -> Environment:
@@ -138,7 +144,7 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
         if config.option.collectonly and not path.is_file():
             return None
     try:
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
     except SettingsError as error:
         raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 
@@ -168,35 +174,54 @@ def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str
     )
 
 
+def by_fixture(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """The cases of the tables and their rows, by the fixture that is parametrised with them."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        of_rows = "row_check" if case.beside is None else "gap_check"
+        found.setdefault(FIXTURES.get(case.check, of_rows), []).append(case)
+    return found
+
+
+def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
+    """Have an id that `--collect-only` lists, which knows no tenant, run the items it stands for.
+
+    `listed` are the cases that the settings alone tell.
+    """
+    examination = config.stash[EVIDENCE].examination
+    actual = [case for cases in config.stash[CASES].values() for case in cases]
+    by_id = {f"[{case.id}]": case for case in listed if case not in actual}
+    arguments: list[str] = []
+    for argument in config.args:
+        function, bracket, rest = argument.partition("[")
+        case = by_id.get(bracket + rest)
+        stands_for = cases_listed_as(case, actual, examination) if case is not None else ()
+        arguments += [f"{function}[{one.id}]" for one in stands_for] or [argument]
+    config.args[:] = arguments
+
+
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, obj: object
+) -> list[pytest.Item] | None:
+    """Make no item of a check without cases: pytest would count one that says nothing."""
+    if not collector.path.is_relative_to(CHECKS_DIRECTORY) or not inspect.isfunction(obj):
+        return None
+    cases = collector.config.stash.get(CASES, {})
+    return None if any(cases.get(name) for name in inspect.signature(obj).parameters) else []
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """An item per case: the plugin's fixtures are parametrised with the cases of their kind."""
-    wanted: dict[str, Callable[[Case], bool]] = {
-        "table_check": lambda case: case.check == "schema",
-        "tenant_check": lambda case: case.check == "tenants",
-        "index_check": lambda case: case.check == "index",
-        "gap_check": lambda case: case.beside is not None,
-        "row_check": lambda case: case.check not in TABLE_CHECKS and case.beside is None,
-    }
-    for fixture in set(wanted) & set(metafunc.fixturenames):
-        cases = [case for case in metafunc.config.stash.get(CASES, ()) if wanted[fixture](case)]
+    """An item per case."""
+    cases = metafunc.config.stash.get(CASES, {})
+    for fixture in cases.keys() & set(metafunc.fixturenames):
         metafunc.parametrize(
             fixture,
             [
                 pytest.param(case, id=case.id, marks=getattr(pytest.mark, case.check))
-                for case in cases
+                for case in cases[fixture]
             ],
             indirect=True,
         )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drop what pytest makes of a check without cases: an item that says nothing."""
-    items[:] = [item for item in items if not _ours(item) or case_of(item) is not None]
-
-
-def _ours(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(CHECKS_DIRECTORY)
 
 
 def case_of(item: pytest.Item) -> Case | None:

@@ -1,4 +1,4 @@
-"""What must hold of a sample of each segment's rows; asked only with --canary."""
+"""Asserts what must hold of a sample of each segment's rows; asked only with --canary."""
 
 from __future__ import annotations
 

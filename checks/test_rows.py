@@ -1,4 +1,4 @@
-"""What must hold of the rows of each segment: one tenant's rows in one table."""
+"""Asserts what must hold of the rows of each segment: one tenant's rows in one table."""
 
 from __future__ import annotations
 

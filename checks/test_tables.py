@@ -1,4 +1,4 @@
-"""What must hold of each declared table as a whole."""
+"""Asserts what must hold of each declared table as a whole."""
 
 from __future__ import annotations
 

@@ -15,6 +15,13 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     return f"{number(value)} {one if value == 1 else many or one + 's'}"
 
 
+def dollars(amount: float) -> str:
+    """The amount to the cent; below one, with up to five decimals, as many as show it."""
+    if amount == 0 or amount >= 0.01:
+        return f"${amount:,.2f}"
+    return f"${amount:.5f}".rstrip("0") if amount >= 0.00001 else "under $0.00001"
+
+
 def visible(text: str, *, keep: str = "\n\t") -> str:
     """The text with control, bidi and zero-width characters shown instead of obeyed."""
     shown = []

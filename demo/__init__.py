@@ -1,1 +1,1 @@
-"""The incident of 382 rows on an embedded PostgreSQL, with an offline provider on loopback."""
+"""Builds the incident of 382 rows on an embedded PostgreSQL, with an offline provider."""

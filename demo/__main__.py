@@ -1,4 +1,4 @@
-"""`python -m demo [pytest's arguments]`: the main job, start to end, in a pytest of its own.
+"""Runs the demo, `python -m demo [pytest's arguments]`: the main job, start to end.
 
 Says what pytest's exit status means; succeeds when it is the one that belongs to the mode.
 """

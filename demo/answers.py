@@ -1,4 +1,4 @@
-"""What the offline endpoint answers: OpenAI's embeddings API as an ASGI application.
+"""Answers as OpenAI's embeddings API does, offline: an ASGI application.
 
 Knows which key is whose and counts what each tenant asks; it never shows or writes a key.
 """

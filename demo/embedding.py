@@ -1,4 +1,4 @@
-"""Deterministic embeddings without a network: texts that share words and stems are near each other.
+"""Embeds texts without a network: those that share words and stems are near each other.
 
 Signed feature hashing of words, word pairs and character n-grams; it does not understand meaning.
 """

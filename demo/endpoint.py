@@ -1,4 +1,4 @@
-"""An offline, OpenAI-compatible embeddings endpoint on loopback, in a process of its own.
+"""Runs an offline, OpenAI-compatible embeddings endpoint on loopback, in its own process.
 
 Starts it, waits for it, ends it; what it answers is in `demo.answers`. No key on a command line.
 """
@@ -36,7 +36,7 @@ STOP_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class RecordedRequest:
     """A text that came to the endpoint, and the tenant whose key it came with."""
 
     tenant: str
@@ -61,13 +61,15 @@ class Running:
         finally:
             connection.close()
 
-    def sent(self) -> tuple[Sent, ...]:
+    def sent(self) -> tuple[RecordedRequest, ...]:
         """Every text that came with a known key, in order; needs `endpoint(..., record=PATH)`."""
         if self.record is None:
             raise ValueError("expected an endpoint that records, found none; pass record=PATH")
         lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
         entries = [json.loads(line) for line in lines]
-        return tuple(Sent(tenant=e["tenant"], text=text) for e in entries for text in e["texts"])
+        return tuple(
+            RecordedRequest(tenant=e["tenant"], text=text) for e in entries for text in e["texts"]
+        )
 
 
 @contextmanager

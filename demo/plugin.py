@@ -1,4 +1,4 @@
-"""The pytest plugin behind `--demo`: a database with the incident, and a provider, for one run.
+"""Gives one pytest run with `--demo` a database with the incident, and a provider.
 
 Gives the rest of the tool an environment and nothing else; without the option it does nothing.
 """

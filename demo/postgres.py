@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL 18 with pgvector for the demo and the tests: started, handed out, removed.
+"""Runs an embedded PostgreSQL 18 with pgvector for the demo and the tests.
 
 For data that nobody would miss: it trades durability for speed. Never for a user's database.
 """

@@ -1,4 +1,4 @@
-"""A semantic search over the demo's rows, to see what missing embeddings cost. Reads only."""
+"""Searches the demo's rows, to show what missing embeddings cost. Reads only."""
 
 from __future__ import annotations
 

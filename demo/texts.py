@@ -1,4 +1,4 @@
-"""The documentation strings of Python's standard library, as text that anyone has and can judge.
+"""Reads the documentation strings of Python's standard library, as texts anyone can judge.
 
 Reads source files only: no module is imported, so nothing can run, open a window or warn.
 """

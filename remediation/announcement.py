@@ -1,4 +1,4 @@
-"""What a repair says on the terminal: the plan, the progress, and what came of it, line by line.
+"""Words what a repair says on the terminal: the plan, the progress, and what came of it.
 
 Words only; decides nothing.
 """
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from checks.findings import tenant_words
-from checks.wording import plural
-from remediation.outcomes import Outcome
+from checks.examination.findings import tenant_words
+from checks.wording import dollars, plural
+from remediation.journal.outcomes import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from _pytest._io import TerminalWriter
 
-    from remediation.outcomes import RowName
-    from remediation.plan import Plan, TablePlan
-    from remediation.table_result import TableRepair
+    from remediation.journal.outcomes import RowName
+    from remediation.table_repair.plan import Plan, TablePlan
+    from remediation.table_repair.result import TableRepair
 
 TENANTS_SHOWN = 20
 GROUPS_SHOWN = 20
@@ -145,13 +145,6 @@ def _lines_of_the_rest(
     if len(left) > GROUPS_SHOWN:
         rows = sum(group.rows for group in left[GROUPS_SHOWN:])
         yield f"{result.table}: … and {rows:,} more rows, of other tenants or for other reasons"
-
-
-def dollars(amount: float) -> str:
-    """An amount with as many decimals as it takes to see it."""
-    if amount == 0 or amount >= 0.01:
-        return f"${amount:,.2f}"
-    return f"${amount:.5f}" if amount >= 0.00001 else "under $0.00001"
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a repair: the first ends it in order, the second at once.
+"""Ends a repair on SIGINT and SIGTERM: the first in order, the second at once.
 
 Decides when, not how: who waits on a thread or a link sees KeyboardInterrupt, or the link cut.
 """
@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from checks.wires import wires
+from checks.database.open_sockets import open_sockets
 from remediation.options import reporter_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Interruption:
         self._came = False
         self._finishing = False
         self._previous: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
-        self._timer = threading.Timer(GRACE_SECONDS, wires.cut)
+        self._timer = threading.Timer(GRACE_SECONDS, open_sockets.cut)
         self._timer.daemon = True
 
     def __enter__(self) -> Self:

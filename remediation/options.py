@@ -1,4 +1,4 @@
-"""pytest's options of a repair: what may be asked for, what is refused, and what they come to.
+"""Declares pytest's options of a repair, refuses what cannot be meant, applies the others.
 
 Opens and runs nothing.
 """
@@ -6,18 +6,69 @@ Opens and runs nothing.
 from __future__ import annotations
 
 import argparse
-import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from checks.plugin import active, environment_of
+from checks.settings.integrity_toml import parse_override
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-    from checks.settings import Settings
+    from checks.settings.integrity_toml import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Override:
+    """An option that stands in the place of a setting, and has that setting's bounds."""
+
+    option: str
+    metavar: str
+    help: str
+    section: Literal["provider", "repair"]
+    key: str
+
+    def parse(self, text: str) -> Any:
+        """The value that a person wrote; argparse shows the words of what it raises."""
+        try:
+            return parse_override(self.section, self.key, text)
+        except ValueError as fault:
+            raise argparse.ArgumentTypeError(str(fault)) from None
+
+
+OVERRIDES = (
+    Override(
+        option="--batch-size",
+        metavar="N",
+        help="texts per request, at most",
+        section="provider",
+        key="batch_size",
+    ),
+    Override(
+        option="--max-rows",
+        metavar="N",
+        help="rows to repair, at most",
+        section="repair",
+        key="max_rows",
+    ),
+    Override(
+        option="--max-cost",
+        metavar="DOLLARS",
+        help="what the provider may cost, at most",
+        section="repair",
+        key="max_cost",
+    ),
+    Override(
+        option="--concurrency",
+        metavar="N",
+        help="requests in flight, at most",
+        section="provider",
+        key="concurrency",
+    ),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,14 +88,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with --remediate: send rows again that the provider refused in an earlier run",
     )
-    group.addoption("--batch-size", type=_positive, metavar="N", help="texts per request, at most")
-    group.addoption("--max-rows", type=_positive, metavar="N", help="rows to repair, at most")
-    group.addoption(
-        "--max-cost", type=_amount, metavar="DOLLARS", help="what the provider may cost, at most"
-    )
-    group.addoption(
-        "--concurrency", type=_positive, metavar="N", help="requests in flight, at most"
-    )
+    for override in OVERRIDES:
+        group.addoption(
+            override.option, type=override.parse, metavar=override.metavar, help=override.help
+        )
     group.addoption(
         "--show-texts",
         action="store_true",
@@ -55,22 +102,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
-
-
-def _amount(text: str) -> float:
-    try:
-        amount = float(text)
-    except ValueError:
-        amount = math.nan
-    if not 0 <= amount < math.inf:
-        raise argparse.ArgumentTypeError(f"expected an amount of dollars from 0, found {text!r}")
-    return amount
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,21 +143,12 @@ def report_directory(config: pytest.Config) -> Path:
 
 def overridden(config: pytest.Config, settings: Settings) -> Settings:
     """The settings with what the command line overrides."""
-    return settings.model_copy(
-        update={
-            section: getattr(settings, section).model_copy(
-                update={
-                    name: value
-                    for name in names
-                    if (value := config.getoption(f"--{name.replace('_', '-')}")) is not None
-                }
-            )
-            for section, names in (
-                ("provider", ("batch_size", "concurrency")),
-                ("repair", ("max_rows", "max_cost")),
-            )
-        }
-    )
+    for override in OVERRIDES:
+        if (value := config.getoption(override.option)) is not None:
+            section = getattr(settings, override.section)
+            changed = section.model_copy(update={override.key: value})
+            settings = settings.model_copy(update={override.section: changed})
+    return settings
 
 
 def reporter_of(config: pytest.Config) -> TerminalReporter:

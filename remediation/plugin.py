@@ -1,4 +1,4 @@
-"""pytest's side of the repair: its loop between two passes, its embedder, its status and summary.
+"""Connects the repair with pytest: its loop, its embedder, its status and summary.
 
 Thin: `options` has the options, `course` says what comes when, `announcement` has the words.
 """
@@ -14,18 +14,18 @@ from checks.exit_status import ExitStatus
 from checks.plugin import EVIDENCE
 from checks.redaction import for_terminal
 from remediation.announcement import plan_lines, result_lines
-from remediation.canary import open_embedder
-from remediation.course import PASSES, REPAIR, run_passes
 from remediation.interruption import ends_in_order
 from remediation.options import overridden, report_directory
-from remediation.run import REPAIR_RUN, begin_run
+from remediation.phases import PASSES, REPAIR, run_passes
+from remediation.run.canary_embedder import open_embedder
+from remediation.run.repair_run import REPAIR_RUN, begin_run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from _pytest.terminal import TerminalReporter
 
-    from remediation.canary import CanaryEmbedder
+    from remediation.run.canary_embedder import CanaryEmbedder
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""pytest's side of the rollback: its option, and the rollback ahead of the checks.
+"""Connects the rollback with pytest: its option, and the rollback ahead of the checks.
 
 Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as ever.
 """
@@ -16,19 +16,19 @@ from checks.redaction import for_terminal, redactor
 from checks.wording import plural
 from remediation.announcement import Progress, put_back_lines
 from remediation.interruption import ends_in_order
-from remediation.journals import PastJournal, UnknownRunError, find_journal
+from remediation.journal.past_journals import PastJournal, UnknownRunError, find_journal
 from remediation.options import report_directory, require_whole_run
-from remediation.remeasuring import take_in
-from remediation.rollback import open_rollback
-from remediation.run import REPAIR_RUN, begin_run
+from remediation.rollback.rollback import open_rollback
+from remediation.run.repair_run import REPAIR_RUN, begin_run
+from remediation.run.verification import take_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from _pytest.terminal import TerminalReporter
 
-    from checks.evidence import Evidence
-    from remediation.run import RepairRun
+    from checks.examination.run_context import Evidence
+    from remediation.run.repair_run import RepairRun
 
 PAST = pytest.StashKey[PastJournal]()
 """The journal of the run that is rolled back."""

@@ -1,1 +1,1 @@
-"""What happened, for people and for machines. Works on values handed to it alone."""
+"""Tells what happened, to people and to machines. Works on values handed to it alone."""

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from checks.exit_status import ExitStatus
+from remediation.provider.endpoint import base_url_of
 from reports import incident as values
 from reports.ending import headline_of, result_of
 from reports.incident import Incident, Result
@@ -20,8 +21,8 @@ from reports.measured import absent_of, findings_of, tables_of
 from reports.repaired import plan_of, repair_of
 
 if TYPE_CHECKING:
-    from checks.evidence import Evidence
-    from remediation.run import RepairRun
+    from checks.examination.run_context import Evidence
+    from remediation.run.repair_run import RepairRun
 
 PACKAGES = (
     "great_expectations",
@@ -65,7 +66,7 @@ def incident_of(
             same_write_side=run.server is None or run.server.address == server.address,
         ),
         provider=values.Provider(
-            base_url=evidence.environment.get("OPENAI_BASE_URL") or provider.base_url,
+            base_url=base_url_of(provider, evidence.environment),
             model=provider.model,
             dimensions=provider.dimensions,
             price_per_million_tokens=provider.price_per_million_tokens,

@@ -1,16 +1,16 @@
-"""How a run ended: in one word, and in one line."""
+"""Says how a run ended: in one word, and in one line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from checks.exit_status import ExitStatus
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from reports.incident import Result
 
 if TYPE_CHECKING:
-    from checks.evidence import Evidence
-    from remediation.run import RepairRun
+    from checks.examination.run_context import Evidence
+    from remediation.run.repair_run import RepairRun
 
 
 def result_of(evidence: Evidence, run: RepairRun, status: int) -> Result:

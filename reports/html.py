@@ -1,4 +1,4 @@
-"""The incident as one self-contained HTML page and as JSON, written whole or not at all.
+"""Writes the incident as one self-contained HTML page and as JSON, whole or not at all.
 
 Runs no script and asks for nothing from elsewhere; caps what is shown, since the JSON holds all.
 """
@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
+class WrittenReport:
     """Where the two forms of a report are."""
 
     html: Path
@@ -60,7 +60,7 @@ def render(incident: Incident) -> str:
     )
 
 
-def write(incident: Incident, directory: Path) -> Written:
+def write(incident: Incident, directory: Path) -> WrittenReport:
     """Write `incident.json` and `incident.html` into `directory`/run id, replacing earlier ones.
 
     Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
@@ -70,7 +70,7 @@ def write(incident: Incident, directory: Path) -> Written:
     """
     folder = directory / incident.run_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    written = Written(html=folder / "incident.html", json=folder / "incident.json")
+    written = WrittenReport(html=folder / "incident.html", json=folder / "incident.json")
     _replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
     _replace(written.html, render(incident))
     return written
@@ -105,7 +105,8 @@ def _environment() -> Environment:
         wording.count,
         plural,
         wording.share,
-        wording.dollars,
+        wording.cost,
+        wording.tokens_taken,
         wording.duration,
         wording.moment,
         wording.span,

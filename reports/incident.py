@@ -1,4 +1,4 @@
-"""The value types of an incident: everything its report shows, as plain values that survive JSON.
+"""Defines the values of an incident: everything its report shows, in types that survive JSON.
 
 Holds no secret, as every free text passes the redactor when a value is built, and no text of any
 row but with --show-texts.
@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from remediation.provider.usage import Usage
 from reports.tables import Count, Part, RowTime, TableReport, Text
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
@@ -152,11 +153,27 @@ class Probe(Line):
 class Repair(Part):
     outcomes: tuple[Outcomes, ...] = ()
     requests: NonNegativeInt = 0
+    requests_unanswered: NonNegativeInt = 0
+    """Of the requests, those without a usable answer."""
     tokens: NonNegativeInt = 0
+    """Billed, by what the provider's answers said."""
+    tokens_unsaid: NonNegativeInt = 0
+    """By our own count, of answers that did not say how many were billed."""
     dollars: NonNegativeFloat | None = None
+    """Of both."""
     seconds: NonNegativeFloat = 0.0
     problems: tuple[Problem, ...] = ()
     probes: tuple[Probe, ...] = ()
+
+    @property
+    def usage(self) -> Usage:
+        """What the requests took."""
+        return Usage(
+            requests=self.requests,
+            unanswered=self.requests_unanswered,
+            tokens=self.tokens,
+            unsaid=self.tokens_unsaid,
+        )
 
     @property
     def totals(self) -> Outcomes:

@@ -1,22 +1,22 @@
-"""What is left when a run has ended: each finding that still stands, why, and what to do next."""
+"""Lists what is left when a run has ended: each finding, why, and what to do next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remediation.accepted import repairable_checks
-from remediation.plan import refusal
+from remediation.run.repair import repairable_checks
+from remediation.table_repair.plan import refusal
 from reports.incident import Left
 from reports.repaired import DONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.examination import Examination
-    from checks.findings import Finding
-    from checks.table_examination import TableExamination
-    from remediation.run import RepairRun
-    from remediation.table_result import TableRepair
+    from checks.examination.examination import Examination
+    from checks.examination.findings import Finding
+    from checks.examination.table_examination import TableExamination
+    from remediation.run.repair_run import RepairRun
+    from remediation.table_repair.result import TableRepair
 
 TO_REPORT = (
     "its remedy is to report: no machine should decide",

@@ -1,4 +1,4 @@
-"""What the checks saw, before the run wrote and after it: rows of each tenant, and findings."""
+"""Collects what the checks saw, before the run wrote and after it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reports.tables import SegmentCounts, TableReport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.examination import Examination
-    from checks.findings import Finding
-    from checks.table_examination import TableExamination
-    from remediation.run import RepairRun
+    from checks.examination.examination import Examination
+    from checks.examination.findings import Finding
+    from checks.examination.table_examination import TableExamination
+    from remediation.run.repair_run import RepairRun
 
 
 def tables_of(

@@ -1,4 +1,4 @@
-"""pytest's side of the reports: writes the incident report at the end of a run that may write.
+"""Writes the incident report at the end of a pytest run that may write.
 
 That is one with `--remediate` or `--rollback`.
 """
@@ -13,9 +13,9 @@ import pytest
 from checks.plugin import EVIDENCE, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
-from remediation.run import REPAIR_RUN, new_run_id
+from remediation.run.repair_run import REPAIR_RUN, new_run_id
 from reports.assembly import incident_of, unexamined_incident
-from reports.html import Written, write
+from reports.html import WrittenReport, write
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reports.incident import Incident
 
 STARTED = pytest.StashKey[datetime]()
-WRITTEN = pytest.StashKey["Written | str"]()
+WRITTEN = pytest.StashKey["WrittenReport | str"]()
 """The report's files, or why there are none."""
 
 
@@ -78,7 +78,7 @@ def pytest_terminal_summary(
     """Where the report is, below everything else."""
     yield
     written = config.stash.get(WRITTEN, None)
-    if isinstance(written, Written):
+    if isinstance(written, WrittenReport):
         terminalreporter.write_line(f"incident report: {written.html}")
     elif written is not None:
         terminalreporter.write_line(written, red=True)

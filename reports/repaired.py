@@ -1,19 +1,20 @@
-"""What a run set out to do, and what it did: the plan, the outcomes, the probes."""
+"""Collects what a run set out to do, and what it did: plan, outcomes, probes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remediation.outcomes import Outcome
-from remediation.probe import LEAST_COSINE
+from remediation.journal.outcomes import Outcome
+from remediation.provider.usage import NOTHING
+from remediation.table_repair.probe import LEAST_COSINE
 from reports import incident as values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remediation.outcomes import OutcomeGroup
-    from remediation.run import RepairRun
-    from remediation.table_result import TableRepair
+    from remediation.journal.outcomes import OutcomeGroup
+    from remediation.run.repair_run import RepairRun
+    from remediation.table_repair.result import TableRepair
 
 DONE = (Outcome.FIXED, Outcome.RESTORED)
 """What a repair and a rollback set out for: such rows are no problem."""
@@ -55,12 +56,14 @@ def repair_of(run: RepairRun) -> values.Repair | None:
         return None
     plan = run.plan
     models = {} if plan is None else {table.table: table.model for table in plan.tables}
-    tokens = sum(result.spending.tokens for result in run.results)
+    usage = sum((result.usage for result in run.results), NOTHING)
     return values.Repair(
         outcomes=tuple(line for result in run.results for line in _outcomes(result)),
-        requests=sum(result.spending.requests for result in run.results),
-        tokens=tokens,
-        dollars=None if plan is None else plan.dollars_of(tokens),
+        requests=usage.requests,
+        requests_unanswered=usage.unanswered,
+        tokens=usage.tokens,
+        tokens_unsaid=usage.unsaid,
+        dollars=None if plan is None else plan.dollars_of(usage.reckoned),
         seconds=sum(result.seconds for result in run.results),
         problems=tuple(
             _problem(result.table, group, run)

@@ -1,6 +1,6 @@
-"""What each section of the report shows of an incident, bounded however many tenants there are.
+"""Groups, orders and cuts what each section of the report shows of an incident.
 
-Groups, orders and cuts; whatever is cut is counted, so that the page can say what it leaves out.
+Whatever is cut is counted, so that the page can say what it leaves out.
 """
 
 from __future__ import annotations

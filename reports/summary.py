@@ -1,4 +1,4 @@
-"""The incident in whole sentences for a reader who is no engineer.
+"""Tells the incident in whole sentences for a reader who is no engineer.
 
 Says only what the counts prove: no guess about causes.
 """
@@ -164,11 +164,11 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         yield from _what_was_put_back(incident, repair)
         return
     totals = repair.totals
-    yield Markup("{} embedded again with {} to the provider ({}, {}) in {}.").format(
+    yield Markup("{} embedded again with {} to the provider ({}; {}) in {}.").format(
         plural(totals.fixed, "row was", "rows were"),
         plural(repair.requests, "request"),
-        plural(repair.tokens, "token"),
-        wording.dollars(repair.dollars),
+        wording.tokens_taken(repair.usage),
+        wording.cost(repair.dollars),
         wording.duration(repair.seconds),
     )
     for outcome, ending in OUTCOMES.items():

@@ -1,4 +1,4 @@
-"""The affected tables of an incident as plain values: segments, their counts before and after.
+"""Defines the affected tables of an incident: segments, their counts before and after.
 
 Holds no text of any row, and no secret: every free text passes the redactor when a value is built.
 """

@@ -1,4 +1,4 @@
-"""Numbers, times and names as a person reads them, for the report's pages.
+"""Words numbers, times and names for the report's pages.
 
 Decides nothing about what is shown; everything it returns is inert in HTML once escaped.
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from checks.wording import number, visible
+from checks.wording import dollars, number, plural, visible
 
 if TYPE_CHECKING:
+    from remediation.provider.usage import Usage
     from reports.tables import Count
 
 NAME_LENGTH = 320
@@ -37,16 +38,23 @@ def share(part: int, whole: int) -> str:
     return f"{percent}%"
 
 
-def dollars(value: float | None) -> str:
-    if value is None:
-        return "price not known"
-    if value == 0:
-        return "$0"
-    if value < 0.00001:
-        return "under $0.00001"
-    if value < 0.01:
-        return f"${value:.5f}".rstrip("0")
-    return f"${value:,.2f}"
+def cost(value: float | None) -> str:
+    """The dollars of what has a price."""
+    return "price not known" if value is None else dollars(value)
+
+
+def tokens_taken(usage: Usage) -> str:
+    """Tokens of requests; as billed only where every answer said how many it took."""
+    told = plural(usage.tokens, "token")
+    if usage.tokens_are_known:
+        return f"{told} billed"
+    if not usage.tokens:
+        counted = plural(usage.unsaid, "token")
+        return f"{counted} by our own count, as no answer said how many were billed"
+    return (
+        f"at least {told} billed, and {number(usage.unsaid)} more by our own count, as some answers"
+        " did not say"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -6,28 +6,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checks.canary import Sampler
-from checks.connection import connect
-from checks.connection_url import parse_url
-from checks.drift import look_for_drift
-from checks.drift_verdicts import with_drift
-from checks.examination import examine
-from checks.retrieval import look_for_retrieval
-from checks.retrieval_verdicts import with_retrieval
-from checks.selection import Selection
-from remediation.canary import open_embedder
+from checks.canary.drift import look_for_drift
+from checks.canary.drift_verdicts import with_drift
+from checks.canary.retrieval import look_for_retrieval
+from checks.canary.retrieval_verdicts import with_retrieval
+from checks.canary.sampler import Sampler
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
+from remediation.run.canary_embedder import open_embedder
 from tests.repairs import SOON, Done, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from checks.canary import Price
-    from checks.drift import Seen
-    from checks.examination import Examination
-    from checks.measurements import Verdict
-    from checks.settings import Settings
-    from checks.table_examination import TableExamination
+    from checks.canary.drift import Seen
+    from checks.canary.sampler import Price
+    from checks.examination.examination import Examination
+    from checks.examination.measurements import Verdict
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def drift(
         )
         least = settings.canary.min_cosine
         looked.seen = seen[table.target.name]
-        looked.table = with_drift(table, looked.seen, least=least)
+        (looked.table,) = with_drift([table], seen, least=least)
         looked.examination = examination.updated([looked.table])
         return looked
 
@@ -109,7 +109,7 @@ def retrieval(url: str, settings: Settings, *, seed: int = 1) -> Looked:
         tenants = [m.segment.tenant for m in table.measurements]
         found = look_for_retrieval(sampler, [(table, tenants)])
         least = settings.canary.min_recall
-        again = with_retrieval(table, found[table.target.name], least=least)
+        (again,) = with_retrieval([table], found, least=least)
         return Looked(table=again, check="retrieval", examination=examination.updated([again]))
 
 

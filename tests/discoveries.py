@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from checks.connection_url import parse_url
+from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
-from checks.examination import Examination, examine
-from checks.selection import Selection
-from checks.settings import load_settings
+from checks.examination.examination import Examination, examine
+from checks.examination.selection import Selection
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,4 +32,8 @@ def examined(url: str, text: str, folder: Path) -> Examination:
     """The checks, with what was printed as it is."""
     path = folder / "integrity.toml"
     path.write_text(text, encoding="utf-8")
-    return examine(parse_url(url, variable="DATABASE_URL"), load_settings(path), Selection())
+    return examine(
+        parse_url(url, variable="DATABASE_URL"),
+        load_settings(path, row_checks=ROW_CHECK_NAMES),
+        Selection(),
+    )

@@ -9,24 +9,42 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from remediation.endpoint import Endpoint
-from remediation.provider import Embedder
-from remediation.provider_errors import ProviderError
-from remediation.provider_retry import RetryPolicy
+from remediation.provider.embedder import Embedder
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import ProviderError
+from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.retry import RetryPolicy
 from tests.provider_server import MODEL, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
 
     from numpy.typing import NDArray
 
-    from remediation.rate_limits import RateLimit
+    from remediation.provider.rate_limits import RateLimit
     from tests.provider_server import ProviderServer
 
 KEY = "sk-acme-Zq7vT2mXw9"
 TEXTS = ("the first text", "the second text", "the third text")
 SOON = RetryPolicy(base_delay=0.001)
 """As in production, but without its waits."""
+
+
+class LoneEmbedder(Embedder):
+    """An embedder whose provider is nobody else's: closed with it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.provider.close()
 
 
 def embedder(
@@ -38,20 +56,19 @@ def embedder(
     retry: RetryPolicy = SOON,
     limit: RateLimit | None = None,
     **endpoint: Any,
-) -> Embedder:
+) -> LoneEmbedder:
     """An embedder for that server; `endpoint` overrides fields of its Endpoint."""
     shape = {"base_url": server.base_url, "model": MODEL, "dimensions": server.dimensions}
-    return Embedder(
-        Endpoint(**{**shape, **endpoint}),
+    return LoneEmbedder(
+        OpenAIEmbeddings(Endpoint(**{**shape, **endpoint}), timeout=timeout),
         SecretStr(key),
         stop=stop or threading.Event(),
-        timeout=timeout,
         retry=retry,
         limit=limit,
     )
 
 
-def failure(asked: Embedder, texts: Sequence[str] = TEXTS) -> ProviderError:
+def failure(asked: LoneEmbedder, texts: Sequence[str] = TEXTS) -> ProviderError:
     """What the embedder raises for the texts."""
     with asked, pytest.raises(ProviderError) as caught:
         asked.embed(texts)

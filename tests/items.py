@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psycopg
 
-from checks.settings import Settings
+from checks.settings.integrity_toml import Settings
 from tests.tables import run
 
 if TYPE_CHECKING:

@@ -113,6 +113,11 @@ class ProviderServer:
         return f"{self.origin}/v1"
 
     @property
+    def connections(self) -> int:
+        """TCP connections accepted so far."""
+        return self._http.connections
+
+    @property
     def texts(self) -> list[str]:
         """Every text received, in order of arrival."""
         return [text for request in self.requests for text in request.texts]
@@ -252,6 +257,12 @@ def vector_of(text: str, dimensions: int = 8, model: str = MODEL) -> NDArray[np.
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     endpoint: ProviderServer
+    connections = 0
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        accepted = super().get_request()
+        self.connections += 1
+        return accepted
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up in the middle is part of the tests, not worth a traceback."""

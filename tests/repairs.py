@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from checks.connection_url import parse_url
-from checks.examination import examine
-from checks.selection import Selection
-from checks.settings import Settings
-from remediation.locked_rows import PATIENCE_SECONDS
-from remediation.outcomes import Outcome
-from remediation.provider_retry import RetryPolicy
-from remediation.repair import open_repair
-from remediation.run import new_run_id
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
+from checks.settings.integrity_toml import Settings
+from remediation.journal.outcomes import Outcome
+from remediation.provider.retry import RetryPolicy
+from remediation.run.repair import open_repair
+from remediation.run.repair_run import new_run_id
+from remediation.writing.locked_rows import PATIENCE_SECONDS
 from tests.provider_server import vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from checks.examination import Examination
-    from checks.table_examination import TableExamination
-    from remediation.plan import Plan
-    from remediation.quarantine import Quarantine
-    from remediation.rate_limits import RateLimits
-    from remediation.repair import Repair
-    from remediation.table_result import TableRepair
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
+    from remediation.journal.quarantine import Quarantine
+    from remediation.provider.rate_limits import RateLimits
+    from remediation.run.repair import Repair
+    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.result import TableRepair
     from tests.provider_server import ProviderServer
 
 SOON = RetryPolicy(attempts=3, base_delay=0.001)

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.connection_url import parse_url
-from checks.examination import examine
-from checks.selection import Selection
-from remediation.journals import find_journal
-from remediation.outcomes import Outcome
-from remediation.rollback import open_rollback
-from remediation.run import new_run_id
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
+from remediation.journal.outcomes import Outcome
+from remediation.journal.past_journals import find_journal
+from remediation.rollback.rollback import open_rollback
+from remediation.run.repair_run import new_run_id
 from tests.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from checks.settings import Settings
-    from remediation.rollback import Rollback
-    from remediation.table_result import TableRepair
+    from checks.settings.integrity_toml import Settings
+    from remediation.rollback.rollback import Rollback
+    from remediation.table_repair.result import TableRepair
     from tests.repairs import Docs
 
 

@@ -17,11 +17,11 @@ from pgvector.psycopg import register_vector
 from demo.embedding import MODEL, embed
 from demo.endpoint import Running, endpoint
 from demo.incident import new_keys
-from remediation.keys import variable_name
+from remediation.provider.keys import variable_name
 from tests.starter import Starter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.starter import Started
 
@@ -142,15 +142,19 @@ class Site:
             assert name is not None
             self.monkeypatch.setenv(name, key)
 
-    def start(self, *arguments: str, largest_file: int | None = None) -> Started:
-        """Begin a run of pytest over the checks from this folder."""
-        return self._start(
-            str(REPOSITORY / "checks"), "-p", "no:xdist", *arguments, largest_file=largest_file
-        )
+    def start(
+        self,
+        *arguments: str,
+        checks: Sequence[str] = ("checks",),
+        largest_file: int | None = None,
+    ) -> Started:
+        """Begin a run of pytest from this folder over the checks, or over some of their ids."""
+        places = [str(REPOSITORY / check) for check in checks]
+        return self._start(*places, "-p", "no:xdist", *arguments, largest_file=largest_file)
 
-    def run(self, *arguments: str) -> Outcome:
-        """Run pytest over the checks from this folder."""
-        return _ended(self.start(*arguments))
+    def run(self, *arguments: str, checks: Sequence[str] = ("checks",)) -> Outcome:
+        """Run pytest from this folder over the checks, or over some of their ids."""
+        return _ended(self.start(*arguments, checks=checks))
 
     def run_only(self, *arguments: str) -> Outcome:
         """Run pytest from this folder with these arguments and no others."""

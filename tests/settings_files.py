@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
-from checks.settings import Settings, load_settings
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ def settings_of(folder: Path, text: str) -> Settings:
     """The settings that a file with this text gives."""
     path = folder / "integrity.toml"
     path.write_text(text, encoding="utf-8")
-    return load_settings(path)
+    return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def faults_of(folder: Path, text: str) -> tuple[str, ...]:

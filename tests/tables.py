@@ -13,27 +13,28 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
-from checks.examination import examine
-from checks.measuring import examine_target
-from checks.resolution import resolve
-from checks.rules import applied_checks
-from checks.scan import failing_rows_sql, scan
-from checks.selection import Selection
-from checks.server import read_server
-from checks.settings import load_settings
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination.examination import examine
+from checks.examination.measuring import examine_target
+from checks.examination.scan import failing_rows_sql, scan
+from checks.examination.selection import Selection
+from checks.row_checks.applied import applied_checks
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
+from checks.targets.resolution import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from checks.connection import Connection, ConnectionTarget
-    from checks.examination import Examination
-    from checks.rules import AppliedCheck
-    from checks.scan import Scan
-    from checks.settings import Settings
-    from checks.table_examination import TableExamination
-    from checks.targets import Target
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.examination.examination import Examination
+    from checks.examination.scan import Scan
+    from checks.examination.table_examination import TableExamination
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.integrity_toml import Settings
+    from checks.targets.target import Target
 
 HOSTILE_TENANTS = (
     "'; DROP TABLE docs; --",
@@ -131,7 +132,7 @@ def settings(*tables: str, statement_timeout: str = "1min") -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")
         path.write_text("\n".join((head, *tables)), encoding="utf-8")
-        return load_settings(path)
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def examined(

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.acceptance import Decision, decide, today_in_utc
 from checks.cases import SEGMENTS_WITH_ITEMS, cases_of
+from checks.examination.acceptance import Decision, decide, today_in_utc
 from checks.judgements import judge
-from checks.settings_tables import Accepted
-from remediation.accepted import accepted_checks, repairable_checks
+from checks.settings.table_checks import Accepted
+from remediation.run.repair import accepted_checks, repairable_checks
 from tests.tables import DOCS, examined, run, table
 
 if TYPE_CHECKING:
-    from checks.examination import Examination
+    from checks.examination.examination import Examination
 
 LAST_DAY = date(2027, 1, 31)
 TODAY = date(2027, 1, 30)

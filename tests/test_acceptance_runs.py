@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from checks.acceptance import today_in_utc
+from checks.examination.acceptance import today_in_utc
 from tests.provider_server import ProviderServer
 from tests.repairs import docs as docs_table
 from tests.repairs import environment, repaired, settings

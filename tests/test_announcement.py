@@ -10,11 +10,11 @@ from contextlib import suppress
 import pytest
 from _pytest._io import TerminalWriter
 
-from remediation.announcement import Progress, dollars, duration, plan_lines, result_lines
-from remediation.batching import FailingRow
-from remediation.outcomes import Account, Outcome
-from remediation.plan import Plan, TablePlan, TenantPlan
-from remediation.table_result import Spending, TableRepair
+from remediation.announcement import Progress, duration, plan_lines, result_lines
+from remediation.journal.outcomes import Account, Outcome
+from remediation.selection.batching import FailingRow
+from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
+from remediation.table_repair.result import TableRepair
 
 
 def _plan(*tables: TablePlan, max_rows: int = 100) -> Plan:
@@ -83,7 +83,7 @@ def _result(stopped: str | None = None, **rows: int) -> TableRepair:
                 checks=(),
             )
             account.add(row, Outcome(name), "" if name == "fixed" else f"why {name}")
-    return TableRepair(table="public.docs", account=account, spending=Spending(), stopped=stopped)
+    return TableRepair(table="public.docs", account=account, stopped=stopped)
 
 
 def test_the_last_line_says_how_many_of_how_many() -> None:
@@ -141,14 +141,6 @@ def test_a_pause_is_a_line_of_its_own_and_the_progress_goes_on(bar: bool) -> Non
     progress.close()
     after = written.getvalue().partition("too much\n")[2]
     assert ("2/2" if bar else "settled 2 of 2 rows") in after
-
-
-@pytest.mark.parametrize(
-    ("amount", "words"),
-    [(0, "$0.00"), (0.00063, "$0.00063"), (0.01, "$0.01"), (1234.5, "$1,234.50")],
-)
-def test_small_amounts_keep_the_digits_that_show_them(amount: float, words: str) -> None:
-    assert dollars(amount) == words
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from remediation.aside import run_aside
-from remediation.awake import wait_for_all, wait_for_one
+from remediation.interruptible import run_aside, wait_for_all, wait_for_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

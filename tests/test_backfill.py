@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation.outcomes import Outcome
-from remediation.quarantine import recall
+from remediation.journal.outcomes import Outcome
+from remediation.journal.quarantine import recall
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
 from tests.small_disk import files_of_at_most

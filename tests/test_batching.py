@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.batching import Batch, BatchLimits, FailingRow, batches
-from remediation.tokens import EstimatedTokens
+from remediation.provider.tokens import EstimatedTokens
+from remediation.selection.batching import Batch, BatchLimits, FailingRow, batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

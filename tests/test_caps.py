@@ -12,7 +12,7 @@ from tests.repairs import docs, environment, opened, repaired, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from remediation.outcomes import Outcome
+    from remediation.journal.outcomes import Outcome
 
 KEYS = environment("acme", "globex")
 
@@ -40,7 +40,7 @@ def test_the_cap_of_dollars_is_never_passed(database: str, tmp_path: Path) -> No
         assert done.docs.stopped == "the cap of $70.00 is reached (--max-cost)"
         counts = done.counts()
         assert counts["fixed"] + counts["skipped"] == counts["selected"] == 40
-        assert done.docs.spending.tokens == 4 * len(server.texts) <= 70
+        assert done.docs.usage.tokens == 4 * len(server.texts) <= 70
         assert 5 <= counts["fixed"] == 40 - len(table.wrong())
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.catalog import read_relation_names, read_relations
-from checks.connection import connect
-from checks.connection_url import parse_url
-from checks.server import read_server
+from checks.database.catalog import read_relation_names, read_relations
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
 from demo.postgres import create_database, drop_database
 from tests.tables import role, run
 
 if TYPE_CHECKING:
-    from checks.catalog import Relation
+    from checks.database.catalog import Relation
 
 
 def relation_of(url: str, name: str) -> Relation:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.connection import ConnectionTarget, connect, read_only
-from checks.connection_url import parse_url
+from checks.database.connection import ConnectionTarget, connect, read_only
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError
 from tests.tables import role
 

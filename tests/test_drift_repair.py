@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.drift_verdicts import still_drifting
+from checks.canary.drift_verdicts import still_drifting
+from remediation.provider.usage import Usage
 from tests.canaries import drift, repaired_with_drift, sampling
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, opened, settings
@@ -97,7 +98,7 @@ def test_what_the_canary_spent_is_missing_from_what_a_repair_may_spend(
         chosen = settings(server, provider=prices, repair={"max_cost": 100.0})
         with opened(database, chosen, keys=environment("acme")) as repair:
             assert repair.plan().capped is None
-            repair.budget.tokens = 90
+            repair.budget.took = Usage(tokens=90)
             plan = repair.plan()
             assert plan.capped is not None
             assert "$100.00" in plan.capped

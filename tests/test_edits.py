@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, meanwhile, repaired, settings
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from remediation.announcement import plan_lines
-from remediation.keys import Key, KeyRing, MissingKey
-from remediation.outcomes import Outcome
-from remediation.own_endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
-from remediation.provider_errors import KeyRefused, ModelUnavailable, ProviderError
+from remediation.journal.outcomes import Outcome
+from remediation.provider.endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
+from remediation.provider.errors import KeyRefused, ModelUnavailable, ProviderError
+from remediation.provider.keys import Key, KeyRing, MissingKey
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import MODEL, ProviderServer, Reply, azure
 from tests.repairs import docs, environment, examined, key_of, opened, repaired, settings
@@ -344,7 +344,7 @@ def test_azures_rate_limit_is_waited_for(server: ProviderServer) -> None:
     )
     url = f"{server.origin}/openai/deployments/emb?api-version={VERSION}"
     with embedder(server, base_url=url) as asked:
-        assert asked.embed(TEXTS).requests == 2
+        assert asked.embed(TEXTS).usage.requests == 2
 
 
 def test_a_tenants_own_azure_endpoint_is_used_beside_the_settings(

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import ConnectionTarget
-from checks.connection_url import parse_url
+from checks.database.connection import ConnectionTarget
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from checks.examination import examine
-from checks.selection import Selection, UnknownNameError
+from checks.examination.examination import examine
+from checks.examination.selection import Selection, UnknownNameError
 from demo.postgres import database_url
 from tests.tables import DOCS, examined, failing, looking, role, rows, run, says, settings, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.findings import Finding
-    from checks.table_examination import TableExamination
+    from checks.examination.findings import Finding
+    from checks.examination.table_examination import TableExamination
 
 WAITING = """SELECT pid, xact_start FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""

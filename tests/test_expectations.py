@@ -8,45 +8,63 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+from checks.examination import suites
+from checks.examination.measurements import Threshold
 
-from checks import suites
-from checks.measurements import Threshold
+if TYPE_CHECKING:
+    from checks.settings.table_checks import Severity
 
 ROOT = Path(__file__).parent.parent
 
 
-def asked(check: str, share: str) -> Threshold:
-    return Threshold(check=check, min=Decimal(share), severity="error")
+def asked(check: str, share: str, *, severity: Severity = "error", says: str = "") -> Threshold:
+    return Threshold(check=check, min=Decimal(share), severity=severity, says=says)
 
 
 def test_an_exported_suite_shows_its_thresholds_and_can_be_read_back() -> None:
     from great_expectations import ExpectationSuite
 
-    suite = suites.expectation_suite("public.notes", [asked("a", "0.999"), asked("b", "0.90")])
+    thresholds = [asked("a", "0.999", says="have no vector"), asked("b", "1", severity="warning")]
+    suite = suites.expectation_suite("public.notes", thresholds)
     exported = json.loads(json.dumps(suite.to_json_dict()))
 
     assert exported["name"] == "public.notes"
-    assert [
-        (expectation["kwargs"]["column_B"], expectation["kwargs"]["min_share"])
-        for expectation in exported["expectations"]
-        if expectation["type"] == "expect_rows_to_hold"
-    ] == [("failing_a", "0.999"), ("failing_b", "0.90")]
+    every_segment, *enough_hold = exported["expectations"]
+    assert every_segment["type"] == "expect_table_row_count_to_equal"
+    assert every_segment["kwargs"] == {"value": {"$PARAMETER": "segments_seen"}}
+    assert [one["kwargs"] for one in enough_hold] == [
+        {"column_A": f"tolerated_{check}", "column_B": f"failing_{check}", "or_equal": True}
+        | {"ignore_row_if": "neither"}
+        for check in ("a", "b")
+    ]
+    assert {one["type"] for one in enough_hold} == {
+        "expect_column_pair_values_a_to_be_greater_than_b"
+    }
+    assert [(one["description"], one["severity"], one["meta"]) for one in enough_hold] == [
+        (
+            "a: at least 99.9% of each segment's rows hold, and the rest are rows that have no"
+            " vector",
+            "critical",
+            {"check": "a", "min": "0.999"},
+        ),
+        ("b: no segment has failing rows", "warning", {"check": "b", "min": "1"}),
+    ]
+    assert "`tolerated_a` how many may" in enough_hold[0]["notes"]
     assert ExpectationSuite(**exported).expectations == suite.expectations
 
 
-@pytest.mark.parametrize("share", ["NaN", "1.01", "-0.1", "all"])
-def test_the_expectation_refuses_a_share_that_is_none(share: str) -> None:
-    suites.expectation_suite("public.notes", [])
-    from checks.expectations import ExpectRowsToHold
+def test_every_expectation_is_one_of_great_expectations_own() -> None:
+    suite = suites.expectation_suite("public.notes", [asked("a", "1")])
 
-    with pytest.raises(ValueError, match="a decimal number from 0 to 1"):
-        ExpectRowsToHold(column_A="rows", column_B="failing_a", min_share=share)
+    for expectation in suite.expectations:
+        assert type(expectation).__module__.startswith("great_expectations.expectations.core.")
 
 
 def test_importing_the_suites_does_not_import_their_engine() -> None:
-    script = "import sys, checks.suites; print({'great_expectations', 'pandas'} & set(sys.modules))"
+    engine = "{'great_expectations', 'pandas'}"
+    script = f"import sys, checks.examination.suites; print({engine} & set(sys.modules))"
 
     assert run_python("-c", script).stdout == "set()\n"
 
@@ -62,8 +80,9 @@ sys.addaudithook(listen)
 logging.basicConfig(level=logging.INFO)
 shown, filters = warnings.showwarning, list(warnings.filters)
 from decimal import Decimal
-from checks import suites
-from checks.measurements import Measurement, Segment, Threshold
+from checks.examination import suites
+from checks.examination.engine import SuiteError
+from checks.examination.measurements import Measurement, Segment, Threshold
 measurement = Measurement(
     segment=Segment(table="t", tenant="a"), rows=2, failing={"completeness": 1},
     first={}, last={}, pending=0, not_embeddable=0,
@@ -74,7 +93,7 @@ assert not verdict.holds
 try:
     suites.validate("t", [measurement], [threshold, Threshold(
         check="absent", min=Decimal(1), severity="error")], segments_seen=1)
-except suites.SuiteError:
+except SuiteError:
     pass
 assert warnings.showwarning is shown, "warnings are still captured"
 logging.captureWarnings(True)
@@ -93,8 +112,54 @@ def test_the_engine_touches_no_network_and_no_file_and_says_nothing(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def run_python(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+LOADED_BESIDE = """
+import sys, threading, warnings
+from checks.examination import engine
+shown, filters = warnings.showwarning, list(warnings.filters)
+with engine.loading_beside():
+    assert "great_expectations.expectations" not in sys.modules, "the body had to wait"
+    assert "engine" in {thread.name for thread in threading.enumerate()}
+assert "great_expectations.expectations" in sys.modules
+assert (warnings.showwarning, warnings.filters) == (shown, filters)
+"""
+
+
+def test_the_engine_is_imported_beside_what_waits_for_the_server() -> None:
+    result = run_python("-B", "-W", "always", "-c", LOADED_BESIDE)
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+BROKEN_ENGINE = """
+from decimal import Decimal
+from checks.examination import engine, suites
+from checks.examination.measurements import Segment, Threshold
+counts = suites.Counts(segment=Segment(table="t", tenant=None), rows=2, failing={"a": 0})
+asked = suites.Asked(table="t", entry="t", counts=(counts,), segments_seen=1, thresholds=(
+    Threshold(check="a", min=Decimal(1), severity="error"),))
+with engine.loading_beside():
+    pass
+(answer,) = suites.judge([asked])
+assert isinstance(answer, engine.SuiteError), answer
+print(answer)
+"""
+
+
+def test_an_engine_that_cannot_be_imported_is_an_error_of_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "great_expectations.py").write_text("raise OSError('half installed')")
+
+    result = run_python("-B", "-c", BROKEN_ENGINE, path=tmp_path)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "error of the engine (OSError: half installed)" in result.stdout
+
+
+def run_python(
+    *arguments: str, home: Path | None = None, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"HOME": str(home)} if home else {})
+    if path:
+        environment["PYTHONPATH"] = f"{path}{os.pathsep}{ROOT}"
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,

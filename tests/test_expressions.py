@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from checks.connection import connect
-from checks.connection_url import parse_url
-from checks.expressions import SEVERAL, Expression, ExpressionType, beside_parameters, embed_sql
-from checks.expressions import faults_of as expression_faults
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from checks.database.expressions import (
+    SEVERAL,
+    Expression,
+    ExpressionType,
+    beside_parameters,
+    embed_sql,
+)
+from checks.database.expressions import faults_of as expression_faults
 from tests.tables import role, rows, run
 
 TABLE = """CREATE TABLE docs (

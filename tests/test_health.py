@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from checks.connection_url import parse_url
-from checks.settings import Repair
-from remediation.health import Health
+from checks.database.connection_url import parse_url
+from checks.settings.integrity_toml import RepairLimits
+from remediation.throttling.health import Health
 from tests.repairs import meanwhile
 from tests.standby import (
     SYSTEM_USER,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from remediation.hold import Hold
+    from remediation.throttling.wait_reasons import WaitReason
 
 __all__ = ["followed_database", "primary_url", "standby"]
 
@@ -41,16 +41,16 @@ RATE: dict[str, Any] = {"max_wal_rate": "1MB/s"}
 @contextlib.contextmanager
 def health(url: str, folder: Path = Path(), **limits: Any) -> Iterator[Health]:
     place = parse_url(url, variable="DATABASE_URL")
-    watched = Health(Repair.model_validate(limits), place, folder=folder)
+    watched = Health(RepairLimits.model_validate(limits), place, folder=folder)
     try:
         yield watched
     finally:
         watched.close()
 
 
-def known(watched: Health) -> Hold | None:
+def known(watched: Health) -> WaitReason | None:
     """What is seen once everything is measured."""
-    found: list[Hold | None] = []
+    found: list[WaitReason | None] = []
 
     def measured() -> bool:
         found.append(watched.look())
@@ -60,9 +60,9 @@ def known(watched: Health) -> Hold | None:
     return found[-1]
 
 
-def held(watched: Health) -> Hold:
+def held(watched: Health) -> WaitReason:
     """The first reason to wait that comes up."""
-    found: list[Hold] = []
+    found: list[WaitReason] = []
 
     def seen() -> bool:
         found.extend(filter(None, [known(watched)]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.wires import Wires
+from checks.database.open_sockets import OpenSockets
 from demo.endpoint import endpoint
 from remediation.interruption import Interruption
 from tests.faults.link import Link, black_hole
@@ -140,16 +140,16 @@ def test_a_signal_that_a_shell_has_ignored_stays_ignored() -> None:
 
 
 def test_cutting_a_link_wakes_who_waits_on_it_and_passes_over_closed_ones() -> None:
-    wires = Wires()
+    open_sockets = OpenSockets()
     ours, theirs = socket.socketpair()
     closed, other = socket.socketpair()
-    wires.keep(ours)
-    wires.keep(closed)
+    open_sockets.keep(ours)
+    open_sockets.keep(closed)
     closed.close()
     received: list[bytes] = []
     waiting = threading.Thread(target=lambda: received.append(ours.recv(1)))
     waiting.start()
-    wires.cut()
+    open_sockets.cut()
     waiting.join(timeout=SECONDS)
     assert received == [b""]
     for end in (ours, theirs, other):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from checks.redaction import redactor
-from remediation.batching import FailingRow
-from remediation.journal import Journal
-from remediation.outcomes import Outcome, RowOutcome
-from remediation.writes import NewVector
+from remediation.journal.journal import Journal
+from remediation.journal.outcomes import Outcome, RowOutcome
+from remediation.selection.batching import FailingRow
+from remediation.writing.table_statements import NewVector
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, key_of, repaired, settings
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.redaction import redactor
-from remediation.keys import Key, KeyRing, MissingKey, variable_name
-from remediation.own_endpoint import KeyRow
+from remediation.provider.endpoint import KeyRow
+from remediation.provider.keys import Key, KeyRing, MissingKey, variable_name
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

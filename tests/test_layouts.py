@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.settings import load_settings
-from remediation.outcomes import Outcome
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
+from remediation.journal.outcomes import Outcome
 from tests.layout_tables import LAYOUTS
 from tests.layouts import DIMENSIONS, FAILS, Layout, headings, literal, settings_of
 from tests.provider_server import ProviderServer, vector_of
@@ -17,8 +18,8 @@ from tests.tables import examined
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checks.examination import Examination
-    from checks.settings import Settings
+    from checks.examination.examination import Examination
+    from checks.settings.integrity_toml import Settings
 
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.heading)
 
@@ -33,7 +34,7 @@ def settings(
     )
     path = folder / "integrity.toml"
     path.write_text(provider + settings_of(layout.heading), encoding="utf-8")
-    return load_settings(path)
+    return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
 def keys(layout: Layout) -> dict[str, str]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.connection_url import parse_url
-from remediation import lock
-from remediation.lock import LockLostError, RepairLock, TableLockedError
+from checks.database.connection_url import parse_url
+from remediation.writing import repair_lock
+from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
 from tests.repairs import docs, examined, settings
 
 if TYPE_CHECKING:
-    from checks.connection import ConnectionTarget
-    from checks.targets import Target
+    from checks.database.connection import ConnectionTarget
+    from checks.targets.target import Target
 
 HELD = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
 
@@ -63,7 +63,7 @@ def test_another_table_is_free(database: str) -> None:
 def test_a_link_that_falls_silent_while_the_lock_is_taken_is_not_waited_for(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(repair_lock, "ANSWER_SECONDS", 1.0)
     with docs(database, {"acme": (1, 1)}), Link(database) as link:
         target = _target(database)
         # Nobody ends such a connection but we.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.names import Match, TableName, display_identifier, parse_identifier
+from checks.settings.names import Match, TableName, display_identifier, parse_identifier
 
 # PostgreSQL stores every character but NUL; a lone surrogate has no UTF-8 form.
 IDENTIFIERS = st.text(

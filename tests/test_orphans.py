@@ -8,7 +8,7 @@ import pytest
 
 from checks.cases import cases_of
 from checks.judgements import judge
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer
 from tests.repairs import environment, repaired, settings
 from tests.tables import examined, failing, rows, run, says, table
@@ -16,8 +16,8 @@ from tests.tables import examined, failing, rows, run, says, table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checks.examination import Examination
-    from checks.findings import Finding
+    from checks.examination.examination import Examination
+    from checks.examination.findings import Finding
     from tests.runs import Site
 
 pytest_plugins = ("pytester",)

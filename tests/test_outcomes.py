@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.batching import FailingRow
-from remediation.outcomes import SAMPLE_KEYS, Account, Outcome
+from remediation.journal.outcomes import SAMPLE_KEYS, Account, Outcome
+from remediation.selection.batching import FailingRow
 
 
 def _row(key: int, tenant: str | None = None) -> FailingRow:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from remediation import throttle
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
+from remediation.throttling import throttle
 from tests.provider_server import ProviderServer, Reply, when_asked
 from tests.repairs import docs, environment, opened, repaired, settings
 

@@ -62,7 +62,7 @@ def test_the_plan_is_what_the_repair_then_does(
             )
             assert len(done.docs.probes) == planned.probe_requests
             # The server bills a token a word, which the estimate must not be under.
-            assert done.docs.spending.tokens <= done.plan.tokens
+            assert done.docs.usage.tokens <= done.plan.tokens
         finally:
             table.execute(f"DROP TABLE {TABLE}")
 

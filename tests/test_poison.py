@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.poison import CONTROL_TEXT, Isolated, embed_isolating
-from remediation.provider_errors import (
+from remediation.provider.bisection import CONTROL_TEXT, Isolated, embed_isolating
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
     ModelUnavailable,
     ProviderError,
     ProviderUnavailable,
 )
+from remediation.provider.usage import NOTHING
 from tests.embedders import KEY, TEXTS, embedder
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from remediation.provider import Embedder
+    from tests.embedders import LoneEmbedder
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def server() -> Iterator[ProviderServer]:
         yield running
 
 
-def isolated(asked: Embedder, texts: Sequence[str]) -> Isolated:
+def isolated(asked: LoneEmbedder, texts: Sequence[str]) -> Isolated:
     with asked:
         return embed_isolating(asked, texts)
 
@@ -53,7 +54,7 @@ def test_every_refused_text_is_found_and_every_other_embedded(
     result = isolated(embedder(server), texts)
     assert_vectors(result, texts, refused)
     assert result.failure is None
-    assert result.requests == len(server.requests)
+    assert result.usage.requests == len(server.requests)
     sent = [request.texts for request in server.requests]
     assert len(sent) == len(set(sent))  # nothing is asked twice
 
@@ -64,8 +65,8 @@ def test_one_refused_text_costs_a_logarithm_of_requests(server: ProviderServer) 
     with embedder(server) as asked:
         asked.embed(["healthy"])
         result = embed_isolating(asked, texts)
-    assert result.requests == 1 + 2 * 6
-    assert result.tokens == 2 * 63
+    assert result.usage.requests == 1 + 2 * 6
+    assert result.usage.tokens == 2 * 63
 
 
 def test_empty_texts_are_refused_without_being_sent(server: ProviderServer) -> None:
@@ -73,7 +74,7 @@ def test_empty_texts_are_refused_without_being_sent(server: ProviderServer) -> N
     result = isolated(embedder(server), texts)
     assert_vectors(result, texts, {0, 2, 3})
     assert server.texts == ["good text"]
-    assert isolated(embedder(server), ["", ""]).requests == 0
+    assert isolated(embedder(server), ["", ""]).usage.requests == 0
 
 
 def test_a_request_that_is_too_large_is_halved_and_all_is_embedded(server: ProviderServer) -> None:
@@ -113,14 +114,11 @@ def test_what_was_embedded_before_a_failure_is_kept(
         Isolated(
             outcomes=result.outcomes[:2],
             failure=None,
-            tokens=0,
-            unsaid=0,
-            requests=0,
-            unanswered=0,
+            usage=NOTHING,
         ),
         texts[:2],
         set(),
     )
     assert result.outcomes[2:] == (None, None)
     assert isinstance(result.failure, kind)
-    assert result.requests == len(server.requests)
+    assert result.usage.requests == len(server.requests)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from checks.canary import cosine
+from checks.canary.sampler import cosine
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, opened, repaired, settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import MODEL, ProviderServer
 from tests.repairs import docs, environment, examined, repaired, settings
 from tests.tables import examined as examined_by
@@ -16,7 +16,7 @@ from tests.tables import run, says, table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checks.settings import Settings
+    from checks.settings.integrity_toml import Settings
     from tests.repairs import Docs
 
 KEYS = environment("acme")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.endpoint import Endpoint
-from remediation.provider_errors import (
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
 )
+from remediation.provider.usage import NOTHING, Usage
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import MODEL, ProviderServer, Reply
 
@@ -41,7 +42,8 @@ def test_vectors_come_back_in_the_order_of_the_texts(server: ProviderServer) -> 
         embedded = asked.embed(TEXTS)
     np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
     assert embedded.vectors.dtype == np.float32
-    assert (embedded.tokens, embedded.unsaid, embedded.requests) == (9, 0, 1)
+    assert embedded.usage == Usage(requests=1, tokens=9)
+    assert embedded.usage.tokens_are_known
     [request] = server.requests
     assert request.path == "/v1/embeddings"
     assert request.key == KEY
@@ -71,7 +73,8 @@ def test_an_answer_that_does_not_say_its_tokens_is_reckoned_as_we_count(
     server.next(Reply(change=lambda body: body.pop("usage")))
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
-    assert (embedded.tokens, embedded.unsaid) == (0, COUNTED)
+    assert embedded.usage == Usage(requests=1, unsaid=COUNTED)
+    assert not embedded.usage.tokens_are_known
 
 
 @pytest.mark.parametrize(
@@ -90,13 +93,14 @@ def test_what_a_useless_answer_took_is_reckoned_beside_what_the_next_one_says(
     server.next(useless)
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
-    assert (embedded.tokens, embedded.unsaid, embedded.requests) == (9, COUNTED, 2)
+    assert embedded.usage == Usage(requests=2, unanswered=1, tokens=9, unsaid=COUNTED)
+    assert embedded.usage.reckoned == 9 + COUNTED
 
 
 def test_a_refusal_takes_nothing(server: ProviderServer) -> None:
     server.always(Reply(status=503))
     error = failure(embedder(server))
-    assert (error.tokens, error.unsaid, error.requests) == (0, 0, 6)
+    assert error.usage == Usage(requests=6, unanswered=6)
 
 
 def test_only_the_given_key_is_sent_whatever_the_environment_holds(
@@ -131,7 +135,7 @@ def test_many_threads_share_one_embedder(server: ProviderServer) -> None:
 def test_embed_itself_refuses_an_empty_text_without_a_request(server: ProviderServer) -> None:
     error = failure(embedder(server), ["good", ""])
     assert isinstance(error, InputRejected)
-    assert error.requests == 0
+    assert error.usage == NOTHING
     assert server.requests == []
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.provider_errors import (
+from remediation.provider.errors import (
     UntrustworthyResponse,
 )
-from remediation.provider_response import same_model
+from remediation.provider.openai_embeddings import same_model
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 
@@ -81,8 +81,8 @@ def test_an_answer_that_is_not_as_asked_is_refused_after_two_further_tries(
     error = failure(embedder(server))
     assert isinstance(error, UntrustworthyResponse)
     assert words in error.reason
-    assert len(server.requests) == error.requests == 3
-    assert error.tokens == 27  # billed three times, though nothing came of it
+    assert len(server.requests) == error.usage.requests == 3
+    assert error.usage.tokens == 27  # billed three times, though nothing came of it
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_one_malformed_answer_is_only_tried_again(server: ProviderServer) -> Non
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
     np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
-    assert (embedded.requests, embedded.tokens) == (2, 18)
+    assert (embedded.usage.requests, embedded.usage.tokens) == (2, 18)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from remediation.provider_errors import (
+from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
     ModelUnavailable,
@@ -19,8 +19,8 @@ from remediation.provider_errors import (
     ProviderUnavailable,
     Stopped,
 )
-from remediation.provider_retry import RetryPolicy, retry_after
-from remediation.rate_limits import RateLimit
+from remediation.provider.rate_limits import RateLimit
+from remediation.provider.retry import RetryPolicy, retry_after
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 
@@ -67,7 +67,7 @@ def test_a_passing_fault_is_tried_again(server: ProviderServer, fault: Reply) ->
     with embedder(server) as asked:
         embedded = asked.embed(TEXTS)
     np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
-    assert embedded.requests == 3
+    assert embedded.usage.requests == 3
 
 
 def test_an_outage_is_given_up_after_six_tries(server: ProviderServer) -> None:
@@ -75,7 +75,7 @@ def test_an_outage_is_given_up_after_six_tries(server: ProviderServer) -> None:
     error = failure(embedder(server))
     assert isinstance(error, ProviderUnavailable)
     assert error.reason.startswith("provider answered 503")
-    assert len(server.requests) == error.requests == 6
+    assert len(server.requests) == error.usage.requests == 6
 
 
 def test_a_closed_port_is_an_outage() -> None:
@@ -97,7 +97,7 @@ def test_an_answer_that_does_not_come_in_time_is_given_up(
     error = failure(embedder(server, timeout=0.3, retry=RetryPolicy(attempts=2, base_delay=0.001)))
     assert isinstance(error, ProviderUnavailable)
     assert "gave no whole answer within 0.3 s" in error.reason
-    assert error.requests == 2
+    assert error.usage.requests == 2
 
 
 def test_a_refusal_of_any_length_is_read_only_as_far_as_it_may_say_something(
@@ -142,7 +142,7 @@ def test_a_refusal_is_never_tried_again(
     error = failure(embedder(server))
     assert type(error) is kind
     assert error.reason.startswith(f"provider answered {reply.status}")
-    assert len(server.requests) == error.requests == 1
+    assert len(server.requests) == error.usage.requests == 1
 
 
 def test_a_redirect_never_carries_texts_to_another_host(server: ProviderServer) -> None:
@@ -170,7 +170,7 @@ def test_a_provider_that_asks_for_too_long_a_wait_is_given_up(server: ProviderSe
     assert isinstance(error, ProviderUnavailable)
     assert error.reason.endswith("it asks to wait 3600 s")
     assert str(error) == error.reason
-    assert error.requests == 1
+    assert error.usage.requests == 1
 
 
 def test_delays_double_up_to_their_cap_with_full_jitter(server: ProviderServer) -> None:
@@ -234,5 +234,5 @@ def test_nothing_is_sent_after_stop(server: ProviderServer) -> None:
     stop.set()
     error = failure(embedder(server, stop=stop))
     assert isinstance(error, Stopped)
-    assert error.requests == 0
+    assert error.usage.requests == 0
     assert server.requests == []

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from checks.wires import wires
-from remediation import endpoint as endpoints
-from remediation.endpoint import Endpoint
-from remediation.provider import Embedder
-from remediation.provider_errors import Stopped
-from tests.embedders import KEY, TEXTS
+from checks.database.open_sockets import open_sockets
+from remediation.provider import openai_client
+from remediation.provider.endpoint import Endpoint
+from remediation.provider.errors import Stopped
+from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from tests.embedders import KEY, TEXTS, LoneEmbedder
 from tests.localhost import PEM
 from tests.provider_server import MODEL, ProviderServer, Reply
 
@@ -65,9 +65,9 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     file = tmp_path / "localhost.pem"
     file.write_text(PEM, encoding="ascii")
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    endpoints._tls.cache_clear()
+    openai_client._tls.cache_clear()
     yield file
-    endpoints._tls.cache_clear()
+    openai_client._tls.cache_clear()
 
 
 def test_a_cut_wakes_who_waits_for_an_answer_through_a_tunnel(
@@ -86,7 +86,8 @@ def test_a_cut_wakes_who_waits_for_an_answer_through_a_tunnel(
         monkeypatch.setenv("HTTPS_PROXY", url)
         server.always(Reply(pause=PAUSE))
         place = Endpoint(base_url=f"https://localhost:{port}/v1", model=MODEL, dimensions=8)
-        with Embedder(place, SecretStr(KEY), stop=stop, timeout=PAUSE) as asked:
+        provider = OpenAIEmbeddings(place, timeout=PAUSE)
+        with LoneEmbedder(provider, SecretStr(KEY), stop=stop) as asked:
 
             def ask() -> None:
                 try:
@@ -98,7 +99,7 @@ def test_a_cut_wakes_who_waits_for_an_answer_through_a_tunnel(
             asking.start()
             server.wait_for_requests(1)
             stop.set()
-            wires.cut()
+            open_sockets.cut()
             asking.join(PAUSE / 2)
             woken = not asking.is_alive()
         server.closing.set()

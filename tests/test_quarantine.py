@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remediation.outcomes import Outcome
-from remediation.quarantine import Quarantine, recall
+from remediation.journal.outcomes import Outcome
+from remediation.journal.quarantine import Quarantine, recall
 from tests.provider_server import ProviderServer
 from tests.repairs import Done, docs, environment, opened, settings
 from tests.repairs import repaired as repaired_once
@@ -52,7 +52,7 @@ def test_a_refused_text_is_not_sent_again_and_costs_nothing(
         second = repaired(database, chosen, tmp_path)
         assert len(server.requests) == asked
         assert second.counts() == {"selected": 1, "quarantined": 1}
-        assert second.docs.spending.requests == 0
+        assert second.docs.usage.requests == 0
         said = reason_of(second)
         assert said.startswith(f"quarantined in run {first.folder.name}, not sent again while")
         assert said.endswith(reason_of(first))

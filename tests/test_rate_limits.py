@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
-from remediation.rate_limits import LOOK_AGAIN, RateLimit, RateLimits, Sent, reset_seconds
+from remediation.provider.rate_limits import LOOK_AGAIN, RateLimit, RateLimits, Sent, reset_seconds
 
 
 @dataclass(kw_only=True)

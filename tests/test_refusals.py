@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.refusals import reason_of
-from remediation.outcomes import Outcome
+from checks.database.errors import reason_of
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, repaired, settings
 from tests.tables import run

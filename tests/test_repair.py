@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer, Reply, vector_of
 from tests.repairs import docs, environment, key_of, repaired, settings
 

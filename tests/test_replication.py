@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediation.replication import ReplicationLag, Standby
+from remediation.throttling.wait_reasons import ReplicationLag, Standby
 
 LIMIT = timedelta(seconds=2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks.retrieval import searchable
+from checks.canary.retrieval import searchable
 from tests.canaries import retrieval, sampling
 from tests.items import DIMENSIONS, HNSW, IVFFLAT, always, chosen, fill
 from tests.tables import run

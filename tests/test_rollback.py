@@ -9,15 +9,15 @@ import numpy as np
 import psycopg
 import pytest
 
-from checks.connection import connect
-from checks.connection_url import parse_url
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from remediation import table_undo
-from remediation.batching import FailingRow
-from remediation.history import History
-from remediation.journal import Journal
-from remediation.journals import find_journal
-from remediation.writes import NewVector
+from remediation.journal.journal import Journal
+from remediation.journal.past_journals import find_journal
+from remediation.rollback import table_rollback
+from remediation.rollback.history import History
+from remediation.selection.batching import FailingRow
+from remediation.writing.table_statements import NewVector
 from tests.provider_server import ProviderServer, vector_of
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import events_of, foreseen, rolled_back, run_of, server, stored
@@ -26,7 +26,7 @@ from tests.tables import role
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from remediation.outcomes import Outcome
+    from remediation.journal.outcomes import Outcome
 
 __all__ = ["server"]
 
@@ -187,7 +187,7 @@ def test_only_the_selected_tenants_are_rolled_back(
 def test_a_locked_row_is_skipped_and_its_neighbours_go_back(
     database: str, tmp_path: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_undo, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(table_rollback, "PATIENCE_SECONDS", 0.5)
     with docs(database, {"acme": (1, 6)}) as table:
         chosen = settings(server)
         done = repaired(database, chosen, tmp_path, keys=KEYS)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation.batching import FailingRow
-from remediation.history import History
-from remediation.journal import Journal
-from remediation.journals import find_journal
-from remediation.outcomes import Outcome, RowOutcome
-from remediation.writes import NewVector
+from remediation.journal.journal import Journal
+from remediation.journal.outcomes import Outcome, RowOutcome
+from remediation.journal.past_journals import find_journal
+from remediation.rollback.history import History
+from remediation.selection.batching import FailingRow
+from remediation.writing.table_statements import NewVector
 from tests.faults.link import Link, cut
 from tests.faults.wire import Step
 from tests.provider_server import ProviderServer, vector_of

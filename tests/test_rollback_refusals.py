@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation.opening import RepairRefusedError
+from remediation.run.preflight import RepairRefusedError
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import opened as opened_rollback
 from tests.rollbacks import rolled_back, run_of, server

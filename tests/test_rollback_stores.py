@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.repairs import environment, repaired, settings
 from tests.rollbacks import rolled_back, run_of, server
 from tests.tables import rows, run
@@ -14,7 +14,7 @@ from tests.tables import rows, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checks.settings import Settings
+    from checks.settings.integrity_toml import Settings
     from tests.provider_server import ProviderServer
 
 __all__ = ["server"]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checks.rules import applied_checks
+from checks.row_checks.applied import applied_checks
 from demo.postgres import create_database, drop_database
 from tests.databases import NEW, OLD, SERVERS
 from tests.tables import looking, run, table

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,16 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks import rules, settings_tables
-from checks.rules import BUILT_IN, applied_checks
-from checks.settings import CHECK_NAMES
+from checks.row_checks import applied
+from checks.row_checks.applied import applied_checks
+from checks.row_checks.built_in import BUILT_IN
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, repaired, settings
 from tests.repairs import examined as examined_with
 from tests.tables import DOCS, examined, failing, looking, rows, run, table
 
 if TYPE_CHECKING:
-    from checks.targets import Target
+    from checks.row_checks.row_check import RowCheck
+    from checks.targets.target import Target
     from tests.tables import Looker
 
 RANDOM = "(SELECT array_agg(random() + 0 * g) FROM generate_series(1, {n}) AS g)"
@@ -223,10 +227,6 @@ def test_settings_reach_the_check(database: str) -> None:
     ]
 
 
-def test_every_built_in_rule_has_a_name_that_settings_know() -> None:
-    assert {check.name for check in BUILT_IN} <= set(CHECK_NAMES)
-
-
 ROW_CHECKS = (Path(__file__).parents[1] / "docs" / "row-checks.md").read_text(encoding="utf-8")
 
 
@@ -235,15 +235,31 @@ def test_every_built_in_rule_has_its_line_in_the_documentation() -> None:
     assert documented == [check.name for check in BUILT_IN]
 
 
+def documented_module() -> str:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", ROW_CHECKS, re.MULTILINE | re.DOTALL)
+    return str(code)
+
+
+def test_a_rule_is_added_by_one_module_in_the_room_of_the_row_checks(tmp_path: Path) -> None:
+    room = Path(applied.__file__).parent
+    shutil.copytree(room.parent, tmp_path / "checks", ignore=shutil.ignore_patterns("*.pyc"))
+    added = tmp_path / "checks" / "row_checks" / "rules" / "unit_length.py"
+    added.write_text(documented_module(), encoding="utf-8")
+    script = "from checks.row_checks.built_in import ROW_CHECK_NAMES; print(*ROW_CHECK_NAMES)"
+
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+
+    assert run.stdout.split() == [*(check.name for check in BUILT_IN), "unit_length"]
+
+
 def test_the_rule_that_the_documentation_adds_is_counted_selected_and_healed(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", ROW_CHECKS, re.MULTILINE | re.DOTALL)
-    module = dict(vars(rules))
-    exec("from __future__ import annotations\n" + code, module)
-    monkeypatch.setattr(rules, "BUILT_IN", (*BUILT_IN, module["UNIT_LENGTH"]))
-    # Read from BUILT_IN when the module is imported.
-    monkeypatch.setattr(settings_tables, "CHECK_NAMES", (*CHECK_NAMES, "unit_length"))
+    module: dict[str, RowCheck] = {}
+    exec(documented_module(), module)
+    monkeypatch.setattr(applied, "BUILT_IN", (*BUILT_IN, module["CHECK"]))
     with docs(database, {"acme": (6, 0)}) as table, ProviderServer() as server:
         table.execute("UPDATE docs SET embedding = embedding + embedding WHERE id IN (2, 5)")
         of = settings(server)

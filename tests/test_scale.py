@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks import expectations
 from checks.cases import cases_of
-from checks.connection import connect, read_only
-from checks.connection_url import parse_url
+from checks.database.connection import connect, read_only
+from checks.database.connection_url import parse_url
+from checks.database.server import read_server
+from checks.examination import engine
+from checks.examination.measuring import examine_targets
 from checks.judgements import judge
-from checks.measuring import examine_targets
-from checks.resolution import resolve
-from checks.server import read_server
+from checks.targets.resolution import resolve
 from demo.postgres import create_database, drop_database
 from tests.tables import examined, run, settings, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.connection import Connection
-    from checks.examination import Examination
-    from checks.targets import Target
+    from checks.database.connection import Connection
+    from checks.examination.examination import Examination
+    from checks.targets.target import Target
 
 TABLES = 1_000
 BROKEN = ("t0007", "t0500", "t0999")
@@ -124,14 +124,14 @@ def test_each_table_takes_one_scan_in_one_short_transaction(many: str) -> None:
 def segments_judged() -> Iterator[list[int]]:
     """The number of segments of each suite that judges within the block."""
     segments: list[int] = []
-    validate = expectations.validate_frame
+    validate = engine.validate_frame
 
     def counting(suite: Any, frame: Any, *, segments_seen: int) -> Any:
         segments.append(len(frame))
         return validate(suite, frame, segments_seen=segments_seen)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(expectations, "validate_frame", counting)
+        patch.setattr(engine, "validate_frame", counting)
         yield segments
 
 

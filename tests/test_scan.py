@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checks.measurements import tolerated_failures
-from checks.rules import applied_checks
-from checks.scan import compile_scan, failing_rows_sql, scan
+from checks.examination.measurements import tolerated_failures
+from checks.examination.scan import compile_scan, failing_rows_sql, scan
+from checks.row_checks.applied import applied_checks
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, failing, looking, rows, run, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.measurements import Measurement
+    from checks.examination.measurements import Measurement
     from tests.tables import Looker
 
 WHITE_SPACE = " \t\n\r\f\v"

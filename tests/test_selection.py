@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from checks.connection import connect
-from checks.connection_url import parse_url
-from remediation import selection
-from remediation.accepted import repairable_checks
-from remediation.outcomes import Outcome
-from remediation.selection import RowReader
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from remediation.journal.outcomes import Outcome
+from remediation.run.repair import repairable_checks
+from remediation.selection import row_reader as selection
+from remediation.selection.row_reader import RowReader
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, examined, repaired, settings
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from checks.connection import Connection
-    from checks.settings import Settings
+    from checks.database.connection import Connection
+    from checks.settings.integrity_toml import Settings
 
 HOSTILE = ["%", "%s", "'", "\\", '"', "a'b\\c%(x)s", "Ж", "", " ", "zz", "ZZ", "\n", "10", "9"]
 

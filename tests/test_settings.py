@@ -13,18 +13,19 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
-from checks.names import TableName
-from checks.settings import (
-    CHECK_NAMES,
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import (
     Canary,
     Database,
     Keys,
     Provider,
-    Repair,
+    RepairLimits,
     Settings,
-    Table,
     load_settings,
 )
+from checks.settings.names import TableName
+from checks.settings.table_checks import CANARIES, TABLE_CHECKS
+from checks.settings.tables import Table
 from tests.settings_files import PATTERN, TABLE, settings_of
 
 if TYPE_CHECKING:
@@ -96,8 +97,6 @@ def test_a_custom_check_is_configured_by_its_own_entry_unless_checks_says_otherw
     assert (merged.min, merged.severity, merged.enabled) == (Decimal("0.5"), "warning", True)
     assert merged.accept[0].until == date(2026, 12, 31)
     assert merged.accept[0].tenant is None
-    with pytest.raises(KeyError):
-        table.check_settings("untagged")
 
 
 def test_a_table_may_have_its_own_model_and_dimensions(tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ def test_a_file_at_the_edge_of_the_rules_is_taken(text: str, tmp_path: Path) -> 
 
 def test_a_missing_file_is_told_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(tmp_path / "integrity.toml")
+        load_settings(tmp_path / "integrity.toml", row_checks=ROW_CHECK_NAMES)
     (fault,) = caught.value.errors
     assert fault.startswith(f"integrity.toml: no such file in {tmp_path}; ")
     assert "cp integrity.example.toml integrity.toml" in fault
@@ -153,13 +152,13 @@ def test_a_file_that_cannot_be_read_is_told_with_the_place(
     path = tmp_path / "integrity.toml"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=words) as caught:
-        load_settings(path)
+        load_settings(path, row_checks=ROW_CHECK_NAMES)
     assert len(caught.value.errors) == 1
 
 
 def test_a_folder_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
-        load_settings(tmp_path)
+        load_settings(tmp_path, row_checks=ROW_CHECK_NAMES)
 
 
 def test_settings_cannot_be_changed_after_they_were_read(tmp_path: Path) -> None:
@@ -168,14 +167,15 @@ def test_settings_cannot_be_changed_after_they_were_read(tmp_path: Path) -> None
         settings.provider.batch_size = 1  # type: ignore[misc]
 
 
-def test_the_names_of_the_checks_are_those_of_the_documentation() -> None:
-    assert len(set(CHECK_NAMES)) == len(CHECK_NAMES) == 12
+def test_every_check_of_the_documentation_is_on_by_default() -> None:
+    names = {*TABLE_CHECKS, *ROW_CHECK_NAMES, *CANARIES}
+    assert len(names) == 12
     table = Table(name=TableName.parse("docs"), text="body")
-    assert all(table.check_settings(name).enabled for name in CHECK_NAMES)
+    assert all(table.check_settings(name).enabled for name in names)
 
 
 def test_the_example_is_ready_to_use() -> None:
-    settings = load_settings(EXAMPLE)
+    settings = load_settings(EXAMPLE, row_checks=ROW_CHECK_NAMES)
     assert [str(table.name) for table in settings.tables] == ["public.workflow_insights"]
     assert settings.model_dump() == Settings(tables=settings.tables).model_dump()
 
@@ -196,7 +196,7 @@ def test_the_example_shows_the_defaults_that_hold(tmp_path: Path) -> None:
         (settings.database, Database()),
         (settings.provider, Provider()),
         (settings.keys, Keys()),
-        (settings.repair, Repair()),
+        (settings.repair, RepairLimits()),
         (settings.canary, Canary()),
     ]:
         defaults = {key: value for key, value in default if value is not None}

@@ -12,22 +12,18 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
-from checks.settings import (
-    CHECK_NAMES,
-    Accepted,
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.faults import fault_lines, faults_in
+from checks.settings.integrity_toml import (
     Canary,
-    CheckSettings,
-    CustomCheck,
     Database,
     Keys,
     Provider,
-    Repair,
+    RepairLimits,
     Settings,
-    Source,
-    Store,
-    Table,
 )
-from checks.settings_errors import fault_lines
+from checks.settings.table_checks import Accepted, CheckSettings, CustomCheck
+from checks.settings.tables import Source, Store, Table
 from tests.settings_files import PATTERN, TABLE, faults_of, settings_of
 
 if TYPE_CHECKING:
@@ -313,14 +309,14 @@ TABLES = _contents(
     store=_contents(Store),
     source=_contents(Source),
     custom=_some(_contents(CustomCheck)),
-    checks=st.dictionaries(st.sampled_from([*CHECK_NAMES, "a", "*"]), CHECK, max_size=2),
+    checks=st.dictionaries(st.sampled_from([*ROW_CHECK_NAMES, "a", "*"]), CHECK, max_size=2),
 )
 FILES = _contents(
     Settings,
     database=_contents(Database),
     provider=_contents(Provider),
     keys=_contents(Keys),
-    repair=_contents(Repair),
+    repair=_contents(RepairLimits),
     canary=_contents(Canary),
     tables=_some(TABLES),
 )
@@ -332,7 +328,7 @@ def test_whatever_a_file_holds_its_faults_can_be_told(content: dict[str, Any]) -
     try:
         assert Settings.model_validate(content).tables
     except ValidationError as error:
-        faults = fault_lines(error, content=content, file_name="f.toml", root=Settings)
+        faults = fault_lines(faults_in(error, root=Settings), content=content, file_name="f.toml")
         assert faults
         for fault in faults:
             assert fault.isprintable()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.settings_values import parse_byte_rate, parse_duration
+from checks.settings.values import parse_byte_rate, parse_duration
 
 
 @pytest.mark.parametrize(

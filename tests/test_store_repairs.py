@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import connect
-from checks.connection_url import parse_url
-from remediation.accepted import repairable_checks
-from remediation.changes import NewVectors
-from remediation.journal import FILE_NAME, Journal
-from remediation.outcomes import Outcome
-from remediation.selection import RowReader
-from remediation.writer import Writer
-from remediation.writes import NewVector
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from remediation.journal.journal import FILE_NAME, Journal
+from remediation.journal.outcomes import Outcome
+from remediation.run.repair import repairable_checks
+from remediation.selection.row_reader import RowReader
+from remediation.writing.changes import NewVectors
+from remediation.writing.table_statements import NewVector
+from remediation.writing.writer import Writer
 from tests.provider_server import ProviderServer, vector_of
 from tests.repairs import Done, environment, meanwhile, repaired, settings
 from tests.repairs import examined as examined_table
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from checks.settings import Settings
-    from remediation.batching import FailingRow
+    from checks.settings.integrity_toml import Settings
+    from remediation.selection.batching import FailingRow
 
 KEYS = environment("acme", "globex")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from checks.settings import load_settings
+from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
 from tests.canaries import drift
 from tests.provider_server import ProviderServer
 from tests.repairs import environment, repaired, settings
@@ -246,6 +247,6 @@ def test_the_settings_of_the_document_load(tmp_path: Path) -> None:
     file = tmp_path / "integrity.toml"
     blocks = [part.partition("```")[0] for part in document.split("```toml")[1:]]
     file.write_text("\n".join(blocks), encoding="utf-8")
-    store, source = load_settings(file).tables
+    store, source = load_settings(file, row_checks=ROW_CHECK_NAMES).tables
     assert store.store is not None
     assert source.source is not None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection_url import parse_url
+from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from checks.examination import examine
-from checks.selection import Selection
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
 from tests.canaries import drift
 from tests.provider_server import MODEL, ProviderServer, vector_of
 from tests.repairs import TABLE, environment, repaired, settings
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from checks.examination import Examination
-    from checks.settings import Settings
+    from checks.examination.examination import Examination
+    from checks.settings.integrity_toml import Settings
 
 KEYS = environment("acme", "globex")
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import suites
-from checks.measurements import Measurement, Segment, Severity, Threshold, tolerated_failures
-from checks.suites import SuiteError
+from checks.examination import suites
+from checks.examination.engine import SuiteError
+from checks.examination.measurements import (
+    Measurement,
+    Segment,
+    Threshold,
+    tolerated_failures,
+)
+from checks.examination.suites import Asked, Counts
+
+if TYPE_CHECKING:
+    from checks.settings.table_checks import Severity
 
 TABLE = "public.notes"
 
@@ -168,7 +177,7 @@ def test_severity_reaches_the_suite_and_comes_back_in_the_verdict() -> None:
     assert {
         config.kwargs["column_B"]: config.severity.value
         for config in suite.expectation_configurations
-        if config.type == "expect_rows_to_hold"
+        if config.type == "expect_column_pair_values_a_to_be_greater_than_b"
     } == {"failing_completeness": "warning", "failing_tagged": "critical"}
     assert {v.check: v.severity for v in verdicts} == {"completeness": "warning", "tagged": "error"}
 
@@ -227,6 +236,52 @@ def test_a_segment_that_lacks_a_check_of_the_others_is_an_error() -> None:
 def test_checks_whose_names_differ_only_in_case_are_refused() -> None:
     with pytest.raises(SuiteError, match="several for 'tagged'"):
         suites.expectation_suite(TABLE, [asked("tagged"), asked("Tagged")])
+
+
+def asked_of(table: str, *failing: int, entry: str = "*.notes", seen: int | None = None) -> Asked:
+    return Asked(
+        table=table,
+        entry=entry,
+        counts=tuple(
+            Counts(
+                segment=Segment(table=table, tenant=str(tenant)),
+                rows=9,
+                failing={"completeness": n, "tagged": 0},
+            )
+            for tenant, n in enumerate(failing)
+        ),
+        thresholds=(asked(), asked("tagged")),
+        segments_seen=len(failing) if seen is None else seen,
+    )
+
+
+def test_tables_judged_together_get_their_own_verdicts_back() -> None:
+    tables = [asked_of("a.notes", 0, 1), asked_of("b.notes"), asked_of("c.notes", 2, entry="c")]
+    tables.append(asked_of("d.notes", 0, 0, 3))
+
+    answers = suites.judge(tables)
+
+    for one, verdicts in zip(tables, answers, strict=True):
+        assert not isinstance(verdicts, SuiteError)
+        assert [(v.check, v.segment, v.failing, v.holds) for v in verdicts] == [
+            (check, counted.segment, counted.failing[check], not counted.failing[check])
+            for check in ("completeness", "tagged")
+            for counted in one.counts
+        ]
+
+
+def test_one_table_with_another_number_of_segments_does_not_hide_behind_the_others() -> None:
+    # Together they were as many as were seen.
+    too_many, too_few = asked_of("a.notes", 0, 0, seen=1), asked_of("b.notes", 0, seen=2)
+
+    first, second, third = suites.judge([too_many, asked_of("c.notes", 1), too_few])
+
+    assert "each of the 1 segments seen in table 'a.notes', found 2" in str(first)
+    assert "each of the 2 segments seen in table 'b.notes', found 1" in str(third)
+    assert isinstance(first, SuiteError)
+    assert isinstance(third, SuiteError)
+    assert not isinstance(second, SuiteError)
+    assert [verdict.holds for verdict in second] == [False, True]
 
 
 WHOLE: dict[str, object] = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation import throttle
-from remediation.hold import Hold
-from remediation.throttle import Throttle
+from remediation.throttling import throttle
+from remediation.throttling.throttle import Throttle
+from remediation.throttling.wait_reasons import WaitReason
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
 from tests.repairs import docs, environment, meanwhile, repaired, settings
 from tests.standby import Standby, followed_database, primary_url, standby
@@ -254,10 +254,10 @@ class Scripted:
     limited = True
 
     def __init__(self) -> None:
-        self.now: Hold | None = None
+        self.now: WaitReason | None = None
         self.looks = 0
 
-    def look(self) -> Hold | None:
+    def look(self) -> WaitReason | None:
         self.looks += 1
         return self.now
 
@@ -272,7 +272,7 @@ def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() 
     told: list[str] = []
     health = Scripted()
     with Throttle(health, told.append, every=0.01) as pauses:  # type: ignore[arg-type]
-        for hold in [None, *[Hold(reason="too much"), None] * 3]:
+        for hold in [None, *[WaitReason(reason="too much"), None] * 3]:
             health.now, looks = hold, health.looks
             wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
             pauses.tell()
@@ -290,7 +290,7 @@ def test_a_cause_that_joins_a_wait_for_keys_is_told_as_well(
     health = Scripted()
     with Throttle(health, told.append, every=0.01) as pauses:  # type: ignore[arg-type]
 
-        def tell(waiting: Hold | None, *, until: int) -> None:
+        def tell(waiting: WaitReason | None, *, until: int) -> None:
             def look() -> bool:
                 pauses.tell(waiting)
                 return len(told) >= until
@@ -298,9 +298,9 @@ def test_a_cause_that_joins_a_wait_for_keys_is_told_as_well(
             wait_until(look)
 
         wait_until(lambda: pauses.hold() is None)
-        keys = Hold(reason="the keys", expected=True)
+        keys = WaitReason(reason="the keys", expected=True)
         tell(keys, until=1)
-        health.now = Hold(reason="too much")
+        health.now = WaitReason(reason="too much")
         tell(keys, until=2)
         tell(keys, until=2)
         health.now = None
@@ -319,7 +319,7 @@ def test_the_end_of_a_pause_that_cannot_be_told_is_the_end_of_it_all_the_same() 
 
     health = Scripted()
     with Throttle(health, announce, every=0.01) as pauses:  # type: ignore[arg-type]
-        for hold in (Hold(reason="too much"), None):
+        for hold in (WaitReason(reason="too much"), None):
             health.now, looks = hold, health.looks
             wait_until(lambda: health.looks > looks + 1)  # noqa: B023 - called at once
             with suppress(BrokenPipeError):
@@ -329,7 +329,7 @@ def test_the_end_of_a_pause_that_cannot_be_told_is_the_end_of_it_all_the_same() 
 
 def test_a_look_that_breaks_pauses_the_repair() -> None:
     class Broken(Scripted):
-        def look(self) -> Hold | None:
+        def look(self) -> WaitReason | None:
             raise KeyError
 
     with Throttle(Broken(), lambda _: None) as pauses:  # type: ignore[arg-type]

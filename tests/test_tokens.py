@@ -11,7 +11,7 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.tokens import (
+from remediation.provider.tokens import (
     CL100K,
     EstimatedTokens,
     TiktokenTokens,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.settings import Provider
-from remediation.outcomes import Outcome
-from remediation.preparation import shorter_forms
-from remediation.tokens import CL100K, EstimatedTokens, characters_within, token_counter
+from checks.settings.integrity_toml import Provider
+from remediation.journal.outcomes import Outcome
+from remediation.provider.tokens import CL100K, EstimatedTokens, characters_within, token_counter
+from remediation.selection.preparation import shorter_forms
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
 from tests.repairs import docs, environment, repaired, settings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remediation.preparation import Cut
+    from remediation.provider.bisection import Cut
 
 KEYS = environment("acme", "globex")
 TRUNCATE = {"too_long": "truncate", "max_tokens_per_input": 30}

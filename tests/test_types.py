@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from demo.postgres import create_database, drop_database
-from remediation.journal import Journal
+from remediation.journal.journal import Journal
 from tests.databases import NEW, OLD, SERVERS
 from tests.provider_server import MODEL, ProviderServer, vector_of
 from tests.repairs import TABLE, environment, examined, repaired, settings
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from checks.settings import Settings
-    from checks.table_examination import TableExamination
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings
 
 KEYS = environment("acme", "globex")
 OTHER_MODEL = "an-older-model"

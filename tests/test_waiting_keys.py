@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.canary import TenantTexts
-from remediation.outcomes import Outcome
-from remediation.parked import MOST_PARKED
-from remediation.rate_limits import RateLimits
+from checks.canary.sampler import TenantTexts
+from remediation.journal.outcomes import Outcome
+from remediation.provider.rate_limits import RateLimits
+from remediation.table_repair.dispatch import MOST_PARKED
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply
 from tests.repairs import docs, environment, key_of, meanwhile, opened, repaired, settings
 

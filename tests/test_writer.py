@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.connection import connect
-from checks.connection_url import parse_url
-from remediation import writer
-from remediation.accepted import repairable_checks
-from remediation.changes import NewVectors
-from remediation.lock import LockLostError
-from remediation.outcomes import Outcome
-from remediation.selection import RowReader
-from remediation.writer import Writer
-from remediation.writes import NewVector
+from checks.database.connection import connect
+from checks.database.connection_url import parse_url
+from remediation.journal.outcomes import Outcome
+from remediation.run.repair import repairable_checks
+from remediation.selection.row_reader import RowReader
+from remediation.writing import writer
+from remediation.writing.changes import NewVectors
+from remediation.writing.repair_lock import LockLostError
+from remediation.writing.table_statements import NewVector
+from remediation.writing.writer import Writer
 from tests.faults.link import Link, cut
 from tests.faults.wire import Step
 from tests.provider_server import vector_of
@@ -29,8 +29,8 @@ from tests.repairs import docs, examined, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from remediation.batching import FailingRow
-    from remediation.written import Held
+    from remediation.selection.batching import FailingRow
+    from remediation.writing.verdicts import LockedRow
 
 
 @contextmanager
@@ -56,7 +56,7 @@ class Writing:
     def __init__(self, reader: RowReader, rows: list[FailingRow], place: Any) -> None:
         self.rows = rows
         self.kept: list[NewVector] = []
-        self.held: tuple[Held[NewVector], ...] = ()
+        self.held: tuple[LockedRow[NewVector], ...] = ()
         self.lost_after = 1_000
         self.writer = Writer(
             change=NewVectors(target=reader.target, reader=reader),
@@ -80,7 +80,7 @@ class Writing:
         return self._write([held.new for held in self.held], self.held)
 
     def _write(
-        self, vectors: Sequence[NewVector], earlier: Sequence[Held[NewVector]] = ()
+        self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]] = ()
     ) -> dict[str, tuple[Outcome, str]]:
         try:
             written = self.writer.write(vectors, earlier)

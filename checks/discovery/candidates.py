@@ -1,4 +1,4 @@
-"""The tables of a database that hold embeddings, with all the catalog says of them.
+"""Finds the tables that hold embeddings, with all the catalog says of them.
 
 Reads the catalog only, in a few statements however many tables there are; guesses nothing.
 """
@@ -9,15 +9,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.ann_indexes import read_indexed_relations
-from checks.catalog import read_relation_names, read_relations
+from checks.database.ann_indexes import read_indexed_relations
+from checks.database.catalog import read_relation_names, read_relations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from checks.ann_indexes import AnnIndex
-    from checks.catalog import Column, Relation, RelationName
-    from checks.connection import Connection
+    from checks.database.ann_indexes import AnnIndex
+    from checks.database.catalog import Column, Relation, RelationName
+    from checks.database.connection import Connection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a [[tables]] entry will say, and how it is written as TOML. Guesses nothing itself."""
+"""Writes a [[tables]] entry as TOML. Guesses nothing itself."""
 
 from __future__ import annotations
 

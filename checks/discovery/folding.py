@@ -1,4 +1,4 @@
-"""Copies of one layout, folded into a pattern: a schema per tenant, or a table per data set.
+"""Folds copies of one layout into a pattern: a schema per tenant, or a table per data set.
 
 Decides on names and columns; asks nothing. A pattern is taken only where it means no other table.
 """
@@ -12,12 +12,12 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from checks.discovery.known import known_layout
-from checks.names import TableName
+from checks.settings.names import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from checks.catalog import RelationName
+    from checks.database.catalog import RelationName
     from checks.discovery.candidates import Candidate
 
 Part = Literal["schema", "table"]

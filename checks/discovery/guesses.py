@@ -1,4 +1,4 @@
-"""One [[tables]] entry from one group of tables: each guess is validated by the server first.
+"""Guesses one [[tables]] entry from one group of tables; the server validates each guess.
 
 A guess that no sampled row bears out is dropped; what could not be guessed is left to a person.
 """
@@ -23,15 +23,15 @@ from checks.discovery.names import (
     UPDATED,
     named,
 )
-from checks.names import display_identifier, display_name
-from checks.provenance import TIME_TYPES
+from checks.settings.names import display_identifier, display_name
+from checks.targets.provenance import TIME_TYPES
 from checks.wording import plural
 
 if TYPE_CHECKING:
-    from checks.catalog import Column, Relation
+    from checks.database.catalog import Column, Relation
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
-    from checks.discovery.samples import Sampler
+    from checks.discovery.samples import TableSampler
 
 MOST_DIMENSIONS = 16_000
 """What the settings and pgvector's vector type allow."""
@@ -43,7 +43,7 @@ class Guesser:
 
     group: Group
     found: Found
-    sampler: Sampler
+    sampler: TableSampler
     layout: KnownLayout | None = field(init=False)
     relation: Relation = field(init=False)
     embedding: Column = field(init=False)

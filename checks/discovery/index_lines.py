@@ -1,4 +1,4 @@
-"""The index that an entry declares: one over the whole vectors, for a metric that is known.
+"""Chooses the index that an entry declares: over the whole vectors, for a known metric.
 
 Decides on catalog facts alone; whether the index is sound is for the check to say.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.ann_indexes import key_of
+from checks.database.ann_indexes import key_of
 from checks.discovery.entries import Line
-from checks.names import display_identifier
+from checks.settings.names import display_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.ann_indexes import AnnIndex
-    from checks.catalog import Column
+    from checks.database.ann_indexes import AnnIndex
+    from checks.database.catalog import Column
 
 METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_product"))
 

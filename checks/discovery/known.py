@@ -1,4 +1,4 @@
-"""Layouts of common frameworks, recognised by table and columns; docs/layouts.md tells of each.
+"""Recognises the layouts of common frameworks by table and columns (docs/layouts.md).
 
 Names and expressions only: asks no database.
 """
@@ -14,7 +14,7 @@ from checks.discovery.candidates import STORE_SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from checks.catalog import Relation
+    from checks.database.catalog import Relation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The expressions that a table's text and tenant are likely in, surest first, each tried.
+"""Tries the expressions that a table's text and tenant are likely in, the surest first.
 
 A guess holds once the server takes it and no sample speaks against it.
 """
@@ -29,17 +29,17 @@ from checks.discovery.names import (
     subject_of,
 )
 from checks.discovery.samples import SAMPLE_ROWS
-from checks.names import display_name
+from checks.settings.names import display_name
 from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.catalog import Column, Relation
+    from checks.database.catalog import Column, Relation
     from checks.discovery.candidates import Found
     from checks.discovery.folding import Group
     from checks.discovery.known import KnownLayout
-    from checks.discovery.samples import Sampler, Values
+    from checks.discovery.samples import TableSampler, Values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ class Likely:
 
     group: Group
     found: Found
-    sampler: Sampler
+    sampler: TableSampler
     layout: KnownLayout | None
     embedding: Column
 

@@ -1,16 +1,16 @@
-"""What columns and JSON keys are usually called, by what they hold. Names only: asks nothing."""
+"""Lists what columns and JSON keys are usually called, by what they hold. Asks nothing."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from checks.provenance import HASH_TYPES, TIME_TYPES
+from checks.targets.provenance import HASH_TYPES, TIME_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from checks.catalog import Column
+    from checks.database.catalog import Column
 
 # All without case and underscores, the surest first.
 TEXT = (

@@ -1,4 +1,4 @@
-"""Bounded samples of a table: how many tenants, which keys in its JSON, which dimension.
+"""Draws bounded samples of a table: how many tenants, which JSON keys, which dimension.
 
 Never reads a whole table: at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
 """
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from checks.expressions import Expression, embed_sql, faults_of
-from checks.provenance import hash_type_of
-from checks.vectors import EMBEDDING_TYPES
+from checks.database.expressions import Expression, embed_sql, faults_of
+from checks.database.vector_types import EMBEDDING_TYPES
+from checks.targets.provenance import hash_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.catalog import Column
-    from checks.connection import Connection
+    from checks.database.catalog import Column
+    from checks.database.connection import Connection
+    from checks.database.expressions import ExpressionType
     from checks.discovery.candidates import Candidate
-    from checks.expressions import ExpressionType
 
 SAMPLE_ROWS = 1000
 SAMPLE_TIMEOUT = timedelta(seconds=5)
@@ -43,7 +43,7 @@ class Values:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampler:
+class TableSampler:
     """Asks one table. Needs a read-only transaction with a statement timeout around it."""
 
     connection: Connection

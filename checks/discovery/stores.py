@@ -1,4 +1,4 @@
-"""A table that holds nothing but embeddings of another one's rows: the entry of that other one."""
+"""Makes the entry of a table whose embeddings another table holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from checks.discovery.candidates import Candidate
 from checks.discovery.entries import Entry, Line
 from checks.discovery.folding import Group
 from checks.discovery.guesses import Guesser
-from checks.names import TableName, display_identifier, display_name
+from checks.settings.names import TableName, display_identifier, display_name
 
 if TYPE_CHECKING:
     from checks.discovery.candidates import ForeignKey

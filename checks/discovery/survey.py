@@ -1,4 +1,4 @@
-"""A whole database surveyed: one entry for each group of tables, and the file they make.
+"""Surveys a whole database: one entry for each group of tables, and the file they make.
 
 One short read-only transaction for the catalog and one for each group; writes nothing.
 """
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.connection import connect, read_only, reason_of
+from checks.database.connection import connect, read_only, reason_of
+from checks.database.server import read_server
 from checks.discovery.candidates import find_candidates
 from checks.discovery.entries import entry_text, printable, toml
 from checks.discovery.folding import fold
 from checks.discovery.guesses import Guesser
-from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, Sampler
+from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, TableSampler
 from checks.discovery.stores import store_entry
 from checks.errors import CannotExamineError
-from checks.names import display_name
-from checks.server import read_server
+from checks.settings.names import display_name
 from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.connection import Connection, ConnectionTarget
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.database.server import Server
     from checks.discovery.candidates import Found
     from checks.discovery.entries import Entry
     from checks.discovery.folding import Group
-    from checks.server import Server
 
 CATALOG_TIMEOUT = timedelta(minutes=1)
 """The catalog of tens of thousands of tables takes seconds."""
@@ -114,7 +114,7 @@ def _nothing(server: Server, found: Found) -> str:
 
 
 def _entry(connection: Connection, server: Server, found: Found, group: Group) -> Entry:
-    sampler = Sampler(
+    sampler = TableSampler(
         connection=connection, candidate=group.example, vector_schema=server.vector_schema
     )
     guesser = Guesser(group=group, found=found, sampler=sampler)

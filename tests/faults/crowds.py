@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from demo.postgres import create_database, drop_database
-from remediation.outcomes import Outcome
+from remediation.journal.outcomes import Outcome
 from tests.faults.ground import Case
 from tests.faults.invariants import wrong_rows, wrong_texts
 from tests.faults.rows import healthy, snapshot

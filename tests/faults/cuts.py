@@ -35,7 +35,7 @@ WAYS: Mapping[str, Action] = {
     "black-hole-to-client": links.black_hole(SILENCE_SECONDS, Toward.CLIENT),
 }
 FOREVER = links.black_hole(ENDLESS_SECONDS)
-"""Nobody ends such a connection but the repair, after `checks.connection.SILENCE_SECONDS`."""
+"""Nobody ends such a connection but the repair, after `connection.SILENCE_SECONDS`."""
 
 
 def at_every_step() -> Iterator[Case]:

@@ -1,0 +1,217 @@
+"""Reads relations from the catalog: columns, keys, indexes, policies, rights.
+
+Reads the catalog only; judges nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from checks.database.connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelationName:
+    """A relation as the catalog names it."""
+
+    oid: int
+    schema: str
+    name: str
+    visible: bool
+    """Whether the unqualified name finds it on the search path."""
+    partition: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column; `dimension` is that of a pgvector type, None where any is admitted."""
+
+    name: str
+    type: str
+    """Without its modifier; what an embedding column is recognised by."""
+    full_type: str
+    """With its modifier; what a value that travelled as text is cast back to."""
+    dimension: int | None
+    not_null: bool
+    readable: bool = True
+    """Whether the role may read this column."""
+    has_default: bool = False
+    """Whether a new row may leave it out: a default, an identity, or generated."""
+    generated: bool = False
+    """Whether PostgreSQL makes its value from other columns, so that nobody can set it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Relation:
+    """A table, partitioned table, view, materialised view or foreign table."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: Mapping[str, Column]
+    primary_key: tuple[str, ...]
+    unique_keys: tuple[tuple[str, ...], ...]
+    """Columns of each unique, valid index without predicate or expressions, NOT NULL or not."""
+    ann_indexed: frozenset[str]
+    """Columns under an hnsw or ivfflat index, where a write costs a hundred times more."""
+    hiding_policies: tuple[str, ...]
+    """Row-level security policies in force for this role that may hide rows; () when all show."""
+    row_security: bool
+    """Whether row-level security is in force for this role at all."""
+    readable: bool
+
+    @property
+    def writable_kind(self) -> bool:
+        """Whether rows of this kind of relation can be updated in place."""
+        return self.kind in {"r", "p"}
+
+
+_RELATION_NAMES = """
+SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid),
+       c.relispartition
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND n.nspname NOT LIKE 'pg\\_temp\\_%'
+  AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%'
+  AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_depend AS d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+  )
+ORDER BY n.nspname, c.relname
+"""
+
+_RELATIONS = """
+SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+           AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
+       c.relrowsecurity AND pg_catalog.row_security_active(c.oid)
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = ANY(%(oids)s::oid[])
+"""
+
+_COLUMNS = """
+SELECT a.attrelid::bigint, a.attname,
+       pg_catalog.format_type(a.atttypid, NULL),
+       pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
+       a.atttypmod, a.attnotnull,
+       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+       a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+"""
+
+_KEYS = """
+SELECT i.indrelid::bigint, i.indisprimary,
+       ARRAY(
+           SELECT a.attname::text
+           FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
+           JOIN pg_catalog.pg_attribute AS a
+             ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+           ORDER BY k.position
+       )
+FROM pg_catalog.pg_index AS i
+WHERE i.indrelid = ANY(%(oids)s::oid[])
+  AND i.indisunique AND i.indisvalid AND i.indimmediate
+  AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+
+# By dependency: the column under an expression such as embedding::halfvec(3072) counts too.
+_ANN_INDEXED = """
+SELECT i.indrelid::bigint, a.attname::text
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
+JOIN pg_catalog.pg_depend AS d
+  ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
+ AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid
+WHERE i.indrelid = ANY(%(oids)s::oid[]) AND m.amname IN ('hnsw', 'ivfflat')
+"""
+
+_POLICIES = """
+SELECT p.polrelid::bigint, p.polname::text, p.polpermissive,
+       coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true'
+FROM pg_catalog.pg_policy AS p
+WHERE p.polrelid = ANY(%(oids)s::oid[])
+  AND p.polcmd IN ('r', '*')
+  AND EXISTS (
+      SELECT FROM unnest(p.polroles) AS r (oid)
+      WHERE r.oid = 0 OR pg_catalog.pg_has_role(r.oid, 'USAGE')
+  )
+ORDER BY p.polname
+"""
+
+
+def read_relation_names(connection: Connection) -> tuple[RelationName, ...]:
+    """Every relation a declaration may name."""
+    return tuple(
+        RelationName(oid=oid, schema=schema, name=name, visible=visible, partition=partition)
+        for oid, schema, name, visible, partition in connection.execute(_RELATION_NAMES)
+    )
+
+
+def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Relation]:
+    """The full facts of some relations, by oid; one query for each kind of fact, not per table."""
+    wanted = {"oids": list(oids)}
+    columns: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
+    for row in connection.execute(_COLUMNS, wanted):
+        oid, name, bare, full, type_name, typmod, not_null, visible, default, made = row
+        columns[oid][name] = Column(
+            name=name,
+            type=type_name if type_name in _VECTOR_TYPES else bare,
+            full_type=full,
+            dimension=typmod if type_name in _VECTOR_TYPES and typmod > 0 else None,
+            not_null=not_null,
+            readable=bool(visible),
+            has_default=default,
+            generated=made,
+        )
+    primary: dict[int, tuple[str, ...]] = {}
+    unique: dict[int, list[tuple[str, ...]]] = {oid: [] for oid in oids}
+    for oid, is_primary, names in connection.execute(_KEYS, wanted):
+        unique[oid].append(tuple(names))
+        if is_primary:
+            primary[oid] = tuple(names)
+    ann_indexed: dict[int, set[str]] = {oid: set() for oid in oids}
+    for oid, name in connection.execute(_ANN_INDEXED, wanted):
+        ann_indexed[oid].add(name)
+    policies: dict[int, list[tuple[str, bool, bool]]] = {oid: [] for oid in oids}
+    for oid, name, permissive, admits_all in connection.execute(_POLICIES, wanted):
+        policies[oid].append((name, permissive, admits_all))
+    return {
+        oid: Relation(
+            oid=oid,
+            schema=schema,
+            name=name,
+            kind=kind,
+            columns=columns[oid],
+            primary_key=primary.get(oid, ()),
+            unique_keys=tuple(unique[oid]),
+            ann_indexed=frozenset(ann_indexed[oid]),
+            hiding_policies=_hiding(policies[oid]) if active else (),
+            row_security=active,
+            readable=readable,
+        )
+        for oid, schema, name, kind, readable, active in connection.execute(_RELATIONS, wanted)
+    }
+
+
+_VECTOR_TYPES = frozenset({"vector", "halfvec", "sparsevec"})
+
+
+def _hiding(policies: Sequence[tuple[str, bool, bool]]) -> tuple[str, ...]:
+    """The policies that may hide rows: none when one admits all and none restricts."""
+    restrictive = [name for name, permissive, admits_all in policies if not permissive]
+    if not restrictive and any(admits_all for _, permissive, admits_all in policies if permissive):
+        return ()
+    return tuple(name for name, _, _ in policies) or ("(no policy admits this role)",)

@@ -1,0 +1,183 @@
+"""Opens and cancels connections, and runs the short read-only transactions.
+
+Never relies on session state that a transaction pooler would lose.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from checks.database.errors import reason_of as reason_of
+from checks.database.open_sockets import open_sockets, within
+from checks.errors import CannotExamineError
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+CONNECT_TIMEOUT_SECONDS = 10
+RECONNECT_TIMEOUT_SECONDS = 4
+"""Where a repair opens a connection anew: shorter than what a signal leaves it to end in order."""
+
+CANCEL_TIMEOUT_SECONDS = 2.0
+SILENCE_SECONDS = 30.0
+"""Beyond the time-outs of its statements, until a transaction's link is taken for dead, and cut."""
+READ_STATEMENTS = 3
+"""Of one transaction that reads, that may each take as long as they are allowed."""
+
+IDLE_TIMEOUT = timedelta(minutes=1)
+"""Until the server ends a transaction whose client has vanished, and lets go what it holds: by
+itself it would find a dead link after two hours, as TCP's keepalive does."""
+
+KEEPALIVE = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    # What was sent and is never acknowledged; in milliseconds.
+    "tcp_user_timeout": "60000",
+}
+"""libpq's parameters that find a link which died without a word in a minute, not in hours."""
+
+TRANSIENT = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+)
+"""What a scan may meet on a busy server or a replica; tried once more, then an error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionTarget:
+    """Where a connection leads. Its repr shows no password."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    search_path: str | None = None
+    variable: str | None = None
+    """The environment variable that held the URL."""
+
+    @property
+    def place(self) -> str:
+        """Database, host and role in words, for messages."""
+        host = self.parameters.get("host", "the local socket")
+        port = self.parameters.get("port")
+        database = self.parameters.get("dbname") or self.parameters.get("user", "(default)")
+        role = self.parameters.get("user", "(default)")
+        where = f"{host}:{port}" if port and not host.startswith("/") else host
+        return f"database {database!r} at {where} as role {role!r}"
+
+
+def connect(
+    target: ConnectionTarget, *, timeout_seconds: int = CONNECT_TIMEOUT_SECONDS
+) -> Connection:
+    """Open an autocommitting connection without server-side prepared statements.
+
+    What the URL says of time-outs and keepalives comes before ours. Raises `CannotExamineError`
+    with the place and the server's reason.
+    """
+    try:
+        return _open(target, timeout_seconds)
+    except psycopg.Error as error:
+        reason = redactor.clean(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        reason = None
+    # Raised out here: psycopg's frames hold the password, which --full-trace would print.
+    if reason is None:
+        raise KeyboardInterrupt
+    raise CannotExamineError(
+        f"cannot connect to {target.place}: {reason.rstrip('.?')}; check"
+        f" {f'the URL in {target.variable}' if target.variable else 'its URL'}, and that the server"
+        " runs and lets this machine in"
+    )
+
+
+def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
+    # In one expression: a name of its own would stand in a traceback that shows locals.
+    connection = psycopg.connect(
+        make_conninfo(
+            **{"connect_timeout": str(timeout_seconds), **KEEPALIVE, **target.parameters}
+        ),
+        autocommit=True,
+        prepare_threshold=None,
+    )
+    open_sockets.keep(connection)
+    return connection
+
+
+def cancel(connection: Connection) -> None:
+    """Ask the server to cancel what runs on a connection, from another thread.
+
+    Nobody is told whether it did, and through a dead link it cannot: who waits on the connection
+    is let go by its statement's end, or by its link being cut.
+    """
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def read_only(
+    connection: Connection,
+    target: ConnectionTarget,
+    *,
+    statement_timeout: timedelta,
+    row_security: bool = False,
+    lock_timeout: timedelta | None = None,
+) -> Iterator[Connection]:
+    """One short read-only, repeatable-read transaction in which hidden rows are an error.
+
+    `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
+    SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
+    """
+    silence = READ_STATEMENTS * statement_timeout.total_seconds() + SILENCE_SECONDS
+    with within(connection, silence), connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        set_local(
+            connection,
+            target,
+            statement_timeout=statement_timeout,
+            row_security=row_security,
+            lock_timeout=lock_timeout,
+        )
+        yield connection
+
+
+def set_local(
+    connection: Connection,
+    target: ConnectionTarget,
+    *,
+    statement_timeout: timedelta,
+    row_security: bool = False,
+    lock_timeout: timedelta | None = None,
+    idle_timeout: timedelta = IDLE_TIMEOUT,
+) -> None:
+    """The settings every transaction of ours begins with, local to it."""
+    limits = {
+        "statement_timeout": _milliseconds(statement_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(idle_timeout),
+        "row_security": "on" if row_security else "off",
+        # Columns without a zone are read as UTC, as the ORMs that make them write them.
+        "TimeZone": "UTC",
+    }
+    if lock_timeout is not None:
+        limits["lock_timeout"] = _milliseconds(lock_timeout)
+    # One statement: thousands of tables are each read in a transaction of their own.
+    calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(limits))
+    connection.execute(f"SELECT {calls}", [part for limit in limits.items() for part in limit])
+    if target.search_path is not None:
+        connection.execute(
+            sql.SQL("SET LOCAL search_path TO {}, public").format(
+                sql.Identifier(target.search_path)
+            )
+        )
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(max(1, round(duration.total_seconds() * 1000)))

@@ -1,0 +1,127 @@
+"""Parses the connection URLs that people have: libpq's, Prisma's, SQLAlchemy's, key words.
+
+Never prints a URL or a part of it, and opens no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from checks.database.connection import ConnectionTarget
+from checks.errors import ConnectionUrlError
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+POOL_PARAMETERS = frozenset(
+    {
+        # Prisma's connection URL arguments that steer its own client, not PostgreSQL.
+        "connection_limit",
+        "pgbouncer",
+        "pool_timeout",
+        "single_use_connections",
+        "socket_timeout",
+        "sslaccept",
+        "sslidentity",
+        "statement_cache_size",
+        "max_connection_lifetime",
+        "max_idle_connection_lifetime",
+        # asyncpg's, seen in SQLAlchemy URLs.
+        "prepared_statement_cache_size",
+    }
+)
+
+SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+"""What asyncpg calls `ssl`, and libpq `sslmode`."""
+
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*")
+
+
+def parse_url(url: str, *, variable: str) -> ConnectionTarget:
+    """Understand libpq's, Prisma's and SQLAlchemy's forms of a connection URL.
+
+    Raises `ConnectionUrlError`, which names the variable and shows nothing of its value.
+    """
+    url = url.strip()
+    _register_password(url)
+    target = None
+    try:
+        if "\0" in url:
+            # libpq would take what stands before it for the whole.
+            raise ValueError
+        target = _url_form(url) if _HAS_SCHEME.match(url) else _keyword_form(url)
+    except (psycopg.Error, ValueError):
+        pass
+    if target is not None:
+        for name in ("password", "sslpassword"):
+            redactor.add(target.parameters.get(name))
+        return replace(target, variable=variable)
+    # Raised out here so that no traceback carries libpq's error, which repeats what it was given.
+    raise ConnectionUrlError(
+        f"the value of {variable} is not a PostgreSQL connection URL: expected"
+        " postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters"
+        " percent-encoded; the value is not shown, as it may hold a password"
+    )
+
+
+def _url_form(url: str) -> ConnectionTarget:
+    """Raises ValueError or psycopg's errors for what is no such URL, or may be read in two ways."""
+    parts = urlsplit(url)
+    if not _SCHEME.fullmatch(parts.scheme) or parts.fragment:
+        raise ValueError
+    # An @ behind the host is the end of a password that holds an unencoded / or ?, most likely;
+    # what stands before it would be taken for a database, and shown.
+    if "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc):
+        raise ValueError
+    kept, search_path = [], None
+    # Pieces are passed on as they were written: libpq decodes %20, but leaves + as it is.
+    for piece in filter(None, parts.query.split("&")):
+        name, _, value = piece.partition("=")
+        if name == "schema":
+            search_path = unquote(value) or None
+        elif name == "ssl" and value in SSL_MODES:
+            kept.append(f"sslmode={value}")
+        elif name not in POOL_PARAMETERS:
+            kept.append(piece)
+    plain = f"postgresql://{parts.netloc}{parts.path}" + ("?" + "&".join(kept) if kept else "")
+    return ConnectionTarget(parameters=_sane(conninfo_to_dict(plain)), search_path=search_path)
+
+
+def _keyword_form(words: str) -> ConnectionTarget:
+    return ConnectionTarget(parameters=_sane(conninfo_to_dict(words)))
+
+
+def _register_password(url: str) -> None:
+    """Register what may be the password before anything can go wrong with the value."""
+    credentials = url.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2]
+    redactor.add(password)
+    redactor.add(unquote(password))
+    for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", url):
+        redactor.add(word.strip("'"))
+
+
+def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Refuse what libpq would repeat in an error: a port or host that may be half a password."""
+    words = {name: str(value) for name, value in parameters.items() if value is not None}
+    ports = words.get("port", "").split(",")
+    hosts = words.get("host", "").split(",")
+    if not all(
+        port == "" or (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)
+        for port in ports
+    ):
+        raise ValueError
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise ValueError
+    if any(character < " " for value in words.values() for character in value):
+        raise ValueError
+    return words

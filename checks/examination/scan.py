@@ -1,0 +1,311 @@
+"""Scans a table once: every row check counted for every tenant in one statement.
+
+Runs inside the caller's read-only transaction and decides nothing about pass or fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from checks.database.expressions import embed_sql
+from checks.examination.gaps import count_gaps
+from checks.examination.measurements import Measurement, Segment
+from checks.row_checks.row_expressions import tenant_of, text_of
+from checks.row_checks.row_relation import NORM, has_place, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from checks.database.connection import Connection
+    from checks.examination.gaps import Gap
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.targets.target import Target
+
+
+_DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
+"""What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """A measurement per segment, and the number of segments as the server counted them."""
+
+    measurements: tuple[Measurement, ...]
+    segments_seen: int
+    gaps: tuple[Gap, ...] = ()
+    """What stands alone beside the table; not looked at where only some tenants are selected."""
+
+
+def compile_scan(
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None = None
+) -> sql.Composed:
+    """One pass over the rows: each predicate is computed once per row, then counted by tenant.
+
+    Result: a row per tenant: how many segments the server counts, tenant, rows, not embeddable,
+    pending, then for each check the failing count and the first and last creation time of its
+    failing rows.
+    """
+    sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
+    # A rule about sets is about all tenants, whichever are selected.
+    rows = _rows(target, checks, tenants=None if sets else tenants)
+    relations: list[sql.Composable] = [
+        sql.SQL("integrity_rows AS {} ({})").format(
+            sql.SQL("MATERIALIZED" if sets else "NOT MATERIALIZED"), rows
+        ),
+        sql.SQL(
+            """integrity_counts AS (
+    SELECT count(*) OVER () AS segments, tenant, count(*) AS total,
+           count(*) FILTER (WHERE blank) AS blank,
+           count(*) FILTER (WHERE pending) AS pending{counts}
+    FROM integrity_rows
+    WHERE {tenants}
+    GROUP BY tenant
+)"""
+        ).format(
+            counts=_columns(
+                _counts(target, check.of_norm or sql.Identifier(f"fails_{n}"), n)
+                for n, check in enumerate(checks)
+                if n not in sets
+            ),
+            tenants=among(tenants),
+        ),
+    ]
+    for n, check in sets.items():
+        relations += _failing_together(target, check, n)
+    return sql.SQL(
+        """
+WITH {relations}
+SELECT c.segments, c.tenant, c.total, c.blank, c.pending{results}
+FROM integrity_counts AS c
+{joins}
+ORDER BY c.tenant NULLS LAST
+"""
+    ).format(
+        relations=sql.SQL(",\n").join(relations),
+        results=_columns(_result(n, of_sets=n in sets) for n, _ in enumerate(checks)),
+        joins=sql.SQL("\n").join(_joined(n) for n in sets),
+    )
+
+
+def _rows(
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
+) -> sql.Composed:
+    """What is counted of each row, computed once.
+
+    OFFSET 0 keeps PostgreSQL from computing a column again wherever it is used.
+    """
+    words: dict[str, sql.Composable] = {
+        "tenant": sql.SQL("tenant"),
+        "created_at": sql.SQL("created_at"),
+        "blank": sql.SQL("embedding IS NULL AND NOT embeddable"),
+        "pending": sql.SQL("embedding IS NULL AND embeddable AND pending"),
+    }
+    for n, check in enumerate(checks):
+        rule = check.rule_of_sets
+        if check.of_norm is not None or (rule is not None and rule.fingerprint == NORM):
+            words["scanned_norm"] = NORM
+        elif rule is not None:
+            words[f"print_{n}"] = rule.fingerprint
+        else:
+            words[f"fails_{n}"] = check.predicate
+        if rule is not None and has_place(target):
+            words |= {"place_table": sql.SQL("place_table"), "place": sql.SQL("place")}
+    return sql.SQL(
+        """
+    SELECT {columns}
+    FROM {rows} AS r
+    WHERE {tenants}
+    OFFSET 0
+"""
+    ).format(
+        columns=sql.SQL(",\n           ").join(
+            sql.SQL("{} AS {}").format(word, sql.Identifier(name)) for name, word in words.items()
+        ),
+        rows=rows_of(target),
+        tenants=among(tenants),
+    )
+
+
+def _failing_together(target: Target, check: AppliedCheck, n: int) -> list[sql.Composable]:
+    """The rows that may fail a rule about sets, read once more, and those that do, by tenant."""
+    rule = check.rule_of_sets
+    assert rule is not None
+    own_print = "scanned_norm" if rule.fingerprint == NORM else f"print_{n}"
+    repeated = sql.SQL(
+        """(SELECT pg_catalog.unnest(pg_catalog.array_agg({own})) FROM (
+            SELECT {own} FROM integrity_rows WHERE {own} IS NOT NULL GROUP BY 1 HAVING count(*) > 1
+        ) AS repeated)"""
+    ).format(own=sql.Identifier(own_print))
+    source: sql.Composable
+    if has_place(target):
+        source = sql.SQL(
+            """{rows} AS again
+    JOIN (SELECT place_table, place FROM integrity_rows WHERE {own} IN {repeated}) AS alike
+      USING (place_table, place)
+    WHERE"""
+        ).format(rows=rows_of(target), own=sql.Identifier(own_print), repeated=repeated)
+    else:
+        source = sql.SQL("{rows} AS again\n    WHERE ({own} IN {repeated}) IS TRUE AND").format(
+            rows=rows_of(target), own=rule.fingerprint, repeated=repeated
+        )
+    return [
+        sql.SQL(
+            """{alike} AS MATERIALIZED (
+    SELECT again.*, {identity} AS known_by
+    FROM {source} {among}
+)"""
+        ).format(
+            alike=sql.Identifier(f"alike_{n}"),
+            identity=rule.identity,
+            source=source,
+            among=rule.among,
+        ),
+        sql.SQL(
+            """{together} AS (
+    SELECT tenant{counts}
+    FROM {alike}
+    WHERE known_by IN (SELECT known_by FROM {alike} GROUP BY 1 HAVING {fails})
+    GROUP BY tenant
+)"""
+        ).format(
+            together=sql.Identifier(f"together_{n}"),
+            alike=sql.Identifier(f"alike_{n}"),
+            counts=_columns([_counts(target, sql.SQL("true"), n)]),
+            fails=rule.fails,
+        ),
+    ]
+
+
+def _counts(target: Target, fails: sql.Composable, n: int) -> sql.Composable:
+    """How many rows fail, and the first and last creation time of these."""
+    names = {name: sql.Identifier(f"{name}_{n}") for name in ("failing", "first", "last")}
+    if target.declared.created_at is None:
+        times = sql.SQL("NULL::timestamptz AS {first}, NULL::timestamptz AS {last}").format(**names)
+    else:
+        times = sql.SQL(
+            """min(created_at) FILTER (WHERE {fails} AND {datable}) AS {first},
+           max(created_at) FILTER (WHERE {fails} AND {datable}) AS {last}"""
+        ).format(fails=fails, datable=_DATABLE, **names)
+    return sql.SQL("count(*) FILTER (WHERE {fails}) AS {failing},\n           {times}").format(
+        fails=fails, times=times, failing=names["failing"]
+    )
+
+
+def _result(n: int, *, of_sets: bool) -> sql.Composable:
+    relation = f"together_{n}" if of_sets else "c"
+    failing, first, last = (
+        sql.Identifier(relation, f"{name}_{n}") for name in ("failing", "first", "last")
+    )
+    return sql.SQL("coalesce({}, 0), {}, {}").format(failing, first, last)
+
+
+def _joined(n: int) -> sql.Composable:
+    """The failing rows of a rule about sets beside their tenant; NULL is a tenant of its own."""
+    return sql.SQL(
+        "LEFT JOIN {set} ON coalesce({set}.tenant, '') = coalesce(c.tenant, '')"
+        " AND ({set}.tenant IS NULL) = (c.tenant IS NULL)"
+    ).format(set=sql.Identifier(f"together_{n}"))
+
+
+def _columns(more: Iterable[sql.Composable]) -> sql.Composable:
+    """Further columns of a SELECT list."""
+    return sql.SQL("").join(sql.SQL(",\n           {}").format(column) for column in more)
+
+
+def among(tenants: Sequence[str] | None) -> sql.Composable:
+    """The condition that restricts rows to the selected tenants."""
+    if tenants is None:
+        return sql.SQL("true")
+    return sql.SQL("tenant = ANY({})").format(sql.Literal(list(tenants)))
+
+
+def scan(
+    connection: Connection,
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str] | None = None,
+) -> Scan:
+    """Measure every segment of a target. Raises psycopg's errors."""
+    rows = connection.execute(compile_scan(target, checks, tenants=tenants)).fetchall()
+    gaps = count_gaps(connection, target) if tenants is None else ()
+    return Scan(
+        measurements=tuple(_measurement(target, checks, row[1:]) for row in rows),
+        segments_seen=rows[0][0] if rows else 0,
+        gaps=gaps,
+    )
+
+
+def _measurement(
+    target: Target, checks: Sequence[AppliedCheck], row: tuple[Any, ...]
+) -> Measurement:
+    tenant, total, not_embeddable, pending, *counts = row
+    names = [check.name for check in checks]
+    return Measurement(
+        segment=Segment(table=target.name, tenant=tenant),
+        rows=total,
+        not_embeddable=not_embeddable,
+        pending=pending,
+        failing=dict(zip(names, counts[0::3], strict=False)),
+        first=dict(zip(names, counts[1::3], strict=False)),
+        last=dict(zip(names, counts[2::3], strict=False)),
+    )
+
+
+def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    """A statement a person can run in psql to see a segment's failing rows.
+
+    Flat, over the table's own columns; beside a store, over those of `rows_of`. It states the
+    conditions that the scan counts by.
+    """
+    if target.store is not None:
+        return _failing_beside_store(target, check, tenant)
+    declared = target.declared
+    columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
+    conditions: list[sql.Composable] = []
+    if declared.tenant is not None:
+        columns.append(sql.SQL("{} AS tenant").format(embed_sql(declared.tenant)))
+        conditions.append(_is_tenant(tenant_of(target), tenant))
+    if declared.created_at is not None:
+        columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
+    if not target.key:
+        columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
+    if declared.where is not None:
+        conditions.append(embed_sql(declared.where))
+    conditions.append(sql.SQL("({})").format(check.shown))
+    statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
+        columns=sql.SQL(", ").join(columns),
+        table=target.identifier,
+        conditions=sql.SQL("\n  AND ").join(conditions),
+    )
+    return statement.as_string(None)
+
+
+def _failing_beside_store(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    columns: list[sql.Composable] = [
+        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
+        for position, column in enumerate(target.key, start=1)
+    ]
+    conditions: list[sql.Composable] = [sql.SQL("({})").format(check.shown)]
+    if target.declared.tenant is not None:
+        columns.append(sql.SQL("tenant"))
+        conditions.insert(0, _is_tenant(sql.SQL("tenant"), tenant))
+    if target.declared.created_at is not None:
+        columns.append(sql.SQL("created_at"))
+    if target.repeats and target.text_is_known:
+        columns.append(sql.SQL("left(text, 80) AS text"))
+    statement = sql.SQL("SELECT {columns}\nFROM {rows} AS r\nWHERE {conditions};").format(
+        columns=sql.SQL(", ").join(columns),
+        rows=rows_of(target),
+        conditions=sql.SQL("\n  AND ").join(conditions),
+    )
+    return statement.as_string(None)
+
+
+def _is_tenant(expression: sql.Composable, tenant: str | None) -> sql.Composable:
+    if tenant is None:
+        return sql.SQL("{} IS NULL").format(expression)
+    return sql.SQL("{} = {}").format(expression, sql.Literal(tenant))

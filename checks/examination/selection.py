@@ -1,0 +1,83 @@
+"""Restricts a run to `--table` and `--tenant`, and refuses names that mean nothing.
+
+Decides on values alone; asks no database.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.errors import IntegrityError
+from checks.redaction import redactor
+from checks.wording import number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from checks.examination.table_examination import TableExamination
+    from checks.targets.target import Target
+
+NAMES_LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """The tables and tenants a run is restricted to; None means all."""
+
+    tables: Collection[str] | None = None
+    tenants: tuple[str, ...] | None = None
+
+    def wants(self, target: Target) -> bool:
+        """Whether a target is selected, by its name, its declared name, or its bare name."""
+        if self.tables is None:
+            return True
+        names = {target.name, str(target.declared.name)}
+        if target.relation is not None:
+            schema, name = target.relation.schema, target.relation.name
+            names |= {name, f"{schema}.{name}"}
+        return not names.isdisjoint(self.tables)
+
+
+class UnknownNameError(IntegrityError):
+    """A table or tenant was selected that is not there."""
+
+
+def require_known_tables(selection: Selection, targets: Sequence[Target]) -> None:
+    for name in selection.tables or ():
+        if not any(Selection(tables={name}).wants(target) for target in targets):
+            known = sorted({target.name for target in targets})
+            listed = ", ".join(known[:NAMES_LISTED])
+            if (more := len(known) - NAMES_LISTED) > 0:
+                listed += f" and {number(more)} more"
+            raise UnknownNameError(
+                redactor.clean(
+                    f"--table={name} is not declared; {_nearest(name, known)}declared are: {listed}"
+                )
+            )
+
+
+def require_known_tenants(
+    selection: Selection,
+    tables: Sequence[TableExamination],
+    tenants_there: Callable[[], Collection[str]],
+) -> None:
+    """`tenants_there` lists the tenants of the selected tables, to suggest one; it may be dear."""
+    seen = {m.segment.tenant for table in tables for m in table.measurements}
+    declared = {name for table in tables for name in table.target.declared.tenants}
+    # Where a table could not be measured, the tenant may well be in it.
+    known = all(table.measured or table.target.absent for table in tables)
+    for tenant in selection.tenants or ():
+        if known and tenant not in seen | declared:
+            raise UnknownNameError(
+                redactor.clean(
+                    f"--tenant={tenant} has no rows in any selected table;"
+                    f" {_nearest(tenant, tenants_there())}expected a tenant's name as it is stored"
+                )
+            )
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

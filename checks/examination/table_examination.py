@@ -1,0 +1,233 @@
+"""Holds what one scan of one table showed, and the findings that follow from it.
+
+Values only; knows neither pytest nor the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from checks.examination.acceptance import acceptances_of, decide, today_in_utc
+from checks.examination.findings import Finding, sampled_finding
+from checks.examination.gaps import gap_findings
+from checks.examination.scan import failing_rows_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from checks.examination.gaps import Gap
+    from checks.examination.measurements import Measurement, Verdict
+    from checks.examination.suites import Asked
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.table_checks import Accepted, Severity
+    from checks.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableExamination:
+    """What one scan of one target showed. `error` says why it could not be measured."""
+
+    target: Target
+    checks: tuple[AppliedCheck, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    gap_verdicts: tuple[Verdict, ...] = ()
+    """One for each gap, in their order."""
+    asked: tuple[Asked, ...] = ()
+    """What the suites were asked, for whoever wants to see them."""
+    error: str | None = None
+    tenants: tuple[str, ...] | None = None
+    """The tenants the scan was restricted to; None for all."""
+    today: date = field(default_factory=today_in_utc)
+    """The day by which acceptances end."""
+    _verdicts: dict[tuple[str, str | None], Verdict] = field(init=False, repr=False, compare=False)
+    _measurements: dict[str | None, Measurement] = field(init=False, repr=False, compare=False)
+    _acceptances: Mapping[tuple[str, str | None], Accepted] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        # Tables have tens of thousands of segments, and each is looked up by name.
+        by_check = {(v.check, v.segment.tenant): v for v in self.verdicts}
+        by_tenant = {m.segment.tenant: m for m in self.measurements}
+        object.__setattr__(self, "_verdicts", by_check)
+        object.__setattr__(self, "_measurements", by_tenant)
+        object.__setattr__(self, "_acceptances", acceptances_of(self.target.declared))
+
+    def check(self, name: str) -> AppliedCheck:
+        return next(check for check in self.checks if check.name == name)
+
+    def verdict(self, name: str, tenant: str | None) -> Verdict | None:
+        """The verdict of a check for a tenant; None where the segment has no rows (any more)."""
+        return self._verdicts.get((name, tenant))
+
+    def measurement(self, tenant: str | None) -> Measurement:
+        return self._measurements[tenant]
+
+    def has(self, tenant: str | None) -> bool:
+        """Whether the tenant has rows here."""
+        return tenant in self._measurements
+
+    def applies(self, check: str) -> bool:
+        """Whether a check of rows, its own or those beside it, is made of this table."""
+        return check in {one.name for one in self.checks} | {one.check for one in self.gaps}
+
+    @property
+    def rows(self) -> int:
+        return sum(measurement.rows for measurement in self.measurements)
+
+    @property
+    def vanished(self) -> tuple[str, ...]:
+        """Declared and selected tenants without a row."""
+        return tuple(name for name in self.expected_tenants if name not in self._measurements)
+
+    @property
+    def expected_tenants(self) -> tuple[str, ...]:
+        """The tenants that must have rows here, as far as they are selected."""
+        return tuple(
+            name
+            for name in self.target.expected_tenants
+            if self.tenants is None or name in self.tenants
+        )
+
+    @property
+    def must_have_rows(self) -> bool:
+        """Whether it is worth a warning when this table has no row at all.
+
+        Not where tenants are declared, who are asked for one by one, nor where some are selected.
+        """
+        declared = self.target.declared
+        return declared.required and not declared.tenants and self.tenants is None
+
+    def failing(self, check: str) -> int:
+        """Rows failing a check over all tenants, tolerated ones included."""
+        return sum(measurement.failing[check] for measurement in self.measurements)
+
+    @property
+    def accepted(self) -> frozenset[tuple[str, str | None]]:
+        """Check and tenant of every failure of rows that is agreed to: it is not repaired."""
+        failing = (
+            (accepted, verdict)
+            for (check, tenant), accepted in self._acceptances.items()
+            if (verdict := self.verdict(check, tenant)) is not None and not verdict.holds
+        )
+        return frozenset(
+            (verdict.check, verdict.segment.tenant)
+            for accepted, verdict in failing
+            if decide(accepted, failing=verdict.failing, today=self.today).accepted
+        )
+
+    def finding(self, verdict: Verdict) -> Finding:
+        """The finding that a verdict which does not hold stands for."""
+        return self._weighed(self._finding(verdict))
+
+    def _weighed(self, finding: Finding) -> Finding:
+        """The finding, with what its acceptance says of it where it has one."""
+        accepted = self._acceptances.get((finding.check, finding.tenant))
+        # What could not be looked at is not known, and so cannot be agreed to.
+        if accepted is None or (finding.sampled and finding.whole_table):
+            return finding
+        decision = decide(accepted, failing=finding.failing, today=self.today)
+        if decision.accepted:
+            return replace(finding, accepted=decision.words)
+        return replace(finding, outgrown=decision.words)
+
+    def _finding(self, verdict: Verdict) -> Finding:
+        if verdict.sampled is not None:
+            return sampled_finding(self.target.name, verdict)
+        check = self.check(verdict.check)
+        measurement = self.measurement(verdict.segment.tenant)
+        return Finding(
+            check=check.name,
+            table=self.target.name,
+            tenant=verdict.segment.tenant,
+            whole_table=False,
+            severity=check.severity,
+            says=check.says,
+            rows=verdict.rows,
+            failing=verdict.failing,
+            since=measurement.first[check.name],
+            until=measurement.last[check.name],
+            query=failing_rows_sql(self.target, check, verdict.segment.tenant),
+            unrepairable=self.target.unrepairable if check.remedy == "re-embed" else None,
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding of this table, table checks first."""
+        failing = (self.finding(verdict) for verdict in self.verdicts if not verdict.holds)
+        return (*self._schema_findings(), *self.of_whole_table, *failing)
+
+    def findings_of(self, check: str) -> tuple[Finding, ...]:
+        """The findings of one check."""
+        if check == "schema":
+            return self._schema_findings()
+        of_table = (f for f in self.of_whole_table if f.check == check and f.beside is None)
+        of_rows = (self.finding(v) for v in self.verdicts if v.check == check and not v.holds)
+        return (*of_table, *of_rows)
+
+    def findings_beside(self, check: str, beside: str) -> tuple[Finding, ...]:
+        """What a check finds of the rows of the store or source, not of the table's own."""
+        return tuple(f for f in self.of_whole_table if (f.check, f.beside) == (check, beside))
+
+    @property
+    def of_whole_table(self) -> tuple[Finding, ...]:
+        """The findings of the table checks that can be agreed to: all but `schema`."""
+        gaps = gap_findings(self.target, self.gaps, self.gap_verdicts) if self.measured else ()
+        found = (*self._tenant_findings(), *self._index_findings(), *gaps)
+        return tuple(self._weighed(finding) for finding in found)
+
+    def _index_findings(self) -> tuple[Finding, ...]:
+        settings = self.target.declared.check_settings("index")
+        if not settings.enabled:
+            return ()
+        return tuple(
+            self._of_table("index", says=says, severity=settings.severity)
+            for says in self.target.index_faults
+        )
+
+    def _schema_findings(self) -> tuple[Finding, ...]:
+        reasons = [problem.text for problem in self.target.problems]
+        reasons += [self.error] if self.error else []
+        return tuple(self._of_table("schema", says=says) for says in reasons)
+
+    def _tenant_findings(self) -> tuple[Finding, ...]:
+        settings = self.target.declared.check_settings("tenants")
+        if not self.measured or not settings.enabled:
+            return ()
+        if self.must_have_rows and not self.measurements:
+            says = f"{self.target.name} has no rows"
+            if self.target.declared.where is not None:
+                says += f" where {self.target.declared.where}"
+            # Nobody declared that there must be rows: the weight is the user's to raise.
+            stated = "severity" in settings.model_fields_set
+            severity = settings.severity if stated else "warning"
+            return (self._of_table("tenants", says=says, severity=severity),)
+        return tuple(
+            self._of_table(
+                "tenants",
+                tenant=tenant,
+                says=f"declared tenant {tenant!r} has no rows in {self.target.name}",
+                severity=settings.severity,
+            )
+            for tenant in self.vanished
+        )
+
+    def _of_table(
+        self, check: str, *, says: str, tenant: str | None = None, severity: Severity = "error"
+    ) -> Finding:
+        return Finding(
+            check=check,
+            table=self.target.name,
+            tenant=tenant,
+            whole_table=True,
+            severity=severity,
+            says=says,
+        )
+
+    @property
+    def measured(self) -> bool:
+        return self.target.scannable and self.error is None

@@ -1,0 +1,93 @@
+"""Applies the row checks to a target: those that are enabled there, with their thresholds.
+
+The same predicate is counted by the scan, selected by the repair and counted again as proof.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.row_checks.built_in import BUILT_IN
+from checks.row_checks.row_check import AppliedCheck, RowCheck
+from checks.row_checks.row_relation import columns_of, expressions_of
+from checks.targets.stores import MAY_REPEAT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.row_checks.row_relation import RowWords
+    from checks.targets.target import Target
+
+SCANNED_NORM = sql.Identifier("scanned_norm")
+"""What a scan calls the norm that it has computed once for all checks that read it."""
+
+
+def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
+    """The row checks that apply to a target and are enabled, the user's own ones last."""
+    built_in = [
+        _applied(target, check)
+        for check in BUILT_IN
+        if check.applies(target.declared) and check.meaningful(target)
+    ]
+    custom = [
+        _applied(
+            target,
+            RowCheck(
+                name=own.name,
+                says=f"fail {own.name} ({own.failing_when})",
+                remedy=own.remedy,
+                predicate=_custom(own.name),
+            ),
+        )
+        for own in target.declared.custom
+    ]
+    return tuple(check for check in (*built_in, *custom) if check is not None)
+
+
+def _custom(name: str) -> Callable[[Target, RowWords], sql.Composable]:
+    return lambda _, row: row.custom[name]
+
+
+def _applied(target: Target, check: RowCheck) -> AppliedCheck | None:
+    """The check with its settings; None where they switch it off."""
+    configured = target.declared.check_settings(check.name)
+    if not configured.enabled:
+        return None
+    proof = check.proven(target)
+    applied = AppliedCheck(
+        name=check.name,
+        says=f"{check.says} (only reported: {target.store.name} {MAY_REPEAT})"
+        if target.store is not None and target.repeats and check.remedy == "re-embed"
+        else check.says,
+        remedy="report" if target.repeats else check.remedy,
+        severity=configured.severity,
+        min=Decimal(1) if configured.min is None else configured.min,
+        predicate=sql.SQL("false"),
+        shown=sql.SQL("false"),
+        proof=proof,
+    )
+    words, own = columns_of(target), expressions_of(target)
+    if proof is not None:
+        return applied
+    if check.rule_of_sets is not None:
+        rule = check.rule_of_sets(target, words)
+        return replace(
+            applied,
+            predicate=rule.holds_member(check.name),
+            shown=check.rule_of_sets(target, own).shown(own.source),
+            rule_of_sets=rule,
+            members=rule.members(words.source),
+        )
+    assert check.predicate is not None
+    predicate = check.predicate(target, words)
+    of_norm = check.predicate(target, replace(words, norm=SCANNED_NORM))
+    return replace(
+        applied,
+        predicate=predicate,
+        shown=check.predicate(target, own),
+        of_norm=None if words.norm is None or of_norm == predicate else of_norm,
+    )

@@ -1,0 +1,23 @@
+"""Gathers the built-in row checks from the modules of `rules`; nothing else needs to know them."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from checks.row_checks import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checks.row_checks.row_check import RowCheck
+
+
+def _gathered() -> Iterator[RowCheck]:
+    for module in pkgutil.iter_modules(rules.__path__, f"{rules.__name__}."):
+        yield import_module(module.name).CHECK
+
+
+BUILT_IN = tuple(sorted(_gathered(), key=lambda check: check.order))
+ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)

@@ -1,0 +1,153 @@
+"""Defines a row check: the rule as it is written, and the rule as it stands on one table.
+
+Values only; each built-in rule has a module of its own beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from decimal import Decimal
+
+    from checks.row_checks.row_relation import RowWords
+    from checks.settings.table_checks import Remedy, Severity
+    from checks.settings.tables import Table
+    from checks.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetRule:
+    """A rule about sets of rows: those of one identity fail together, or none of them does.
+
+    A fingerprint tells the rows that may have one identity, and those alone are looked at: so a
+    healthy table is read once, and nothing ever holds all of its identities.
+    """
+
+    among: sql.Composable
+    """True of the rows that the rule is about."""
+    fingerprint: sql.Composable
+    """Cheap, and equal for rows of one identity; NULL for a row that has none."""
+    identity: sql.Composable
+    """A text that a row is known by."""
+    fails: sql.Composable
+    """An aggregate over the rows of one identity, true where they fail."""
+
+    def holds_member(self, name: str) -> sql.Composable:
+        """The predicate of a row, which reads the set of that name.
+
+        IS TRUE keeps PostgreSQL from joining the set: hashed, an empty one, as it mostly is, is
+        told without computing an identity.
+        """
+        return sql.SQL("{} AND ({} IN {}) IS TRUE").format(self.among, self.identity, set_of(name))
+
+    def members(self, source: sql.Composable) -> sql.Composable:
+        """A SELECT of the identities that fail, of all rows of a source (FROM and WHERE).
+
+        Sets travel through arrays because PostgreSQL takes those for ten rows: it would not hash
+        a set that it takes for a large one, but search it row by row.
+        """
+        return sql.SQL(
+            """SELECT pg_catalog.unnest(pg_catalog.array_agg(identity))
+FROM (
+    SELECT {identity} AS identity {source} AND {among}
+      AND ({fingerprint} IN (
+          SELECT pg_catalog.unnest(pg_catalog.array_agg(fingerprint)) FROM (
+              SELECT {fingerprint} AS fingerprint {source}
+              GROUP BY 1 HAVING count(*) > 1
+          ) AS repeated
+      )) IS TRUE
+    GROUP BY 1 HAVING {fails}
+) AS failing"""
+        ).format(
+            identity=self.identity,
+            among=self.among,
+            fingerprint=self.fingerprint,
+            fails=self.fails,
+            source=source,
+        )
+
+    def shown(self, source: sql.Composable) -> sql.Composable:
+        """The predicate of a row for a person, with the set written out."""
+        return sql.SQL(
+            "{among} AND {identity} IN (SELECT {identity} {source}\n"
+            "       AND {among} GROUP BY 1 HAVING {fails})"
+        ).format(among=self.among, identity=self.identity, source=source, fails=self.fails)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowCheck:
+    """A named rule about single rows, before it meets a table."""
+
+    name: str
+    order: int = 0
+    """Its place among the built-in checks, wherever they are listed."""
+    says: str
+    """What is wrong with failing rows, completing "12 of 90 rows …"."""
+    remedy: Remedy
+    predicate: Callable[[Target, RowWords], sql.Composable] | None = None
+    """In the words given; true of a failing row, false or NULL otherwise."""
+    rule_of_sets: Callable[[Target, RowWords], SetRule] | None = None
+    """In place of a predicate, for a rule about sets of rows."""
+    applies: Callable[[Table], bool] = lambda _: True
+    """Whether the settings declare what it needs."""
+    meaningful: Callable[[Target], bool] = lambda _: True
+    """Whether what it declares can be told of the rows as they are; where not, it is not made."""
+    proven: Callable[[Target], str | None] = lambda _: None
+    """How the catalog alone proves that no row can fail, in words; None where it does not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedCheck:
+    """A row check on one target, with its threshold and severity from the settings."""
+
+    name: str
+    says: str
+    remedy: Remedy
+    severity: Severity
+    min: Decimal
+    predicate: sql.Composable
+    """Over the columns of `row_relation.rows_of`; counted, selected and counted again."""
+    shown: sql.Composable
+    """The same predicate over the user's own columns, for a person to run."""
+    proof: str | None
+    of_norm: sql.Composable | None = None
+    """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
+    rule_of_sets: SetRule | None = None
+    members: sql.Composable | None = None
+    """What `set_of(name)` in the predicate stands for; None where it reads no set."""
+
+    @property
+    def set_name(self) -> sql.Identifier:
+        """What a statement that begins with `with_sets` calls its set."""
+        return _set_name(self.name)
+
+    def frozen(self, members: Sequence[str]) -> AppliedCheck:
+        """The check over a set that no longer changes while its rows are repaired."""
+        listed = sql.SQL("SELECT pg_catalog.unnest({}::text[]) AS member").format(
+            sql.Literal(list(members))
+        )
+        return replace(self, members=listed)
+
+
+def set_of(name: str) -> sql.Composable:
+    """The set of a check, as a subselect in a predicate."""
+    return sql.SQL("(SELECT member FROM {})").format(_set_name(name))
+
+
+def with_sets(checks: Sequence[AppliedCheck]) -> sql.Composable:
+    """What a statement that uses the predicates begins with: their sets, each evaluated once."""
+    sets = [
+        sql.SQL("{} (member) AS MATERIALIZED ({})").format(_set_name(check.name), check.members)
+        for check in checks
+        if check.members is not None
+    ]
+    return sql.SQL("WITH {}\n").format(sql.SQL(",\n").join(sets)) if sets else sql.SQL("")
+
+
+def _set_name(name: str) -> sql.Identifier:
+    return sql.Identifier(f"integrity_{name}")

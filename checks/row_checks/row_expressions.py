@@ -1,0 +1,178 @@
+"""Builds the SQL of what a declaration says of a row: tenant, text, times, tags.
+
+Builds expressions only; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.database.expressions import embed_sql
+from checks.database.vector_types import VARIABLE_HEADER, padded_tail
+from checks.targets.provenance import hash_type_of, kept_text
+from checks.targets.store_rows import own_column, source_is_gone, store_column
+
+if TYPE_CHECKING:
+    from checks.targets.stores import PlacedColumn
+    from checks.targets.target import Target
+
+CHUNK_ID_SINCE = 170000
+"""pg_column_toast_chunk_id() came with PostgreSQL 17."""
+
+
+def tenant_of(target: Target) -> sql.Composable:
+    """SQL of a row's tenant as text: the declared expression, the name's part, or NULL for none."""
+    if target.tenant_part is not None:
+        return sql.SQL("{}::text").format(sql.Literal(target.tenant_part))
+    if target.declared.tenant is None:
+        return sql.SQL("NULL::text")
+    return sql.SQL("{}::text").format(embed_sql(target.declared.tenant))
+
+
+def text_of(target: Target) -> sql.Composable:
+    """SQL of the text that a row's embedding stands for."""
+    return sql.SQL("{}::text").format(embed_sql(target.declared.text))
+
+
+def time_of(source: str | None) -> sql.Composable:
+    """SQL of a declared time; NULL for none."""
+    if source is None:
+        return sql.SQL("NULL::timestamptz")
+    return sql.SQL("{}::timestamptz").format(embed_sql(source))
+
+
+def updated_at_of(target: Target) -> sql.Composable | None:
+    """SQL of the time of a row's last edit; None where none is declared, as for all words below."""
+    declared = target.declared.updated_at
+    return None if declared is None else time_of(declared)
+
+
+def embedded_at_of(target: Target) -> sql.Composable | None:
+    """SQL of the time at which a row's text was embedded."""
+    held = target.provenance_column("embedded_at")
+    return None if held is None else sql.SQL("{}::timestamptz").format(_held(target, held))
+
+
+def content_hash_of(target: Target) -> sql.Composable | None:
+    """SQL of the md5 of the text that was embedded, as md5() writes it."""
+    held = target.provenance_column("content_hash")
+    return None if held is None else hash_type_of(held.column).as_text(_held(target, held))
+
+
+def model_of(target: Target) -> sql.Composable | None:
+    """SQL of the name of the model that a row's text was embedded with."""
+    held = target.provenance_column("model_column")
+    return None if held is None else sql.SQL("{}::text").format(_held(target, held))
+
+
+def declared_model_of(target: Target, tenant: sql.Composable) -> sql.Composable:
+    """SQL of the name of the model that a tenant's rows ought to be embedded with."""
+    own = target.declared.tenant_models
+    if not own:
+        return sql.Literal(target.model)
+    cases = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(name), sql.Literal(model))
+        for name, model in own.items()
+    )
+    return sql.SQL("CASE {} {} ELSE {} END").format(tenant, cases, sql.Literal(target.model))
+
+
+def beside_vector_of(target: Target) -> sql.Composable:
+    """SQL of what stands in the columns that a write sets with a vector, an array of texts."""
+    kept = (kept_text(_held(target, held)) for held in target.written_beside)
+    return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(kept))
+
+
+def embedded_text_of(target: Target) -> sql.Composable | None:
+    """SQL of the text that was embedded, as the store keeps it; None where it keeps pieces."""
+    if target.store is None or target.store.declared.text is None or target.repeats:
+        return None
+    return store_column("integrity_text")
+
+
+def norm_of(target: Target, embedding: sql.Composable) -> sql.Composable | None:
+    """SQL of the norm of a vector's last eighth, or of the whole one where it has no such tail.
+
+    Zero for a vector without a direction and for a padded one, and the same for the same vector.
+    None where the type or the server cannot tell it so.
+    """
+    kind, server = target.embedding_type, target.server
+    if kind.name not in ("vector", "halfvec") or not server.has_subvector:
+        return None
+    dimensions, schema = target.dimensions, server.vector_schema
+    whole = kind.norm(embedding, of_tail=None, dimensions=dimensions, schema=schema)
+    tail = padded_tail(dimensions)
+    if not tail:
+        return whole
+    of_tail = kind.norm(embedding, of_tail=tail, dimensions=dimensions, schema=schema)
+    if target.embedding.dimension == dimensions:
+        return of_tail
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+        sql.SQL("NOT ({})").format(other_dimension_of(target, embedding)), of_tail, whole
+    )
+
+
+def other_dimension_of(
+    target: Target, embedding: sql.Composable, *, for_people: bool = False
+) -> sql.Composable:
+    """SQL that is true of a vector of another dimension than the declared one.
+
+    Read from the vector only where its size is silent: the size of a value stored out of line and
+    not compressed is 4 + element bytes * dimensions (measured: 6,148 bytes for vector(1536)), and
+    telling it does not read the value.
+    """
+    kind = target.embedding_type
+    differs = sql.SQL("{} <> {}").format(
+        kind.dimension(embedding, target.server.vector_schema), sql.Literal(target.dimensions)
+    )
+    old = target.server.version_number < CHUNK_ID_SINCE
+    if kind.element_bytes is None or old or for_people:
+        return differs
+    return sql.SQL(
+        """CASE
+        WHEN pg_catalog.pg_column_toast_chunk_id({embedding}) IS NOT NULL
+         AND pg_catalog.pg_column_compression({embedding}) IS NULL
+        THEN pg_catalog.pg_column_size({embedding}) <> {size}
+        ELSE {differs}
+    END"""
+    ).format(
+        embedding=embedding,
+        size=sql.Literal(VARIABLE_HEADER + kind.element_bytes * target.dimensions),
+        differs=differs,
+    )
+
+
+def orphaned_of(target: Target) -> sql.Composable | None:
+    """SQL that is true of a row whose source row is gone, or that names none."""
+    return None if target.source is None else source_is_gone(target, target.source)
+
+
+def _held(target: Target, held: PlacedColumn) -> sql.Identifier:
+    name = held.column.name
+    if target.store is None:
+        return sql.Identifier(name)
+    return store_column(name) if held.in_store else own_column(name)
+
+
+def scope_of(target: Target) -> sql.Composable:
+    """The condition of the rows that ought to be whole."""
+    where = target.declared.where
+    return sql.SQL("true") if where is None else embed_sql(where)
+
+
+def embeddable_of(text: sql.Composable) -> sql.Composable:
+    """SQL that is true of a text that is not blank."""
+    # Collation "C": the same characters are blank on every server, ASCII's white space.
+    return sql.SQL("({} COLLATE \"C\" ~ '[^[:space:]]') IS TRUE").format(text)
+
+
+def pending_of(target: Target, created_at: sql.Composable) -> sql.Composable:
+    """SQL that is true of a row younger than its grace."""
+    grace = target.declared.grace
+    if grace is None:
+        return sql.SQL("false")
+    return sql.SQL("({} > now() - {}::interval) IS TRUE").format(
+        created_at, sql.Literal(f"{grace.total_seconds():g} seconds")
+    )

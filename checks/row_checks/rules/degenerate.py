@@ -1,0 +1,30 @@
+"""Finds vectors without meaning: no direction, or a padded tail. Builds SQL only; runs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.row_checks.row_check import RowCheck
+
+if TYPE_CHECKING:
+    from checks.row_checks.row_relation import RowWords
+    from checks.targets.target import Target
+
+
+def _no_meaning(target: Target, row: RowWords) -> sql.Composable:
+    if row.norm is not None:
+        return sql.SQL("{} = 0").format(row.norm)
+    return target.embedding_type.no_meaning(
+        row.embedding, dimensions=target.dimensions, schema=target.server.vector_schema
+    )
+
+
+CHECK = RowCheck(
+    name="degenerate",
+    order=3,
+    says="have a vector without meaning: only zeros, not a number, or padded with zeros",
+    remedy="re-embed",
+    predicate=_no_meaning,
+)

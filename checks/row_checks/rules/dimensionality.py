@@ -1,0 +1,43 @@
+"""Finds vectors of another dimension than declared, without reading them where it can.
+
+Builds SQL only; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.row_checks.row_check import RowCheck
+from checks.row_checks.row_expressions import other_dimension_of
+
+if TYPE_CHECKING:
+    from checks.row_checks.row_relation import RowWords
+    from checks.targets.target import Target
+
+
+def _other_dimension(target: Target, row: RowWords) -> sql.Composable:
+    present = sql.SQL("{} IS NOT NULL").format(row.embedding)
+    if target.embedding.dimension is not None:
+        # The type admits one dimension; `schema` has said that it is not the declared one.
+        return present
+    differs = other_dimension_of(target, row.embedding, for_people=row.for_people)
+    return sql.SQL("{} AND {}").format(present, differs)
+
+
+def _dimension_is_declared(target: Target) -> str | None:
+    column = target.embedding
+    if column.dimension == target.dimensions:
+        return f"the column is {column.type}({column.dimension}), which holds no other dimension"
+    return None
+
+
+CHECK = RowCheck(
+    name="dimensionality",
+    order=2,
+    says="have a vector of another dimension than declared",
+    remedy="re-embed",
+    predicate=_other_dimension,
+    proven=_dimension_is_declared,
+)

@@ -1,0 +1,67 @@
+"""Finds vectors of an earlier version of their text. Builds SQL only; runs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.row_checks.row_check import RowCheck
+from checks.row_checks.row_relation import columns_of
+
+if TYPE_CHECKING:
+    from checks.row_checks.row_relation import RowWords
+    from checks.settings.tables import Table
+    from checks.targets.target import Target
+
+
+def _stale(_: Target, row: RowWords) -> sql.Composable:
+    """Whether a row's text changed after it was embedded, by each word that is declared.
+
+    A NULL embedded_at or content_hash says nothing of the text, and so fails, as does a store's
+    NULL text; a NULL updated_at says that it was never edited.
+    """
+    return sql.SQL("{embedding} IS NOT NULL AND {embeddable} AND ({signs})").format(
+        embedding=row.embedding,
+        embeddable=row.embeddable,
+        signs=sql.SQL(" OR ").join(_signs_of_edits(row)),
+    )
+
+
+def _signs_of_edits(row: RowWords) -> list[sql.Composable]:
+    signs: list[sql.Composable] = []
+    if row.embedded_at is not None and row.updated_at is not None:
+        signs.append(
+            sql.SQL("({embedded_at} IS NULL OR {embedded_at} < {updated_at})").format(
+                embedded_at=row.embedded_at, updated_at=row.updated_at
+            )
+        )
+    if row.content_hash is not None:
+        signs.append(
+            sql.SQL("{} IS DISTINCT FROM pg_catalog.md5({})").format(row.content_hash, row.text)
+        )
+    if row.embedded_text is not None:
+        # Byte for byte, as the md5 of it would tell.
+        signs.append(
+            sql.SQL('{} COLLATE "C" IS DISTINCT FROM {} COLLATE "C"').format(
+                row.embedded_text, row.text
+            )
+        )
+    return signs
+
+
+def _tells_edits(declared: Table) -> bool:
+    dated = declared.updated_at is not None and declared.declares("embedded_at")
+    kept = declared.store is not None and declared.store.text is not None
+    return dated or kept or declared.declares("content_hash")
+
+
+CHECK = RowCheck(
+    name="freshness",
+    order=4,
+    says="have a vector of an earlier version of their text",
+    remedy="re-embed",
+    predicate=_stale,
+    applies=_tells_edits,
+    meaningful=lambda target: bool(_signs_of_edits(columns_of(target))),
+)

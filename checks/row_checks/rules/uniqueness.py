@@ -1,0 +1,39 @@
+"""Finds vectors that stand under different texts, such as a stub or a default one.
+
+Builds SQL only; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.row_checks.row_check import RowCheck, SetRule
+
+if TYPE_CHECKING:
+    from checks.row_checks.row_relation import RowWords
+    from checks.targets.target import Target
+
+NAME = "uniqueness"
+
+
+def _under_different_texts(target: Target, row: RowWords) -> SetRule:
+    """One vector, byte for byte, under different texts, over all tenants."""
+    kind, schema = target.embedding_type, target.server.vector_schema
+    return SetRule(
+        among=sql.SQL("{} IS NOT NULL AND {}").format(row.embedding, row.embeddable),
+        fingerprint=kind.hash(row.embedding, schema) if row.norm is None else row.norm,
+        identity=sql.SQL("pg_catalog.md5({})").format(kind.bytes(row.embedding, schema)),
+        fails=sql.SQL('min({text} COLLATE "C") <> max({text} COLLATE "C")').format(text=row.text),
+    )
+
+
+CHECK = RowCheck(
+    name=NAME,
+    order=6,
+    says="have a vector that stands under a different text as well",
+    remedy="re-embed",
+    rule_of_sets=_under_different_texts,
+    meaningful=lambda target: target.text_is_known,
+)

@@ -1,0 +1,1 @@
+"""Reads integrity.toml and the environment into frozen values. May import no other room of ours."""

@@ -1,0 +1,60 @@
+"""Reads the environment of a run: the process's variables over what a `.env` file holds.
+
+Shows none of its values, not even in a traceback: some are passwords and keys. Changes neither.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from checks.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class EnvironmentFileError(IntegrityError):
+    """A `.env` file cannot be read; the message shows nothing of it."""
+
+
+class Environment(Mapping[str, str]):
+    """Variables by name. Its repr tells only how many there are."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = dict(variables)
+
+    def __getitem__(self, name: str) -> str:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} environment variables>"
+
+
+def read_environment(folders: Sequence[Path]) -> Environment:
+    """The environment over the first `.env` among the folders.
+
+    Raises `EnvironmentFileError` for a file that is not UTF-8 or cannot be read.
+    """
+    found = next((path / ".env" for path in folders if (path / ".env").is_file()), None)
+    trouble = None
+    from_file: Mapping[str, str | None] = {}
+    try:
+        from_file = dotenv_values(found, encoding="utf-8") if found else {}
+    except UnicodeDecodeError:
+        trouble = "is not UTF-8"
+    except OSError as error:
+        trouble = f"cannot be read ({error.strerror})"
+    if trouble is not None:
+        # Raised out here: the decoder's error holds the file's bytes.
+        raise EnvironmentFileError(f"{found} {trouble}; save it as UTF-8 text, or remove it")
+    return Environment({**{k: v or "" for k, v in from_file.items()}, **os.environ})

@@ -1,0 +1,110 @@
+"""Reads and writes, as SQL, the columns that say what an embedding was made from.
+
+Builds expressions only; runs nothing, and decides nothing about pass or fail.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from checks.database.catalog import Column
+
+MD5_LETTERS = 32
+"""Hexadecimal digits of an md5, 16 bytes."""
+
+TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
+
+_TYPMOD = re.compile(r"\((\d+)\)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HashType:
+    """A column type that may hold an md5: how SQL turns it into md5()'s text and back."""
+
+    names: frozenset[str]
+    to_text: sql.SQL
+    from_text: sql.SQL
+
+    def as_text(self, column: sql.Composable) -> sql.Composable:
+        """SQL for the hash as md5() writes it."""
+        return self.to_text.format(column)
+
+    def from_md5(self, md5: sql.Composable) -> sql.Composable:
+        """SQL for an md5()'s text as the column holds it."""
+        return self.from_text.format(md5)
+
+
+HASH_TYPES = (
+    HashType(
+        names=frozenset({"uuid"}),
+        to_text=sql.SQL("pg_catalog.replace({}::text, '-', '')"),
+        from_text=sql.SQL("{}::uuid"),
+    ),
+    HashType(
+        names=frozenset({"bytea"}),
+        to_text=sql.SQL("pg_catalog.encode({}, 'hex')"),
+        from_text=sql.SQL("pg_catalog.decode({}, 'hex')"),
+    ),
+    HashType(
+        names=frozenset({"text", "character varying", "character"}),
+        to_text=sql.SQL("{}::text"),
+        from_text=sql.SQL("{}"),
+    ),
+)
+
+
+def kept_text(column: sql.Composable) -> sql.Composable:
+    """SQL of a value as text that a cast to the column's type makes the same value of again.
+
+    By way of JSON, whose times are ISO 8601 whatever the session's DateStyle.
+    """
+    return sql.SQL("(pg_catalog.to_json({}) #>> '{{}}')").format(column)
+
+
+def hash_type_of(column: Column) -> HashType:
+    """How a declared hash column is read and written. Raises LookupError for another type."""
+    for kind in HASH_TYPES:
+        if column.type in kind.names:
+            return kind
+    raise LookupError(f"no md5 can be held by a column of type {column.type}")
+
+
+def hash_fault(column: Column) -> str | None:
+    """Why a column cannot hold the md5 of a text, or None."""
+    names = sorted(name for kind in HASH_TYPES for name in kind.names)
+    if column.type not in names:
+        return f"is of type {column.full_type}; expected one of {', '.join(names)}"
+    length = _TYPMOD.search(column.full_type)
+    if length is not None and int(length[1]) < MD5_LETTERS:
+        return f"is of type {column.full_type}, too short for the {MD5_LETTERS} letters of an md5"
+    return None
+
+
+def time_fault(column: Column) -> str | None:
+    """Why a column cannot hold the time of an embedding, or None."""
+    if column.type in TIME_TYPES:
+        return None
+    return f"is of type {column.full_type}; expected one of {', '.join(TIME_TYPES)}"
+
+
+def time_as_stored(column: Column, value: sql.Composable) -> sql.Composable:
+    """SQL for a time as the column holds it, never before `value`: a coarse type is rounded up.
+
+    timestamp(3), as Prisma makes it, would otherwise round a time to one before the edit.
+    """
+    precision = _TYPMOD.search(column.full_type)
+    if column.type == "date":
+        unit = "1 day"
+    elif precision is not None and int(precision[1]) < 6:
+        unit = f"{10.0 ** -int(precision[1]):.6f} seconds"
+    else:
+        return value
+    kind = sql.SQL(column.full_type)
+    return sql.SQL(
+        "CASE WHEN {value}::{kind} < {value} THEN {value} + {unit}::interval ELSE {value} END"
+    ).format(value=value, kind=kind, unit=sql.Literal(unit))

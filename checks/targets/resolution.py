@@ -1,0 +1,216 @@
+"""Resolves declared tables against the catalog: which relations each means.
+
+Reads the catalog and plans expressions; reads no row.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from checks.database.catalog import read_relation_names, read_relations
+from checks.settings.names import display_identifier, display_name
+from checks.targets.indexes import with_index_faults
+from checks.targets.problems import Layouts, Problem, no_extension, problems_of
+from checks.targets.store_problems import problems_beside
+from checks.targets.stores import Names, SourceTable, StoreTable, names_beside
+from checks.targets.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from checks.database.catalog import Relation, RelationName
+    from checks.database.connection import Connection
+    from checks.database.server import Server
+    from checks.settings.integrity_toml import Settings
+    from checks.settings.names import TableName
+    from checks.settings.tables import Table
+
+
+def resolve(connection: Connection, settings: Settings, server: Server) -> tuple[Target, ...]:
+    """The targets of every declaration, in its order, with the problems the catalog shows."""
+    names = read_relation_names(connection)
+    exact = {
+        found.oid
+        for table in settings.tables
+        if not table.name.is_pattern
+        for found in _matching(table, names)
+    }
+    matched = [
+        (table, [found for found in _matching(table, names) if _wanted(table, found, exact)])
+        for table in settings.tables
+    ]
+    by_name = Names(names)
+    beside = {
+        (found.oid, section): by_name.find(name)
+        for table, found_names in matched
+        for found in found_names
+        for section, name in names_beside(table, found).items()
+    }
+    oids = {found.oid for _, found_names in matched for found in found_names}
+    oids |= {found.oid for found in beside.values() if found is not None}
+    relations = read_relations(connection, sorted(oids))
+    layouts = Layouts()
+    targets: dict[str, Target] = {}
+    for table, found_names in matched:
+        bare = Target(
+            declared=table,
+            name=str(table.name),
+            server=server,
+            model=settings.model_for(table),
+            dimensions=settings.dimensions_for(table),
+        )
+        if not found_names:
+            targets.setdefault(bare.name, _missing(bare, names))
+        for found in found_names:
+            target = replace(
+                bare,
+                name=display_name(found.schema, found.name),
+                relation=relations[found.oid],
+                tenant_part=_tenant_part(table, found),
+            )
+            if (first := targets.get(target.name)) is not None:
+                targets[target.name] = _declared_twice(first, table)
+                continue
+            target = _with_beside(target, beside, relations)
+            problems = (
+                *problems_of(connection, target, layouts),
+                *problems_beside(connection, target, layouts),
+            )
+            targets[target.name] = replace(target, problems=problems)
+        for target in _vanished(bare, found_names):
+            targets.setdefault(target.name, target)
+    return with_index_faults(connection, _with_shared_stores(targets.values()))
+
+
+def _with_shared_stores(targets: Iterable[Target]) -> tuple[Target, ...]:
+    found = tuple(targets)
+    users = Counter(target.store.relation.oid for target in found if target.store is not None)
+    return tuple(
+        replace(target, store_is_shared=True)
+        if target.store is not None and users[target.store.relation.oid] > 1
+        else target
+        for target in found
+    )
+
+
+def _with_beside(
+    target: Target,
+    found: Mapping[tuple[int, str], RelationName | None],
+    relations: Mapping[int, Relation],
+) -> Target:
+    """The target with its store and source, as far as they are there."""
+    oid, declared = target.facts.oid, target.declared
+    store, source = found.get((oid, "store")), found.get((oid, "source"))
+    if declared.store is not None and store is not None:
+        held = StoreTable(
+            declared=declared.store,
+            name=display_name(store.schema, store.name),
+            relation=relations[store.oid],
+        )
+        target = replace(target, store=held)
+    if declared.source is not None and source is not None:
+        cut_from = SourceTable(
+            declared=declared.source,
+            name=display_name(source.schema, source.name),
+            relation=relations[source.oid],
+        )
+        target = replace(target, source=cut_from)
+    return target
+
+
+def _declared_twice(first: Target, second: Table) -> Target:
+    text = (
+        f"{first.name} is declared by two entries, {first.declared.name} and {second.name};"
+        " the first one is checked: keep one, or narrow a pattern"
+    )
+    return replace(first, problems=(*first.problems, Problem(text=text, blocks=False)))
+
+
+def _vanished(bare: Target, found_names: Sequence[RelationName]) -> list[Target]:
+    """Declared tenants, of those that a name's `*` stands for, whose table is not there."""
+    declared = bare.declared
+    if declared.tenant_from is None or not found_names or not declared.required:
+        return []
+    present = {_tenant_part(declared, found) for found in found_names}
+    return [
+        replace(
+            bare,
+            name=_name_for(declared, tenant),
+            tenant_part=tenant,
+            problems=(
+                Problem(
+                    text=(
+                        f"declared tenant {tenant!r} has no table:"
+                        f" {_name_for(declared, tenant)} does not exist in database"
+                        f" {bare.server.database!r}"
+                    )
+                ),
+            ),
+        )
+        for tenant in declared.tenants
+        if tenant not in present
+    ]
+
+
+def _name_for(table: Table, tenant: str) -> str:
+    """The name that a pattern gives for a tenant."""
+    schema, name = table.name.schema, table.name.name
+    if table.tenant_from == "schema" and schema is not None:
+        schema = schema.replace("*", tenant)
+    elif table.tenant_from == "table":
+        name = name.replace("*", tenant)
+    parts = [part for part in (schema, name) if part is not None]
+    return ".".join(part if "*" in part else display_identifier(part) for part in parts)
+
+
+def _matching(table: Table, names: Sequence[RelationName]) -> list[RelationName]:
+    """The relations a declared name means; an unqualified exact one goes by the search path."""
+    wanted = table.name
+    return [
+        found
+        for found in names
+        if wanted.match(found.schema, found.name) is not None
+        and (wanted.schema is not None or found.visible)
+    ]
+
+
+def _wanted(table: Table, found: RelationName, exact: set[int]) -> bool:
+    """An exact entry wins over a pattern, and a pattern means parents, not their partitions."""
+    return not table.name.is_pattern or (found.oid not in exact and not found.partition)
+
+
+def _tenant_part(table: Table, found: RelationName) -> str | None:
+    match = table.name.match(found.schema, found.name)
+    if match is None or table.tenant_from is None:
+        return None
+    return match.schema_part if table.tenant_from == "schema" else match.table_part
+
+
+def _nearest(wanted: TableName, names: Sequence[RelationName]) -> RelationName | None:
+    """The table of the same name in another schema, else the one that is spelled most alike."""
+    # Held against what was written: without a schema there, without one here.
+    by_name = {
+        display_name(found.schema, found.name) if wanted.schema else found.name: found
+        for found in names
+    }
+    written = str(wanted) if wanted.schema else wanted.name
+    elsewhere = [found for found in names if found.name == wanted.name]
+    near = difflib.get_close_matches(written, list(by_name), n=1)
+    return elsewhere[0] if elsewhere else by_name[near[0]] if near else None
+
+
+def _missing(target: Target, names: Sequence[RelationName]) -> Target:
+    if not target.declared.required:
+        return target
+    if target.declared.name.is_pattern:
+        text = f"no table matches {target.name}"
+    else:
+        near = _nearest(target.declared.name, names)
+        hint = f"; did you mean {display_name(near.schema, near.name)}?" if near else ""
+        text = f"table {target.name} does not exist in database {target.server.database!r}{hint}"
+    if target.server.vector_version is None:
+        text += "; " + no_extension(target.server)
+    return replace(target, problems=(Problem(text=text),))

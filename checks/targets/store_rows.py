@@ -1,0 +1,134 @@
+"""Joins a table's rows to those of its store, each side's expressions in their own scope.
+
+Builds SQL only; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.database.expressions import embed_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from checks.targets.stores import SourceTable, StoreTable
+    from checks.targets.target import Target
+
+OWN = sql.Identifier("integrity_own")
+"""What the table's own rows are called beside those of its store."""
+
+STORE = sql.Identifier("store")
+"""What the store's rows are called; users' own checks say `store.column`."""
+
+
+def own_column(name: str) -> sql.Identifier:
+    """A column of the table's own row."""
+    return sql.Identifier("integrity_own", name)
+
+
+def store_column(name: str) -> sql.Identifier:
+    """A column of the store's row."""
+    return sql.Identifier("store", name)
+
+
+def same_key(own_key: Sequence[str], key: Sequence[str]) -> sql.Composed:
+    """The condition that a row called `OWN` and one called `STORE` belong together."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(store_column(theirs), own_column(ours))
+        for ours, theirs in zip(own_key, key, strict=True)
+    )
+
+
+def own_rows(
+    target: Target, columns: Iterable[sql.Composable], where: sql.Composable
+) -> sql.Composed:
+    """The table's rows in the declared scope, as `OWN`: its own columns and those given.
+
+    A subselect of its own, so that a name without a table means the table's own column even where
+    the store has one of the same name.
+    """
+    return sql.SQL("(SELECT {columns} FROM {table} WHERE {where}) AS {own}").format(
+        columns=sql.SQL(", ").join([_all_of(target), *columns]),
+        table=target.identifier,
+        where=where,
+        own=OWN,
+    )
+
+
+def joined_rows(
+    target: Target, store: StoreTable, own: sql.Composable, custom: Sequence[sql.Composable]
+) -> sql.Composed:
+    """`own` with the row of the store, if any, and `custom`, conditions named custom_1 … custom_n.
+
+    The store's text, where it is declared, is `store.integrity_text`.
+    """
+    held: sql.Composable = store.identifier
+    if store.declared.text is not None:
+        held = sql.SQL(
+            "(SELECT {store}.*, {text}::text AS integrity_text FROM {name} AS {store})"
+        ).format(store=STORE, text=embed_sql(store.declared.text), name=store.identifier)
+    own_key = [f"integrity_key_{position}" for position, _ in enumerate(target.key, start=1)]
+    joined = sql.SQL("{own}\n        LEFT JOIN {held} AS {store} ON {same}").format(
+        own=own, held=held, store=STORE, same=same_key(own_key, store.declared.key)
+    )
+    if not custom:
+        return joined
+    return sql.SQL(
+        "{joined}\n        CROSS JOIN LATERAL (SELECT {custom} FROM {scope}) AS integrity_custom"
+    ).format(joined=joined, custom=sql.SQL(", ").join(custom), scope=_scope(target))
+
+
+def store_row_is_there(store: StoreTable) -> sql.Composable:
+    """Whether a row of the table has one in the store: only a joined row has the key."""
+    return sql.SQL("({} IS NOT NULL)").format(store_column(store.declared.key[0]))
+
+
+def source_is_gone(target: Target, source: SourceTable) -> sql.Composed:
+    """True of a row of the table, unaliased, without a row of its source; NULL matches none."""
+    return sql.SQL("NOT EXISTS (SELECT FROM {} AS integrity_source WHERE {})").format(
+        source.identifier,
+        sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(
+                sql.Identifier("integrity_source", theirs),
+                sql.Identifier(target.facts.name, ours),
+            )
+            for ours, theirs in zip(source.declared.source_key, source.declared.key, strict=True)
+        ),
+    )
+
+
+def beside_store(
+    target: Target, store: StoreTable
+) -> Callable[[sql.Composable, sql.Composable], sql.Composed]:
+    """How a condition of a user's own check is planned: in the scope in which it will stand."""
+
+    def around(relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
+        return sql.SQL(
+            "SELECT FROM {relation} AS {own} LEFT JOIN {held} AS {store} ON {same}"
+            " CROSS JOIN LATERAL (SELECT FROM {scope} WHERE {condition}) AS planned LIMIT 0"
+        ).format(
+            relation=relation,
+            own=OWN,
+            held=store.identifier,
+            store=STORE,
+            same=same_key(target.key_names, store.declared.key),
+            scope=_scope(target),
+            condition=condition,
+        )
+
+    return around
+
+
+def _all_of(target: Target) -> sql.Composed:
+    return sql.SQL("{}.*").format(sql.Identifier(target.facts.name))
+
+
+def _scope(target: Target) -> sql.Composed:
+    """The own row once more, a level further in: its columns come before the store's."""
+    name = target.facts.name
+    # A table that is called `store` itself gives the name up to its store.
+    alias = OWN if name == "store" else sql.Identifier(name)
+    return sql.SQL("(SELECT {own}.*) AS {alias}").format(own=OWN, alias=alias)

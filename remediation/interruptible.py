@@ -1,0 +1,107 @@
+"""Lets a signal end every wait of the main thread, and remembers why a repair ended.
+
+The kernel may hand a signal to a thread that is just being created. Python then leaves its handler
+to the main thread, which a wait without a time-out keeps from ever running: so no wait here is one.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from checks.database.connection import reason_of
+from checks.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+
+Result = TypeVar("Result")
+
+AWAKE_SECONDS = 0.1
+"""A signal is noticed after so long at most, as in psycopg's own waits."""
+
+
+def wait_for_all(
+    futures: Collection[Future[Any]], *, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Return when all have ended; raises nothing of theirs, but what `meanwhile` raises."""
+    while wait(futures, timeout=AWAKE_SECONDS, return_when=ALL_COMPLETED).not_done:
+        meanwhile()
+
+
+def wait_for_one(
+    futures: Collection[Future[Result]], *, meanwhile: Callable[[], object] = lambda: None
+) -> set[Future[Result]]:
+    """Return those that go on when at least one has ended; raises as `wait_for_all` does."""
+    while True:
+        ended, others = wait(futures, timeout=AWAKE_SECONDS, return_when=FIRST_COMPLETED)
+        if ended or not others:
+            return others
+        meanwhile()
+
+
+def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> None:
+    """Run `work` on a thread of its own, which no signal reaches, and raise what it raises.
+
+    An interrupt calls `on_interrupt`, waits for the work to end, and goes on.
+    """
+    working: Future[None] = Future()
+
+    def begin() -> None:
+        if not working.set_running_or_notify_cancel():
+            return
+        try:
+            work()
+        except BaseException as error:
+            working.set_exception(error)
+        else:
+            working.set_result(None)
+
+    try:
+        threading.Thread(target=begin, name="aside").start()
+        wait_for_all([working])
+    except BaseException:
+        on_interrupt()
+        # Work that an interrupt kept from beginning must not begin any more.
+        if not working.cancel():
+            wait_for_all([working])
+        raise
+    working.result()
+
+
+INTERRUPTED = "the repair was interrupted"
+
+
+@dataclass(kw_only=True, slots=True)
+class Ending:
+    """Of one table; changed by one thread."""
+
+    stop: threading.Event
+    """Set when the repair must end: waits of its threads end at once."""
+    reason: str | None = None
+    """Why nothing more is sent; None while the repair goes on."""
+    rest_is_counted: bool = False
+    """Whether rows that were not read yet are read after all, to be counted as skipped."""
+
+    def end(self, reason: str, *, rest_is_counted: bool = False) -> str:
+        """Send no more; what is in flight is finished. Returns the first reason, which counts."""
+        if self.reason is None:
+            self.reason, self.rest_is_counted = reason, rest_is_counted
+        return self.reason
+
+    def break_off(self, reason: str) -> None:
+        """Send no more, and wait no longer for what could not be written anyway."""
+        self.end(reason)
+        self.stop.set()
+
+
+def words_of(error: BaseException) -> str:
+    """What stopped the work, in words that hold nothing of its rows."""
+    if isinstance(error, psycopg.Error):
+        return f"the database refused: {reason_of(error)}"
+    return str(error) if isinstance(error, IntegrityError) else f"unexpected {type(error).__name__}"

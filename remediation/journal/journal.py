@@ -1,0 +1,193 @@
+"""Writes the journal of a repair: what was about to be replaced, what became of each row.
+
+Evidence and undo, not state: what is left to do is what the database says, never this. Holds no
+text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`. `journals` reads it back.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from checks.redaction import redactor
+from remediation.journal.outcomes import Outcome
+from remediation.selection.batching import FailingRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from checks.database.server import DatabaseIdentity
+    from checks.targets.target import Target
+    from remediation.journal.outcomes import RowOutcome
+
+FILE_NAME = "journal.jsonl"
+
+
+class RowChange(Protocol):
+    """A row as it was read, with what is to be written of it."""
+
+    @property
+    def row(self) -> FailingRow: ...
+
+    @property
+    def stored_as(self) -> str | None:
+        """The md5 of the vector that will be stored, None for no vector."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the row goes, in place of getting a vector."""
+
+
+Changed = TypeVar("Changed", bound=RowChange)
+
+
+class Journal:
+    """Appends events, each on disk before the call returns. Safe across threads."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = directory / FILE_NAME
+        self._lock = threading.Lock()
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._torn = False
+        for folder in (directory, directory.parent):
+            # What is on disk is found again only if its name is there too.
+            _sync_folder(folder)
+
+    def begin(
+        self, run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None
+    ) -> None:
+        """Enter, ahead of all else, which run this is and where it writes. Raises OSError."""
+        self._append(
+            [
+                {
+                    "event": "run",
+                    "run": run_id,
+                    "rolls_back": rolls_back,
+                    "database": {
+                        "system_identifier": database.system_identifier,
+                        "name": database.database,
+                        "oid": database.database_oid,
+                    },
+                }
+            ]
+        )
+
+    def begin_table(self, target: Target) -> None:
+        """Enter, ahead of a table's first write, which columns are written. Raises OSError."""
+        self._append([{"event": "table", "table": target.name, **columns_written(target)}])
+
+    def replacing(self, table: str, changes: Sequence[RowChange]) -> None:
+        """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
+        self._append(
+            {
+                "event": "replacing",
+                "table": table,
+                "key": new.row.key,
+                "tenant": new.row.tenant,
+                "checks": new.row.checks,
+                "text_md5": new.row.text_hash,
+                "vector": None
+                if new.row.vector is None
+                else base64.b64encode(new.row.vector).decode(),
+                "beside": new.row.beside,
+                # There was no row to replace: an undo deletes the one that was inserted.
+                "inserted": new.row.missing,
+                # Known ahead, so that an undo is possible even where no outcome was entered.
+                "writing_md5": new.stored_as,
+                "deleting": new.deletes,
+            }
+            for new in changes
+        )
+
+    def outcomes(self, table: str, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter what became of rows. Raises OSError."""
+        self._append(
+            {
+                "event": "outcome",
+                "table": table,
+                "key": outcome.row.key,
+                "tenant": outcome.row.tenant,
+                "checks": outcome.row.checks,
+                "outcome": outcome.outcome,
+                # The only words among the values; a key or a vector must stay what it is.
+                "reason": redactor.clean(outcome.reason),
+                "text_md5": outcome.row.text_hash,
+                "written": outcome.written,
+                "written_md5": outcome.written_hash,
+                **({"uncertain": True} if outcome.uncertain else {}),
+                **({} if outcome.refused is None else outcome.refused.entry),
+            }
+            for outcome in outcomes
+        )
+
+    def _append(self, events: Iterable[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+        if not lines:
+            return
+        with self._lock:
+            # Unbuffered: what could not be written must not appear later, out of its order.
+            rest = memoryview(("\n" * self._torn + lines).encode("utf-8", "surrogatepass"))
+            self._torn = True
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._torn = False
+            os.fsync(self._descriptor)
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events so far, one at a time; a line cut off by a crash is passed over."""
+        with self.path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+    def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
+        """Every row of a table that was fixed so far, without its text: row, note, written md5."""
+        for event in self.read():
+            if (
+                event["event"] == "outcome"
+                and event["table"] == table
+                and event["outcome"] == Outcome.FIXED
+            ):
+                row = FailingRow(
+                    key=tuple(event["key"]),
+                    tenant=event["tenant"],
+                    text="",
+                    text_hash=event["text_md5"],
+                    vector_hash=None,
+                    checks=tuple(event["checks"]),
+                )
+                yield row, event["reason"], event["written_md5"]
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def columns_written(target: Target) -> dict[str, Any]:
+    """The relation and columns that a write to a target sets, as they are called in the catalog."""
+    key = target.key if target.store is None else target.store.key
+    return {
+        "relation": [target.holder.schema, target.holder.name],
+        "embedding": target.embedding.name,
+        "key_columns": [column.name for column in key],
+        "beside_columns": [held.column.name for held in target.written_beside],
+    }
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def journal_words(error: OSError) -> str:
+    """Why a repair without a journal stops."""
+    return f"the journal cannot be written ({error.strerror}); nothing is replaced without it"

@@ -1,0 +1,101 @@
+"""Gives every selected row its one outcome, and enters it in the account and the journal.
+
+Decides nothing about outcomes; makes sure that none is missing or counted twice.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from remediation.journal.journal import journal_words
+from remediation.journal.outcomes import Account, Outcome, RowOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from remediation.journal.journal import Journal
+    from remediation.selection.batching import FailingRow
+
+
+@dataclass(kw_only=True, slots=True)
+class Settlement:
+    """Of one table; used by one thread."""
+
+    table: str
+    journal: Journal
+    on_outcome: Callable[[Outcome], None]
+    on_broken_journal: Callable[[str], None]
+    """Called with the reason where the journal takes no more; the account goes on all the same."""
+    account: Account = field(default_factory=Account)
+    _open: dict[tuple[str, ...], FailingRow] = field(default_factory=dict)
+    _notes: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def select(self, row: FailingRow) -> None:
+        """A row of the selection, which owes an outcome from now on."""
+        self.account.selected += 1
+        self._open[row.key] = replace(row, text="", vector=None)
+
+    def note(self, row: FailingRow, words: str) -> None:
+        """What was done to a row's text; the reason beside its `fixed`."""
+        if words:
+            self._notes[row.key] = words
+        else:
+            self._notes.pop(row.key, None)
+
+    def reopen(self, row: FailingRow, note: str) -> None:
+        """Take back a `fixed`: the row's text was edited after its write."""
+        self.account.reopen(row.tenant, note)
+        self._open[row.key] = row
+
+    def settle(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter final outcomes, in the journal last."""
+        noted = []
+        for outcome in outcomes:
+            if self._open.pop(outcome.row.key, None) is None:
+                continue
+            note = self._notes.pop(outcome.row.key, "")
+            fixed = outcome.outcome is Outcome.FIXED
+            noted.append(replace(outcome, reason=note) if fixed else outcome)
+            self.account.add(outcome.row, outcome.outcome, noted[-1].reason)
+        with self._told():
+            for outcome in noted:
+                self.on_outcome(outcome.outcome)
+            self.journal.outcomes(self.table, noted)
+
+    def enter(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Enter outcomes in the journal alone: final ones, or what an undo must know of others."""
+        with self._told():
+            self.journal.outcomes(self.table, outcomes)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What can no longer be told ends the work; the account has it."""
+        try:
+            yield
+        except OSError as error:
+            self.on_broken_journal(journal_words(error))
+
+    def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
+        """Rows that were not tried."""
+        self.settle([outcome_of(row, Outcome.SKIPPED, reason) for row in rows])
+
+    def skip_open(self, reason: str) -> None:
+        """Whatever has no outcome yet is skipped."""
+        rows = list(self._open.values())
+        skipped = [outcome_of(row, Outcome.SKIPPED, reason) for row in rows]
+        # Of a row that was in flight nobody knows any more whether it was written.
+        self.settle([replace(outcome, uncertain=True) for outcome in skipped])
+
+    def skip_unread(self, rows: Iterable[FailingRow], reason: str) -> None:
+        """Rows that only counted: in the account, not in the journal, as they may be millions."""
+        for row in rows:
+            self.account.selected += 1
+            self.account.add(row, Outcome.SKIPPED, reason)
+            self.on_outcome(Outcome.SKIPPED)
+
+
+def outcome_of(row: FailingRow, outcome: Outcome, reason: str) -> RowOutcome:
+    """An outcome that no write had a part in."""
+    return RowOutcome(row=row, outcome=outcome, reason=reason)

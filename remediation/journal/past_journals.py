@@ -1,0 +1,136 @@
+"""Reads the journals of earlier runs: which there are, whose each is, and its events.
+
+Reads only, and only below the folder of reports: a run's id is never a path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from checks.database.server import DatabaseIdentity
+from checks.errors import IntegrityError
+from remediation.journal.journal import FILE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+"""As `new_run_id` makes them."""
+IDS_SHOWN = 5
+
+
+class UnknownRunError(IntegrityError):
+    """No earlier run has this id; says which ones there are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunHeader:
+    """Which run a journal is of, and the database it wrote to."""
+
+    run_id: str
+    database: DatabaseIdentity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PastJournal:
+    """The journal of one run."""
+
+    run_id: str
+    path: Path
+
+    def header(self) -> RunHeader | None:
+        """What it begins with; None for a journal that does not say. Raises OSError."""
+        _, event = next(self.events(), (0, {}))
+        try:
+            database = event["database"]
+            return RunHeader(
+                run_id=event["run"],
+                database=DatabaseIdentity(
+                    system_identifier=database["system_identifier"],
+                    database=database["name"],
+                    database_oid=database["oid"],
+                ),
+            )
+        except (KeyError, TypeError):
+            return None
+
+    def lines(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Each whole line with where it stands; ends ahead of one that is being written."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                yield start, line
+                start += len(line)
+
+    def events(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each event with where it stands; a line cut off by a crash is passed over."""
+        for offset, line in self.lines(start):
+            event = event_of(line)
+            if event is not None:
+                yield offset, event
+
+    def events_at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
+        """The events that stand at these places, in their order."""
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield event_of(file.readline()) or {}
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event of a line, or None where it holds none."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def past_journals(directory: Path) -> list[PastJournal]:
+    """The journals of all runs in a folder of reports, the oldest first. Raises OSError."""
+    if not directory.is_dir():
+        return []
+    journals = [
+        PastJournal(run_id=folder.name, path=folder / FILE_NAME)
+        for folder in directory.iterdir()
+        if RUN_ID.fullmatch(folder.name) and (folder / FILE_NAME).exists()
+    ]
+    return sorted(journals, key=_began)
+
+
+def _began(journal: PastJournal) -> tuple[str, int]:
+    """The second of the run's id; of runs in one second, whose journal was written first."""
+    return journal.run_id.partition("-")[0], journal.path.stat().st_mtime_ns
+
+
+def find_journal(run_id: str, directory: Path) -> PastJournal:
+    """The journal of a run. Raises `UnknownRunError`, and OSError."""
+    if not RUN_ID.fullmatch(run_id):
+        raise UnknownRunError(
+            f"{run_id!r} is no run's id; expected one such as 20261122T203438Z-f36a3d,"
+            f" {_others(run_id, directory)}"
+        )
+    journal = PastJournal(run_id=run_id, path=directory / run_id / FILE_NAME)
+    if not journal.path.is_file():
+        raise UnknownRunError(
+            f"no run {run_id} has a journal in {directory}; {_others(run_id, directory)}"
+        )
+    return journal
+
+
+def _others(run_id: str, directory: Path) -> str:
+    """The ids most like one, or else the latest."""
+    ids = [journal.run_id for journal in past_journals(directory)]
+    if not ids:
+        return f"and {directory} holds the journal of no run (--report-dir)"
+    near = difflib.get_close_matches(run_id, ids, n=IDS_SHOWN, cutoff=0.8)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"the latest there are {', '.join(reversed(ids[-IDS_SHOWN:]))}"

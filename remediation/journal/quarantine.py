@@ -1,0 +1,114 @@
+"""Remembers rows whose text the provider refused for good, until the text changes.
+
+The journals of a folder of reports remember them. Reads only, a line at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from remediation.journal.outcomes import Outcome, Refused
+from remediation.journal.past_journals import event_of, past_journals
+from remediation.selection.preparation import shortest_form
+from remediation.selection.row_reader import md5
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from checks.settings.integrity_toml import Provider
+    from checks.targets.target import Target
+    from remediation.journal.outcomes import RowName
+    from remediation.journal.past_journals import PastJournal
+    from remediation.provider.tokens import TokenCounter
+    from remediation.selection.batching import FailingRow
+
+REPLACING = b'{"event": "replacing"'
+"""What almost all of a journal's bytes are in; such lines are not even parsed."""
+QUARANTINED = b'"outcome": "quarantined"'
+FIXED = b'"outcome": "fixed"'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Refusal:
+    run_id: str
+    refused: Refused
+    reason: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Quarantine:
+    """What earlier runs remember; the empty one remembers nothing."""
+
+    unreadable: tuple[str, ...] = ()
+    """Journals that could not be read, in words."""
+    _refusals: dict[RowName, _Refusal] = field(default_factory=dict)
+
+    def reason(self, table: str, key: tuple[str, ...], sent: Refused) -> str | None:
+        """Why a row is not sent again of which the last would be `sent`, or None."""
+        known = self._refusals.get((table, key))
+        if known is None or known.refused != sent:
+            return None
+        return (
+            f"quarantined in run {known.run_id}, not sent again while its text is the same"
+            f" (--retry-quarantined sends it): {known.reason}"
+        )
+
+
+def refused(model: str, text: str) -> Refused:
+    """What stands for a text that was sent to a model."""
+    return Refused(model=model, sent_md5=md5(text.encode("utf-8", "surrogatepass")))
+
+
+def sent_for(row: FailingRow, target: Target, provider: Provider, counter: TokenCounter) -> Refused:
+    """What stands for the last that is sent of a prepared row before it is given up."""
+    return refused(target.model_of(row.tenant), shortest_form(row.text, provider, counter))
+
+
+def recall(directory: Path) -> Quarantine:
+    """What the journals of a folder of reports remember, the latest word of each row."""
+    refusals: dict[RowName, _Refusal] = {}
+    unreadable = []
+    try:
+        journals = past_journals(directory)
+    except OSError as error:
+        return Quarantine(unreadable=(_words(f"the journals in {directory}", error),))
+    for journal in journals:
+        try:
+            for event in _outcomes(journal, refusals):
+                _enter(event, journal.run_id, refusals)
+        except OSError as error:
+            unreadable.append(_words(f"the journal of run {journal.run_id}", error))
+    return Quarantine(unreadable=tuple(unreadable), _refusals=refusals)
+
+
+def _outcomes(
+    journal: PastJournal, refusals: Mapping[RowName, _Refusal]
+) -> Iterator[dict[str, Any]]:
+    """The outcomes that may count: all that quarantine, and those that fix while some do."""
+    for _, line in journal.lines():
+        if line.startswith(REPLACING) or not (QUARANTINED in line or (refusals and FIXED in line)):
+            continue
+        event = event_of(line)
+        if event is not None:
+            yield event
+
+
+def _enter(event: Mapping[str, Any], run_id: str, refusals: dict[RowName, _Refusal]) -> None:
+    try:
+        row = (event["table"], tuple(event["key"]))
+        if event["outcome"] == Outcome.FIXED:
+            refusals.pop(row, None)
+        elif event["outcome"] == Outcome.QUARANTINED and "sent_md5" in event:
+            refusals[row] = _Refusal(
+                run_id=run_id,
+                refused=Refused(model=event["model"], sent_md5=event["sent_md5"]),
+                reason=event["reason"],
+            )
+    except (LookupError, TypeError):
+        return  # a damaged line
+
+
+def _words(what: str, error: OSError) -> str:
+    return f"{what} cannot be read ({error.strerror}): rows that it quarantined may be sent again"

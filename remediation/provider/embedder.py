@@ -1,0 +1,190 @@
+"""Embeds texts with one tenant's key: waits for its turn, and tries again while that may help.
+
+Must not write anything, choose a key, know a vendor, or let a key or a text into an error, a log or
+a traceback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.redaction import redactor
+from remediation.provider.errors import (
+    InputRejected,
+    KeyRefused,
+    NotYet,
+    ProviderError,
+    ProviderUnavailable,
+    Stopped,
+    Tries,
+    UntrustworthyResponse,
+    unsendable,
+)
+from remediation.provider.protocol import Answer, TryFailed, require_as_asked
+from remediation.provider.rate_limits import RateLimit, Sent
+from remediation.provider.retry import RetryPolicy
+from remediation.provider.tokens import EstimatedTokens
+from remediation.provider.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from pydantic import SecretStr
+
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.protocol import EmbeddingProvider
+    from remediation.provider.tokens import TokenCounter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Embedded:
+    """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took."""
+
+    vectors: NDArray[np.float32]
+    usage: Usage
+
+
+class Embedder:
+    """Embeds texts with one key, at a provider that others may use too. Safe across threads.
+
+    `limit` is that of the key, shared by all that send with it. Raises KeyRefused for a key that no
+    HTTP header can carry.
+    """
+
+    def __init__(
+        self,
+        provider: EmbeddingProvider,
+        api_key: SecretStr,
+        *,
+        stop: threading.Event,
+        retry: RetryPolicy | None = None,
+        limit: RateLimit | None = None,
+        counter: TokenCounter | None = None,
+    ) -> None:
+        key = api_key.get_secret_value()
+        redactor.add(key)
+        if not key or not all("!" <= character <= "~" for character in key):
+            raise KeyRefused("the key is empty or holds characters that no HTTP header can carry")
+        self.provider = provider
+        self.has_embedded = False
+        """Whether any request has succeeded: the endpoint, the model and the key are in order."""
+        self._api_key = api_key
+        self._stop = stop
+        self._retry = retry or RetryPolicy()
+        self._limit = limit or RateLimit()
+        self._counter = counter or EstimatedTokens()
+        self._dead: str | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the texts are embedded."""
+        return self.provider.endpoint
+
+    def embed(self, texts: Sequence[str], *, earlier: Tries | None = None) -> Embedded:
+        """One vector per text, from one request that is repeated while that may help.
+
+        Waits for the key's turn and between tries; with `earlier`, the tries of the same request
+        before, it never waits and raises NotYet instead. Raises InputRejected, without a request,
+        where a text is empty or cannot be encoded, or where the texts are too many for the key's
+        limits; a ProviderError of another kind as its name says; ValueError for no texts.
+        """
+        if not texts:
+            raise ValueError("expected at least one text to embed, found none")
+        for text in texts:
+            if not_sendable := unsendable(text):
+                raise not_sendable
+        tokens = sum(self._counter.count(text) for text in texts)
+        if too_large := self._limit.too_large(tokens, alone=len(texts) == 1):
+            raise InputRejected(too_large)
+        came = self._tried(texts, tokens, earlier)
+        if isinstance(came, ProviderError):
+            # What it was made of may hold the request, and the key in its headers.
+            came.__cause__ = came.__context__ = None
+            raise came.with_traceback(None)
+        self.has_embedded = True
+        return came
+
+    def _tried(
+        self, texts: Sequence[str], tokens: int, earlier: Tries | None
+    ) -> Embedded | ProviderError:
+        """Try until there are vectors, or no further try. Raises neither."""
+        tries, usage = earlier or Tries(), NOTHING
+        reason = "its key has to wait"
+        while True:
+            sent = self._turn(tokens, None if earlier is None else NotYet(reason, tries))
+            if isinstance(sent, ProviderError):
+                sent.usage = usage
+                return sent
+            try:
+                came = self._asked(texts)
+            except BaseException:  # a mistake in a provider's module; the key is in use no more
+                self._limit.end(sent)
+                raise
+            usage += _usage_of(came, tokens)
+            hold = None
+            if isinstance(came, TryFailed) and came.again:
+                tries = tries.and_one(untrustworthy=isinstance(came.error, UntrustworthyResponse))
+                hold = self._retry.delay(tries, came.wait)
+                reason = came.error.reason
+            self._limit.end(
+                sent, headers=came.told.headers, billed=came.told.tokens or 0, hold=hold
+            )
+            if isinstance(came, Answer):
+                return Embedded(vectors=came.vectors, usage=usage)
+            if not came.again or self._retry.exhausted(tries, came.wait):
+                return self._given_up(came, usage)
+
+    def _turn(self, tokens: int, not_yet: NotYet | None) -> Sent | ProviderError:
+        """Wait until the key may be used, or return why it is not, `not_yet` with its seconds."""
+        while True:
+            if self._stop.is_set():
+                return Stopped("stopped before the provider answered")
+            if self._dead is not None:
+                return KeyRefused(self._dead)
+            held = self._limit.held
+            if held > self._retry.longest_hold:
+                return ProviderUnavailable(f"the provider asks to wait {held:.0f} s for this key")
+            sent = self._limit.begin(tokens)
+            if isinstance(sent, Sent):
+                return sent
+            if not_yet is not None:
+                not_yet.seconds = sent
+                return not_yet
+            self._stop.wait(sent)
+
+    def _asked(self, texts: Sequence[str]) -> Answer | TryFailed:
+        """What one request came to; an answer is one only where it is as asked for."""
+        try:
+            answer = self.provider.ask(texts, self._api_key)
+        except TryFailed as failed:
+            return failed
+        try:
+            require_as_asked(answer.vectors, texts=texts, dimensions=self.endpoint.dimensions)
+        except UntrustworthyResponse as error:
+            return TryFailed(error, again=True, told=answer.told)
+        return answer
+
+    def _given_up(self, failed: TryFailed, usage: Usage) -> ProviderError:
+        error = failed.error
+        error.usage = usage
+        if isinstance(error, KeyRefused):
+            self._dead = error.reason
+        if failed.again and (failed.wait or 0.0) > self._retry.longest_retry_after:
+            error.reason += f"; it asks to wait {failed.wait:.0f} s"
+            error.args = (error.reason,)
+        return error
+
+
+def _usage_of(came: Answer | TryFailed, tokens: int) -> Usage:
+    """Of one request whose texts were counted at so many tokens."""
+    told = came.told.tokens
+    return Usage(
+        requests=1,
+        unanswered=int(isinstance(came, TryFailed) and came.again),
+        tokens=told or 0,
+        unsaid=tokens if told is None else 0,
+    )

@@ -1,0 +1,136 @@
+"""Says where vectors come from: the settings' endpoint, or the one that a tenant's key row names.
+
+Values only. No message shows a key or a URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from checks.errors import IntegrityError
+from checks.settings.values import plain_base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from checks.settings.integrity_toml import Provider
+
+COLUMNS = ("api_key", "base_url", "model")
+
+
+class KeyRowError(IntegrityError):
+    """A row of `[keys] sql` says nothing that can be used; says why, and shows no value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """Where vectors come from and of which shape they are.
+
+    `model` is what the endpoint calls it, `declared` what the settings call it (None: the same).
+    With `stamped` the declared name is written beside each vector, so an answer must name it.
+    `dimensions` is what a vector must have; it is passed in the request only with
+    `send_dimensions`. Raises ValueError for a base URL that is not plain http or https.
+    """
+
+    base_url: str
+    model: str
+    dimensions: int
+    send_dimensions: bool = False
+    declared: str | None = None
+    stamped: bool = False
+    settings: str = "[provider] base_url, model and dimensions"
+    """Where a person corrects what the endpoint does not take."""
+
+    def __post_init__(self) -> None:
+        plain_base_url(self.base_url)
+
+    @property
+    def declared_model(self) -> str:
+        """The model as the settings call it."""
+        return self.declared or self.model
+
+
+def base_url_of(provider: Provider, environment: Mapping[str, str]) -> str:
+    """The base URL of every tenant without one of its own: OPENAI_BASE_URL's before the file's."""
+    return environment.get("OPENAI_BASE_URL") or provider.base_url
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnEndpoint:
+    """A tenant's own base URL, and what the model is called there; None: as in the settings."""
+
+    base_url: str | None = None
+    model: str | None = None
+
+    @property
+    def host(self) -> str | None:
+        """Host and port, for people; None where the base URL is the settings'."""
+        if self.base_url is None:
+            return None
+        parts = urlsplit(self.base_url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+
+    def in_place_of(self, endpoint: Endpoint) -> Endpoint:
+        """The tenant's endpoint, for the same vectors. Keeps the model that is declared."""
+        return replace(
+            endpoint,
+            base_url=self.base_url or endpoint.base_url,
+            model=self.model or endpoint.model,
+            settings="base_url and model of [keys] sql",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyRow:
+    """A row of `[keys] sql`."""
+
+    api_key: str = field(repr=False)
+    own: OwnEndpoint | None = None
+
+
+def key_row(names: Sequence[str], values: Sequence[object]) -> KeyRow | None:
+    """What a row says, or None where it holds no key. Raises KeyRowError."""
+    found = _columns(names, values)
+    own = _own_endpoint(found)
+    return KeyRow(api_key=found["api_key"], own=own) if "api_key" in found else None
+
+
+def _columns(names: Sequence[str], values: Sequence[object]) -> dict[str, str]:
+    """The row's texts by what they are; NULL and empty ones are left out.
+
+    A column called `api_key`, `base_url` or `model` is that; the others are, in this order, what
+    no column is called. Raises KeyRowError for more than three, and for what is not text.
+    """
+    if len(names) > len(COLUMNS):
+        raise KeyRowError(f"expected at most {', '.join(COLUMNS)}, found {len(names)} columns")
+    free = [name for name in COLUMNS if name not in names]
+    meant = [name if name in COLUMNS else free.pop(0) for name in names]
+    if len(set(meant)) < len(meant):
+        raise KeyRowError("expected each column once, found two of one name")
+    found = {}
+    for name, value in zip(meant, values, strict=True):
+        if value is not None and not isinstance(value, str):
+            raise KeyRowError(f"expected text as {name}, found {type(value).__name__}")
+        # White space in place of a key is for the ring to refuse: it ends the search.
+        text = value if name == "api_key" else (value or "").strip()
+        if text:
+            found[name] = text
+    return found
+
+
+def _own_endpoint(found: Mapping[str, str]) -> OwnEndpoint | None:
+    """The endpoint that a row declares, or None. Raises KeyRowError for a base URL of no use."""
+    base_url, model = found.get("base_url"), found.get("model")
+    if base_url is None and model is None:
+        return None
+    if "api_key" not in found:
+        # Another source's key must not go to an endpoint that is not its own.
+        raise KeyRowError("expected an api_key beside base_url and model, found none")
+    if base_url is not None:
+        try:
+            plain_base_url(base_url)
+        except ValueError as fault:
+            raise KeyRowError(f"base_url: {fault}") from None
+    return OwnEndpoint(base_url=base_url, model=model)

@@ -1,0 +1,284 @@
+"""Asks an OpenAI-compatible endpoint for embeddings, and reads what it answers.
+
+Tries nothing again and repairs nothing that it reads: an answer is whole and as asked for, or
+nothing of it is used. Must not let a key or a text into an error, a log or a traceback.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openai
+
+from remediation.provider.errors import (
+    ModelUnavailable,
+    ProviderUnavailable,
+    UntrustworthyResponse,
+    refusal,
+    reveals,
+    shown,
+)
+from remediation.provider.openai_client import client_of, with_key
+from remediation.provider.protocol import Answer, Told, TryFailed
+from remediation.provider.retry import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from pydantic import SecretStr
+
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.errors import ProviderError
+
+BYTES_PER_NUMBER = 40
+"""Upper bound of a number in a JSON list, pretty-printed; base64 takes 5.4 bytes."""
+BYTES_PER_ITEM = 4_096
+"""Upper bound of what surrounds the numbers of one item."""
+
+
+class OpenAIEmbeddings:
+    """An `EmbeddingProvider`: `POST .../embeddings`, as OpenAI, Azure and most servers have it.
+
+    `timeout` is in seconds: for a silence, and for one whole answer; connecting has less, see
+    `client_of`.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 60.0) -> None:
+        self.endpoint = endpoint
+        self._timeout = timeout
+        self._client = client_of(endpoint, timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
+        """One request with this key. Raises TryFailed."""
+        came = self._asked(texts, key)
+        # Raised outside of the except clauses: no client error with its request, and the key in
+        # its headers, stays reachable as the context.
+        if isinstance(came, TryFailed):
+            raise came
+        return came
+
+    def _asked(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
+        headers: dict[str, str] = {}
+        # Billed, whatever becomes of the answer, from the status on; how much, only its end says.
+        tokens: int | None = 0
+        failure: ProviderError
+        deadline = time.monotonic() + self._timeout
+        try:
+            with with_key(self._client, key).embeddings.with_streaming_response.create(
+                input=list(texts),
+                model=self.endpoint.model,
+                encoding_format="base64",
+                dimensions=(
+                    self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
+                ),
+                extra_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
+            ) as response:
+                headers.update(response.headers)
+                if response.status_code != 200:
+                    raise UntrustworthyResponse(
+                        f"expected status 200 of the provider, found {response.status_code}"
+                    )
+                tokens = None
+                body = self._whole(response.iter_bytes(), len(texts), deadline)
+        except UntrustworthyResponse as error:
+            failure = error
+        except openai.APIStatusError as error:
+            return self._refused(error, texts, key)
+        except (openai.APITimeoutError, TimeoutError):
+            failure = ProviderUnavailable(
+                f"provider gave no whole answer within {self._timeout:g} s"
+            )
+        except Exception as error:  # while the body is read, the client's transport speaks itself
+            cause = type(error.__cause__ or error).__name__
+            failure = ProviderUnavailable(f"connection to the provider failed ({cause})")
+        else:
+            return self._read(body, headers, texts, key)
+        return TryFailed(failure, again=True, told=Told(tokens=tokens, headers=headers))
+
+    def _whole(self, chunks: Iterator[bytes], texts: int, deadline: float) -> bytes:
+        """The body, within the size and the time that an answer takes. Raises TimeoutError."""
+        most = texts * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
+        body = bytearray()
+        for chunk in chunks:
+            body += chunk
+            if len(body) > most:
+                raise UntrustworthyResponse(
+                    f"expected at most {most} bytes for {texts} texts, found more"
+                )
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return bytes(body)
+
+    def _read(
+        self, body: bytes, headers: Mapping[str, str], texts: Sequence[str], key: SecretStr
+    ) -> Answer | TryFailed:
+        tokens: int | None = None
+        failure: ProviderError
+
+        def may_quote(words: str) -> bool:
+            return not reveals(words, texts, key.get_secret_value())
+
+        try:
+            response = parse(body)
+            tokens = billed(response)
+            require_model(response, self.endpoint, may_quote=may_quote)
+            return Answer(
+                vectors=vectors(response, count=len(texts), dimensions=self.endpoint.dimensions),
+                told=Told(tokens=tokens, headers=headers),
+            )
+        except (UntrustworthyResponse, ModelUnavailable) as error:
+            failure = error
+        return TryFailed(
+            failure,
+            again=isinstance(failure, UntrustworthyResponse),
+            told=Told(tokens=tokens, headers=headers),
+        )
+
+    def _refused(
+        self, error: openai.APIStatusError, texts: Sequence[str], key: SecretStr
+    ) -> TryFailed:
+        headers = dict(error.response.headers)
+        refused, worth_another_try = refusal(
+            error.status_code,
+            error.response.content,
+            texts=texts,
+            key=key.get_secret_value(),
+            settings=self.endpoint.settings,
+        )
+        return TryFailed(
+            refused,
+            again=worth_another_try,
+            wait=retry_after(headers) if worth_another_try else None,
+            told=Told(headers=headers),
+        )
+
+
+def parse(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body. Raises UntrustworthyResponse for anything else."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UntrustworthyResponse("expected JSON of the provider, found other text") from None
+    if not isinstance(parsed, Mapping):
+        raise UntrustworthyResponse(
+            f"expected a JSON object from the provider, found {type(parsed).__name__}"
+        )
+    return parsed
+
+
+def billed(response: Mapping[str, Any]) -> int | None:
+    """Tokens that a response says it billed, whether or not its vectors are any good."""
+    stated = response.get("usage")
+    if isinstance(stated, Mapping):
+        for name in ("total_tokens", "prompt_tokens"):
+            tokens = stated.get(name)
+            if type(tokens) is int and tokens >= 0:
+                return tokens
+    return None
+
+
+def require_model(
+    response: Mapping[str, Any], endpoint: Endpoint, *, may_quote: Callable[[str], bool]
+) -> None:
+    """Raises UntrustworthyResponse where an answer names no model that it may be of.
+
+    That is the model as it was asked for or as it is declared. Raises ModelUnavailable where it is
+    the first, and the second would be written beside the vectors. `may_quote` says whether a
+    reason may repeat a string of the provider's.
+    """
+    answered = response.get("model")
+    requested, declared = endpoint.model, endpoint.declared_model
+    if isinstance(answered, str):
+        if same_model(declared, answered):
+            return
+        if same_model(requested, answered) and not endpoint.stamped:
+            return
+    quoted = isinstance(answered, str) and may_quote(answered)
+    stated = shown(repr(answered)[:100]) if quoted else "something else"
+    if isinstance(answered, str) and same_model(requested, answered):
+        raise ModelUnavailable(
+            f"the tenant's endpoint answers as model {stated}, not as {declared!r}, which"
+            " model_column would say; let it name that one, or declare its model in tenant_models"
+        )
+    expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
+    raise UntrustworthyResponse(f"expected vectors of model {expected}, found {stated}")
+
+
+def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:
+    """Vectors in the order of the texts: float32, shape (texts, dimensions).
+
+    Items are put in order by their `index`, which must be 0 to count - 1, each once. Raises
+    UntrustworthyResponse where the items are not of this form.
+    """
+    items = response.get("data")
+    if not isinstance(items, list):
+        raise UntrustworthyResponse("expected a list of embeddings in 'data', found none")
+    if len(items) != count:
+        raise UntrustworthyResponse(f"expected {count} embeddings, found {len(items)}")
+    ordered = np.empty((count, dimensions), dtype=np.float32)
+    seen: set[int] = set()
+    for item in items:
+        index = item.get("index") if isinstance(item, Mapping) else None
+        if type(index) is not int or not 0 <= index < count or index in seen:
+            raise UntrustworthyResponse(
+                f"expected each index from 0 to {count - 1} once, found one missing, repeated or "
+                "out of range"
+            )
+        seen.add(index)
+        ordered[index] = _vector(item.get("embedding"), index, dimensions)
+    return ordered
+
+
+def same_model(requested: str, answered: str) -> bool:
+    """Whether the answered model is the requested one under another spelling.
+
+    OpenAI has answered `text-embedding-ada-002-v2` for `text-embedding-ada-002`; gateways put the
+    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other.
+    """
+    names = {requested, requested.rsplit("/", 1)[-1]} if "/" in requested else {requested}
+    answers = {answered}
+    if "/" not in requested:
+        answers.add(answered.rsplit("/", 1)[-1])
+    return any(
+        answer == name or re.fullmatch(re.escape(name) + r"-v[0-9]+", answer)
+        for name in names
+        for answer in answers
+    )
+
+
+def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float32]:
+    if isinstance(embedding, str):
+        try:
+            packed = base64.b64decode(embedding, validate=True)
+            vector = np.frombuffer(packed, dtype="<f4").astype(np.float32)
+        except (binascii.Error, ValueError):
+            raise UntrustworthyResponse(
+                f"expected base64 of 4-byte floats, embedding {index} is something else"
+            ) from None
+    elif isinstance(embedding, list) and all(type(n) in (float, int) for n in embedding):
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused as that
+            try:
+                vector = np.array(embedding, dtype=np.float64).astype(np.float32)
+            except OverflowError:  # an integer beyond any float
+                vector = np.full(len(embedding), np.inf, dtype=np.float32)
+    else:
+        raise UntrustworthyResponse(
+            f"expected base64 or a list of numbers, embedding {index} is something else"
+        )
+    if vector.shape != (dimensions,):
+        raise UntrustworthyResponse(
+            f"expected {dimensions} dimensions, embedding {index} has {vector.size}"
+        )
+    return vector

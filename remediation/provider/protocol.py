@@ -1,0 +1,117 @@
+"""Says what any provider is asked and answers: texts in; vectors and what they took out.
+
+Knows no HTTP and no vendor. Whoever speaks to another provider does so in one module that
+fulfils `EmbeddingProvider`; turns, tries, bisection and lending know only what stands here.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from remediation.provider.errors import UntrustworthyResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from pydantic import SecretStr
+
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.errors import ProviderError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What a provider told beside its vectors, or in their place."""
+
+    tokens: int | None = 0
+    """Billed for the request; None: it was answered, and the answer does not say."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By lower-case name; `x-ratelimit-*` say how soon the key may be used again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answer:
+    """What came of one request: vectors aligned with its texts, float32, (texts, dimensions)."""
+
+    vectors: NDArray[np.float32] = field(repr=False)
+    told: Told
+
+
+class TryFailed(Exception):  # noqa: N818 - never leaves the room: the embedder tries again, or not
+    """One request that brought no vectors.
+
+    `again` says whether another try may help, and `wait` is the time in seconds that the provider
+    asks for before it.
+    """
+
+    def __init__(
+        self,
+        error: ProviderError,
+        *,
+        again: bool,
+        wait: float | None = None,
+        told: Told | None = None,
+    ) -> None:
+        super().__init__(error.reason)
+        self.error = error
+        self.again = again
+        self.wait = wait
+        self.told = told or Told()
+
+
+class EmbeddingProvider(Protocol):
+    """One endpoint, for whatever keys. Safe across threads.
+
+    Keeps no key: each request carries the one that it is given and no other. Never tries again
+    and waits for nothing but the answer, whose time it bounds itself; a connection it opens is
+    kept in `open_sockets`, so that a stop can cut it.
+    """
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it asks, and for which vectors."""
+
+    def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
+        """One request. Raises TryFailed and nothing else, without the request in its context."""
+
+    def close(self) -> None:
+        """Close the connections; it is not asked again."""
+
+
+def require_as_asked(
+    vectors: NDArray[np.float32], *, texts: Sequence[str], dimensions: int
+) -> None:
+    """Hold an answer against what was asked: a finite vector with a length for each text.
+
+    Raises UntrustworthyResponse where it is not, or where all texts, though they differ, have the
+    same vector.
+    """
+    if vectors.shape != (len(texts), dimensions):
+        raise UntrustworthyResponse(
+            f"expected {len(texts)} vectors of {dimensions} dimensions, found"
+            f" {' x '.join(map(str, vectors.shape))} numbers"
+        )
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise UntrustworthyResponse(
+            f"expected finite numbers, embedding {int(np.argmin(finite))} holds NaN or infinity"
+        )
+    nonzero = vectors.any(axis=1)
+    if not nonzero.all():
+        raise UntrustworthyResponse(
+            f"expected a vector with a length, embedding {int(np.argmin(nonzero))} is all zeros"
+        )
+    if (vectors == vectors[0]).all() and (different := len(set(map(_essence, texts)))) > 1:
+        raise UntrustworthyResponse(
+            f"expected a vector for each text, found the same one for {different} different texts"
+        )
+
+
+def _essence(text: str) -> str:
+    """What no model overlooks: an uncased one takes texts that differ in the rest for the same."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text.casefold())))

@@ -1,0 +1,84 @@
+"""Decides whether a request is tried again and how long after: the only retry layer there is.
+
+Must not know HTTP clients or vectors, and never waits; it sees failed tries and counts.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remediation.provider.errors import Tries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """Tries and waits, in seconds. Delays double from `base_delay` with full jitter.
+
+    `untrustworthy_attempts` of the `attempts` may end in an answer that cannot be trusted. A
+    Retry-After beyond `longest_retry_after` ends the tries at once: the provider is not back soon.
+    """
+
+    attempts: int = 6
+    untrustworthy_attempts: int = 3
+    base_delay: float = 0.5
+    longest_delay: float = 60.0
+    longest_retry_after: float = 120.0
+
+    @property
+    def longest_hold(self) -> float:
+        """Seconds beyond which a key that has to wait is given up, in place of being waited for."""
+        return self.longest_retry_after + self.base_delay
+
+    def exhausted(self, tries: Tries, retry_after: float | None) -> bool:
+        """Whether there is no further try."""
+        return (
+            tries.failed >= self.attempts
+            or tries.untrustworthy >= self.untrustworthy_attempts
+            or (retry_after or 0.0) > self.longest_retry_after
+        )
+
+    def delay(self, tries: Tries, retry_after: float | None) -> float:
+        """Seconds for which nothing is sent with the key after a try that failed."""
+        if retry_after is not None:
+            # Not before it was asked, and not all at the same moment after it.
+            return retry_after + random.uniform(0.0, self.base_delay)  # noqa: S311
+        doubled = self.base_delay * 2.0 ** (tries.failed - 1)
+        return random.uniform(0.0, min(self.longest_delay, doubled))  # noqa: S311
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that `retry-after-ms` or `Retry-After` asks for, None where neither says.
+
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); the other is
+    OpenAI's, finer. A moment that has passed is 0; what cannot be read is ignored.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000": UTC without saying where
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return None if math.isnan(number) else max(0.0, number)

@@ -1,0 +1,1 @@
+"""Puts back what an earlier run replaced. May import the room `run` and those below it."""

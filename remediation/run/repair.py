@@ -1,0 +1,306 @@
+"""Repairs all tables of a run: opened on the right database, planned, then table by table.
+
+Knows no pytest; the plugin calls it between the two passes and shows what it returns.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.database.connection import connect
+from remediation.journal.journal import Journal
+from remediation.journal.quarantine import Quarantine
+from remediation.provider.tokens import token_counter
+from remediation.run.canary_embedder import CanaryEmbedder
+from remediation.run.preflight import (
+    endpoint_of,
+    key_ring,
+    open_write_side,
+    provider_at,
+    rate_limits,
+)
+from remediation.run.verification import measure_again
+from remediation.selection.row_reader import RowReader
+from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
+from remediation.table_repair.table_repair import TableWork
+from remediation.throttling.budget import Budget, budget_of
+from remediation.throttling.health import Health
+from remediation.throttling.throttle import Throttle
+from remediation.writing.frozen_sets import freeze
+from remediation.writing.locked_rows import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.database.server import Server
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.integrity_toml import Settings
+    from remediation.journal.outcomes import Outcome, RowName
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
+    from remediation.provider.rate_limits import RateLimits
+    from remediation.provider.retry import RetryPolicy
+    from remediation.table_repair.result import TableRepair
+
+
+TEXT_CHARACTERS = 200
+"""Of a row's text, where it is shown: enough to recognise it by."""
+
+
+@dataclass(kw_only=True)
+class Repair:
+    """One run's repair. `open` it, then `plan`, then `run`."""
+
+    run_id: str
+    settings: Settings
+    environment: Mapping[str, str] = field(repr=False)
+    examination: Examination
+    place: ConnectionTarget
+    """Where repairs read and write."""
+    server: Server
+    connection: Connection
+    keys: KeyRing
+    limits: RateLimits
+    tenants: tuple[str, ...] | None
+    budget: Budget
+    """The caps of the run; what the canary took is in it."""
+    started_from: Path = Path()
+    """The folder in which a relative `pause_file` is looked for."""
+    retry: RetryPolicy | None = None
+    provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
+    """Who answers at an endpoint."""
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    results: list[TableRepair] = field(default_factory=list)
+    _readers: dict[str, RowReader] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> tuple[TableExamination, ...]:
+        """The tables in which a row fails a check that a repair can heal."""
+        return tuple(table for table in self.examination.tables if repairable_checks(table))
+
+    def plan(self) -> Plan:
+        """What the repair would do. Raises psycopg's errors."""
+        caps = self.settings.repair
+        return Plan(
+            tables=tuple(self._plan_table(table) for table in self.tables),
+            price_per_million_tokens=self.settings.provider.price_per_million_tokens,
+            max_rows=caps.max_rows,
+            max_cost=caps.max_cost,
+            spent=self.budget.spent,
+            notes=self.quarantine.unreadable,
+        )
+
+    def _plan_table(self, table: TableExamination) -> TablePlan:
+        refused = refusal(table)
+        if refused is not None:
+            return TablePlan(
+                table=table.target.name,
+                model=table.target.model,
+                unrepairable=refused,
+                failing=max(open_failing(table, check.name) for check in repairable_checks(table)),
+            )
+        return plan_table(
+            self.connection,
+            table,
+            self._reader(table),
+            settings=self.settings,
+            keys=self.keys,
+            counter=token_counter(table.target.model, self.environment),
+            tenants=self.tenants,
+            quarantine=self.quarantine,
+        )
+
+    def run(
+        self,
+        plan: Plan,
+        report_directory: Path,
+        on_outcome: Callable[[Outcome], None],
+        on_pause: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Repair table after table; `results` holds what came of it, also when this raises.
+
+        `on_pause` is called with a line for each pause, and for its end.
+        """
+        repairable = {table.table for table in plan.tables if table.unrepairable is None}
+        tables = [table for table in self.tables if table.target.name in repairable]
+        if not tables:
+            return
+        with ExitStack() as stack:
+            journal = Journal(report_directory / self.run_id)
+            stack.callback(journal.close)
+            journal.begin(self.run_id, self.server.identity)
+            health = Health(self.settings.repair, self.place, folder=self.started_from)
+            throttle = stack.enter_context(Throttle(health, on_pause))
+            for table in tables:
+                work = TableWork(
+                    reader=self._reader(table),
+                    planned=plan.table(table.target.name),
+                    settings=self.settings,
+                    place=self.place,
+                    run_id=self.run_id,
+                    keys=self.keys,
+                    limits=self.limits,
+                    provider_at=self.provider_at,
+                    endpoint=endpoint_of(self.settings, self.environment, table.target),
+                    counter=token_counter(table.target.model, self.environment),
+                    journal=journal,
+                    budget=self.budget,
+                    throttle=throttle,
+                    on_outcome=on_outcome,
+                    tenants=self.tenants,
+                    retry=self.retry,
+                    lock_patience=self.lock_patience,
+                    quarantine=self.quarantine,
+                )
+                try:
+                    work.run()
+                finally:
+                    self.results.append(work.result)
+
+    @contextmanager
+    def embedder(self, *, dry_run: bool) -> Iterator[CanaryEmbedder]:
+        """What a canary beside this repair is embedded with: the same keys, the same budget."""
+        embedder = CanaryEmbedder(
+            settings=self.settings,
+            environment=self.environment,
+            keys=self.keys,
+            limits=self.limits,
+            budget=self.budget,
+            dry_run=dry_run,
+            retry=self.retry,
+            provider_at=self.provider_at,
+        )
+        try:
+            yield embedder
+        finally:
+            embedder.close()
+
+    def remeasure(self) -> Examination:
+        """Measure every touched table again, through the connection that wrote."""
+        touched = {result.table for result in self.results}
+        return measure_again(
+            self.examination, touched, self.place, self.settings, tenants=self.tenants
+        )
+
+    def texts_left(self) -> dict[RowName, str]:
+        """How the texts of some rows that were not fixed begin, for whoever asked to see them."""
+        texts: dict[RowName, str] = {}
+        with connect(self.place) as connection:
+            for result in self.results:
+                reader = self._readers[result.table]
+                keys = result.account.sample_keys_left
+                found = reader.beginnings(connection, keys, characters=TEXT_CHARACTERS)
+                texts |= {(result.table, key): text for key, text in found.items()}
+        return texts
+
+    def _reader(self, table: TableExamination) -> RowReader:
+        """One for plan and repair, whose sets are frozen before the first write."""
+        reader = self._readers.get(table.target.name)
+        if reader is None:
+            reader = freeze(
+                self.connection,
+                RowReader(
+                    target=table.target,
+                    checks=repairable_checks(table),
+                    accepted=accepted_checks(table),
+                    place=self.place,
+                    timeout=self.settings.database.statement_timeout,
+                ),
+            )
+            self._readers[table.target.name] = reader
+        return reader
+
+
+@contextmanager
+def open_repair(
+    *,
+    run_id: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    examination: Examination,
+    read_place: ConnectionTarget,
+    tenants: tuple[str, ...] | None,
+    started_from: Path = Path(),
+    retry: RetryPolicy | None = None,
+    lock_patience: float = PATIENCE_SECONDS,
+    limits: RateLimits | None = None,
+    quarantine: Quarantine | None = None,
+) -> Iterator[Repair]:
+    """Connect to the side that is written, and make sure that it is the one that was read.
+
+    `retry` None: the provider's own policy; `limits` None: those of the settings; `quarantine`
+    None: nothing is remembered. Raises
+    `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
+    """
+    with open_write_side(settings, environment, examination, read_place) as side:
+        yield Repair(
+            run_id=run_id,
+            settings=settings,
+            environment=environment,
+            examination=examination,
+            place=side.place,
+            server=side.server,
+            connection=side.connection,
+            keys=key_ring(side.connection, side.place, settings, environment, examination),
+            limits=limits or rate_limits(settings),
+            tenants=tenants,
+            budget=budget_of(settings),
+            started_from=started_from,
+            retry=retry,
+            lock_patience=lock_patience,
+            quarantine=quarantine or Quarantine(),
+        )
+
+
+def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks of a table that a repair can heal and that some row fails, accepted ones apart.
+
+    Where a check's failures are accepted for some tenants, it is false of the rows of these.
+    """
+    if not table.measured:
+        return ()
+    accepted = table.accepted
+    healing = [check for check in table.checks if check.remedy == "re-embed"]
+    return tuple(
+        _without(check, {tenant for name, tenant in accepted if name == check.name})
+        for check in healing
+        if open_failing(table, check.name) > 0
+    )
+
+
+def accepted_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks with accepted failures, true of the rows of every tenant."""
+    names = {name for name, _ in table.accepted}
+    return tuple(check for check in table.checks if check.name in names)
+
+
+def open_failing(table: TableExamination, check: str) -> int:
+    """Rows failing a check for tenants whose failures are not accepted."""
+    accepted = table.accepted
+    return sum(
+        measurement.failing[check]
+        for measurement in table.measurements
+        if (check, measurement.segment.tenant) not in accepted
+    )
+
+
+def _without(check: AppliedCheck, tenants: Collection[str | None]) -> AppliedCheck:
+    if not tenants:
+        return check
+    named = sql.Literal(sorted(tenant for tenant in tenants if tenant is not None))
+    theirs = sql.SQL("tenant = ANY({}::text[])").format(named)
+    if None in tenants:
+        theirs = sql.SQL("tenant IS NULL OR {}").format(theirs)
+    narrowed = sql.SQL("({}) AND ({}) IS NOT TRUE").format(check.predicate, theirs)
+    return replace(check, predicate=narrowed)

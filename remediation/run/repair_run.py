@@ -1,0 +1,94 @@
+"""Holds what a `--remediate` or `--rollback` run did so far, for the report."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from checks.database.connection import reason_of
+from checks.redaction import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from checks.database.server import Server
+    from checks.errors import IntegrityError
+    from checks.examination.findings import Finding
+    from remediation.journal.outcomes import RowName
+    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.result import TableRepair
+
+
+@dataclass(kw_only=True, slots=True)
+class RepairRun:
+    """What a `--remediate` or a `--rollback` run did so far; the report is made from it."""
+
+    run_id: str
+    started_at: datetime
+    dry_run: bool
+    report_directory: Path
+    rolls_back: str | None = None
+    """The run that this one rolls back; None for a repair."""
+    place: str = ""
+    server: Server | None = None
+    plan: Plan | None = None
+    results: list[TableRepair] = field(default_factory=list)
+    refused: str | None = None
+    """Why there was no repair at all, or why it could not go on."""
+    interrupted: bool = False
+    measured_again: bool = False
+    texts: Mapping[RowName, str] = field(default_factory=dict)
+    """How the texts of some rows that are left begin; none but with --show-texts."""
+    new_findings: tuple[Finding, ...] = ()
+    """Findings in segments that were not there when the run began."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know beside the results."""
+    timeline: list[tuple[datetime, str]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Enter an event in the timeline."""
+        self.timeline.append((datetime.now(UTC), redactor.clean(text)))
+
+    def refuse(self, error: IntegrityError | psycopg.Error) -> None:
+        """Enter why there is no repair or rollback, or why it could not go on."""
+        reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
+        self.refused = redactor.clean(reason)
+        self.note(f"no {'repair' if self.rolls_back is None else 'rollback'}: {self.refused}")
+
+    def warn(self, text: str) -> None:
+        """Enter what a person should know, in the timeline too."""
+        self.warnings.append(text)
+        self.note(text)
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.refused is not None or any(result.stopped for result in self.results)
+
+
+REPAIR_RUN = pytest.StashKey[RepairRun]()
+
+
+def begin_run(
+    config: pytest.Config, report_directory: Path, *, rolls_back: str | None = None
+) -> RepairRun:
+    """The run that begins now, in pytest's stash from here on."""
+    run = RepairRun(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC),
+        dry_run=config.getoption("--dry-run"),
+        report_directory=report_directory,
+        rolls_back=rolls_back,
+    )
+    config.stash[REPAIR_RUN] = run
+    return run
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and names the run's folder of reports."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

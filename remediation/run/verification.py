@@ -1,0 +1,59 @@
+"""Measures the tables again that were written to, through the connection that wrote.
+
+A replica may lag behind what was just written, and would prove nothing. Reads only, and hands the
+checks what it saw.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checks.database.connection import connect
+from checks.examination.measuring import examine_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from checks.database.connection import ConnectionTarget
+    from checks.examination.examination import Examination
+    from checks.examination.run_context import Evidence
+    from checks.settings.integrity_toml import Settings
+    from remediation.run.repair_run import RepairRun
+
+
+def measure_again(
+    examination: Examination,
+    tables: Collection[str],
+    place: ConnectionTarget,
+    settings: Settings,
+    *,
+    tenants: tuple[str, ...] | None,
+) -> Examination:
+    """The examination with some of its tables as they are now. Raises `CannotExamineError`."""
+    with connect(place) as connection:
+        again = examine_targets(
+            connection,
+            place,
+            [table.target for table in examination.tables if table.target.name in tables],
+            timeout=settings.database.statement_timeout,
+            tenants=tenants,
+            today=examination.today,
+        )
+    return examination.updated(again)
+
+
+def take_in(
+    evidence: Evidence, run: RepairRun, examination: Examination, place: ConnectionTarget
+) -> None:
+    """Make what was measured again, through `place`, what the checks judge from now on."""
+    evidence.examination = examination
+    evidence.measured_through = place
+    run.measured_again = bool(run.results)
+    known = {m.segment for table in evidence.before.tables for m in table.measurements}
+    run.new_findings = tuple(
+        finding
+        for table in evidence.examination.tables
+        for verdict in table.verdicts
+        if not verdict.holds and verdict.severity == "error" and verdict.segment not in known
+        if (finding := table.finding(verdict)).accepted is None
+    )

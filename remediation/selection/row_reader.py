@@ -1,0 +1,250 @@
+"""Reads what is to be repaired: failing rows by keyset pages, and rows again by their keys.
+
+Reads only, each page in a short transaction of its own; none is open while its rows are worked on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checks.database.connection import read_only
+from checks.database.vector_types import vector_read
+from remediation.selection.batching import FailingRow
+from remediation.selection.row_statements import (
+    compile_healthy,
+    compile_page,
+    compile_read_back,
+    compile_rows_by_key,
+    compile_texts,
+    key_arrays,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
+
+    from numpy.typing import NDArray
+    from psycopg import sql
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.targets.target import Target
+
+PAGE_ROWS = 2_000
+PAGE_BYTES = 16 * 1024 * 1024
+"""Text and vectors of a page in memory; it ends where they exceed this, whatever its rows hold."""
+FETCH_ROWS = 50
+"""Rows per round trip, and so the most that a page may exceed `PAGE_BYTES` by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurrentRow:
+    """What a row looks like now, to be held against what was read of it before."""
+
+    tenant: str | None
+    text_hash: str
+    vector_hash: str | None
+    failing: tuple[str, ...]
+    beside: tuple[str | None, ...] = ()
+    missing: bool = False
+    """Whether its store has no row for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HealthyRow:
+    """A row that fails nothing: what was embedded, and the vector (float32, (dimensions,))."""
+
+    tenant: str | None
+    text: str = field(repr=False)
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowReader:
+    """Reads one target's rows in the words of its `re-embed` checks."""
+
+    target: Target
+    checks: tuple[AppliedCheck, ...]
+    place: ConnectionTarget
+    timeout: timedelta
+    accepted: tuple[AppliedCheck, ...] = ()
+    """Checks of which some failures are not repaired, but no healthy rows either."""
+    cut: tuple[str, ...] = ()
+    """What is left to a later run, in words."""
+    lock_timeout: timedelta | None = None
+    """How long a read waits for a lock on the table; None: as long as `timeout`."""
+
+    def failing_rows(
+        self,
+        connection: Connection,
+        *,
+        tenants: Sequence[str] | None,
+        after: tuple[str, ...] | None = None,
+        bare: bool = False,
+    ) -> Iterator[FailingRow]:
+        """Every row that fails a check, once, with all its reasons, in key order.
+
+        `after` begins behind a key. `bare` leaves texts and vectors unread, for rows that are only
+        counted. A row edited while we read may be seen as it was or as it is; its write is guarded
+        by what was read.
+        """
+        for page in self.pages(connection, tenants=tenants, after=after, bare=bare):
+            yield from page
+
+    def pages(
+        self,
+        connection: Connection,
+        *,
+        tenants: Sequence[str] | None,
+        after: tuple[str, ...] | None = None,
+        bare: bool = False,
+    ) -> Iterator[list[FailingRow]]:
+        """The same in pages of at most `PAGE_ROWS` rows and about `PAGE_BYTES`."""
+        more = True
+        while more:
+            statement = compile_page(
+                self.target,
+                self.checks,
+                tenants=tenants,
+                # More than a page takes: a page that this cut short would seem to be the last.
+                limit=PAGE_ROWS + FETCH_ROWS,
+                first=after is None,
+                bare=bare,
+            )
+            parameters = {f"after_{i}": value for i, value in enumerate(after or (), start=1)}
+            page, more = self._read_page(connection, statement, parameters)
+            if page:
+                after = page[-1].key
+                yield page
+
+    def _read_page(
+        self, connection: Connection, statement: sql.Composed, parameters: dict[str, Any]
+    ) -> tuple[list[FailingRow], bool]:
+        """A page, and whether more may follow it."""
+        page: list[FailingRow] = []
+        size = 0
+        # A cursor of the server: only what is fetched is in memory, and it ends with the page.
+        with (
+            self.transaction(connection),
+            connection.cursor(name="integrity_page") as cursor,
+        ):
+            cursor.execute(statement, parameters)
+            while len(page) < PAGE_ROWS and size < PAGE_BYTES:
+                fetched = [self._row(row) for row in cursor.fetchmany(FETCH_ROWS)]
+                page += fetched
+                size += sum(len(row.text) + len(row.vector or b"") for row in fetched)
+                if len(fetched) < FETCH_ROWS:
+                    return page, False
+        return page, True
+
+    def rows_by_key(
+        self,
+        connection: Connection,
+        keys: Sequence[tuple[str, ...]],
+        written: Sequence[str | None],
+        *,
+        tenants: Sequence[str] | None,
+    ) -> list[FailingRow]:
+        """Those of the keyed rows that still need us: they fail a check, or hold our old vector.
+
+        `written` has the md5 of the vector that we wrote to each row before its text was edited,
+        or None.
+        """
+        statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
+        parameters = {**key_arrays(keys), "written": list(written)}
+        return [self._row(row) for row in self._read(connection, statement, parameters)]
+
+    def read_back(
+        self,
+        connection: Connection,
+        keys: Sequence[tuple[str, ...]],
+    ) -> list[CurrentRow | None]:
+        """The rows as they are now, aligned with the keys; None where one is gone from sight."""
+        current: list[CurrentRow | None] = [None] * len(keys)
+        statement = compile_read_back(self.target, self.checks)
+        for row in self._read(connection, statement, key_arrays(keys)):
+            position, tenant, text_hash, vector_hash, beside, missing, *failing = row
+            current[position - 1] = CurrentRow(
+                tenant=tenant,
+                text_hash=text_hash,
+                vector_hash=vector_hash,
+                failing=self._failing(failing),
+                beside=tuple(beside),
+                missing=missing,
+            )
+        return current
+
+    def beginnings(
+        self, connection: Connection, keys: Sequence[tuple[str, ...]], *, characters: int
+    ) -> dict[tuple[str, ...], str]:
+        """How the texts of the keyed rows begin, as they are now; rows without one are left out."""
+        if not keys:
+            return {}
+        statement = compile_texts(self.target, characters=characters)
+        return {
+            keys[position - 1]: text
+            for position, text in self._read(connection, statement, key_arrays(keys))
+        }
+
+    def healthy_rows(
+        self, connection: Connection, *, tenants: Sequence[str | None], per_tenant: int
+    ) -> Iterator[HealthyRow]:
+        """Up to `per_tenant` rows of each tenant that fail nothing, the last keys first.
+
+        A vector that is not finite or not of the declared dimension shows nothing, and is left out.
+        """
+        whole = {check.name: check for check in (*self.checks, *self.accepted)}
+        statement = compile_healthy(
+            self.target, tuple(whole.values()), tenants=tenants, per_tenant=per_tenant
+        )
+        for tenant, text, stored in self._read(connection, statement, None):
+            vector = vector_read(stored)
+            if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
+                yield HealthyRow(tenant=tenant, text=text, vector=vector)
+
+    def transaction(self, connection: Connection) -> AbstractContextManager[Connection]:
+        """A short one, that only reads, in which hidden rows are an error."""
+        return read_only(
+            connection,
+            self.place,
+            statement_timeout=self.timeout,
+            row_security=self.target.row_security,
+            lock_timeout=self.lock_timeout,
+        )
+
+    def _read(
+        self,
+        connection: Connection,
+        statement: sql.Composed,
+        parameters: dict[str, Any] | None,
+    ) -> list[tuple[Any, ...]]:
+        with self.transaction(connection):
+            return connection.execute(statement, parameters).fetchall()
+
+    def _row(self, row: tuple[Any, ...]) -> FailingRow:
+        width = len(self.target.key)
+        tenant, text, text_hash, vector, beside, missing, *failing = row[width:]
+        return FailingRow(
+            key=row[:width],
+            tenant=tenant,
+            text=text,
+            text_hash=text_hash,
+            vector=vector,
+            vector_hash=None if vector is None else md5(vector),
+            checks=self._failing(failing),
+            beside=tuple(beside),
+            missing=missing,
+        )
+
+    def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:
+        return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
+
+
+def md5(value: bytes) -> str:
+    """The hash that SQL's md5() gives for the same bytes; a guard against change, not a secret."""
+    return hashlib.md5(value, usedforsecurity=False).hexdigest()

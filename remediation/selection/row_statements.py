@@ -1,0 +1,259 @@
+"""Builds the statements that read a target's rows: failing pages, rows by key, healthy ones.
+
+Builds SQL and its parameters; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from checks.database.expressions import beside_parameters
+from checks.database.vector_types import vector_bytes
+from checks.examination.scan import among
+from checks.row_checks.row_check import with_sets
+from checks.row_checks.row_relation import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.targets.target import Target
+
+
+def compile_page(
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str] | None,
+    limit: int,
+    first: bool,
+    bare: bool,
+) -> sql.Composed:
+    """Failing rows in key order; `bare`: without text, hash and vector.
+
+    Parameters, but for the `first` page: after_1 … after_n, the key behind which it begins.
+    Returns the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
+    form, what stands beside it as texts, whether its store has no row for it, and whether the row
+    fails each check.
+    """
+    keys = sql.SQL(", ").join(_key_columns(target, "r"))
+    after = sql.SQL(", ").join(
+        sql.SQL("{}::{}").format(sql.Placeholder(f"after_{i}"), type_of(column.full_type))
+        for i, column in enumerate(target.key, start=1)
+    )
+    return sql.SQL(
+        """
+{sets}SELECT {columns}
+FROM {rows} AS r
+WHERE ({fails}) AND {tenants} AND {beyond}
+ORDER BY {keys}
+LIMIT {limit}
+"""
+    ).format(
+        sets=beside_parameters(with_sets(checks)),
+        columns=beside_parameters(_columns(target, checks, bare=bare)),
+        rows=beside_parameters(rows_of(target)),
+        fails=beside_parameters(_fails(checks)),
+        tenants=beside_parameters(among(tenants)),
+        beyond=sql.SQL("true") if first else sql.SQL("({}) > ({})").format(keys, after),
+        keys=keys,
+        limit=sql.Literal(limit),
+    )
+
+
+def compile_rows_by_key(
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
+) -> sql.Composed:
+    """Those of the keyed rows that fail a check or hold the vector whose md5 is in `written`.
+
+    Parameters: keys_1 … keys_n, written. Returns the columns of `compile_page`.
+    """
+    return sql.SQL(
+        """
+{sets}SELECT {columns}
+FROM {keys}
+JOIN {rows} AS r ON {same}
+WHERE ({fails} OR md5({bytes}) = integrity_key.written) AND {tenants}
+"""
+    ).format(
+        sets=beside_parameters(with_sets(checks)),
+        columns=beside_parameters(_columns(target, checks, bare=False)),
+        keys=_keys(target, with_written=True),
+        rows=beside_parameters(rows_of(target)),
+        same=_same_key(target),
+        fails=beside_parameters(_fails(checks)),
+        bytes=beside_parameters(_stored_bytes(target)),
+        tenants=beside_parameters(among(tenants)),
+    )
+
+
+def compile_read_back(target: Target, checks: Sequence[AppliedCheck]) -> sql.Composed:
+    """The keyed rows as they are now.
+
+    Parameters: keys_1 … keys_n. Returns position among the keys (from 1), tenant, md5 of the text,
+    md5 of the stored vector, what stands beside it as texts, whether its store has no row for it,
+    and whether the row fails each check.
+    """
+    return sql.SQL(
+        """
+{sets}SELECT integrity_key.position, tenant, md5(coalesce(text, '')), md5({bytes}),
+       beside_vector, NOT stored{checks}
+FROM {keys}
+JOIN {rows} AS r ON {same}
+"""
+    ).format(
+        sets=beside_parameters(with_sets(checks)),
+        bytes=beside_parameters(_stored_bytes(target)),
+        checks=beside_parameters(_check_columns(checks)),
+        keys=_keys(target, with_written=False),
+        rows=beside_parameters(rows_of(target)),
+        same=_same_key(target),
+    )
+
+
+def compile_texts(target: Target, *, characters: int) -> sql.Composed:
+    """The beginnings of the keyed rows' texts, where they have one.
+
+    Parameters: keys_1 … keys_n. Returns position among the keys (from 1) and text.
+    """
+    return sql.SQL(
+        """
+SELECT integrity_key.position, left(text, {characters})
+FROM {keys}
+JOIN {rows} AS r ON {same}
+WHERE text IS NOT NULL
+"""
+    ).format(
+        characters=sql.Literal(characters),
+        keys=_keys(target, with_written=False),
+        rows=beside_parameters(rows_of(target)),
+        same=_same_key(target),
+    )
+
+
+def compile_healthy(
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str | None],
+    per_tenant: int,
+) -> sql.Composed:
+    """Up to `per_tenant` rows of each tenant that fail no check, the last keys first.
+
+    Takes no parameters. Returns tenant, text and vector: an array as it is, which may hold what no
+    `vector` admits, any other type as a `vector` in binary form. The window runs over keys alone,
+    so that only the few chosen vectors are read.
+    """
+    embedding = sql.SQL("r.embedding")
+    keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
+    return sql.SQL(
+        """
+{sets}SELECT r.tenant, r.text, {vector}
+FROM {rows} AS r
+JOIN (
+    SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
+    FROM {rows} AS healthy
+    WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
+) AS chosen USING ({keys})
+WHERE chosen.place <= {limit}
+ORDER BY r.tenant, chosen.place
+"""
+    ).format(
+        sets=with_sets(checks),
+        vector=vector_bytes(embedding, target.server.vector_schema)
+        if target.embedding_type.from_extension
+        else embedding,
+        rows=rows_of(target),
+        keys=keys,
+        last_first=sql.SQL(", ").join(
+            sql.SQL("{} DESC").format(column) for column in _key_columns(target, "healthy")
+        ),
+        fails=_fails(checks),
+        tenants=sql.SQL("({} OR tenant IS NULL AND {})").format(
+            among([tenant for tenant in tenants if tenant is not None]),
+            sql.Literal(None in tenants),
+        ),
+        limit=sql.Literal(per_tenant),
+    )
+
+
+def key_arrays(keys: Sequence[tuple[str, ...]], columns: int | None = None) -> dict[str, Any]:
+    """The parameters keys_1 … keys_n: one array of texts per key column.
+
+    `columns` is needed only where there may be no keys at all.
+    """
+    width = columns if columns is not None else len(keys[0])
+    return {f"keys_{i + 1}": [key[i] for key in keys] for i in range(width)}
+
+
+def type_of(name: str) -> sql.SQL:
+    """A type's name as the catalog's format_type() wrote it, which is quoted where it must be."""
+    return sql.SQL(name.replace("%", "%%"))
+
+
+def _columns(target: Target, checks: Sequence[AppliedCheck], *, bare: bool) -> sql.Composable:
+    keys = [sql.SQL("{}::text").format(column) for column in _key_columns(target, "r")]
+    content = sql.SQL(
+        "CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {}, beside_vector"
+    ).format(_stored_bytes(target))
+    return sql.SQL("{keys}, tenant, {content}, NOT stored{checks}").format(
+        keys=sql.SQL(", ").join(keys),
+        content=sql.SQL("'', '', NULL::bytea, '{}'::text[]") if bare else content,
+        checks=_check_columns(checks),
+    )
+
+
+def _key_columns(target: Target, relation: str) -> list[sql.Identifier]:
+    """Qualified: a bare name in ORDER BY would mean the output column, which is text."""
+    return [sql.Identifier(relation, f"key_{i}") for i in _positions(target)]
+
+
+def _fails(checks: Sequence[AppliedCheck]) -> sql.Composable:
+    return sql.SQL(" OR ").join(sql.SQL("({})").format(check.predicate) for check in checks)
+
+
+def _check_columns(checks: Sequence[AppliedCheck]) -> sql.Composable:
+    return sql.SQL("").join(sql.SQL(", ({}) IS TRUE").format(check.predicate) for check in checks)
+
+
+def _stored_bytes(target: Target) -> sql.Composable:
+    return target.embedding_type.bytes(sql.Identifier("embedding"), target.server.vector_schema)
+
+
+def _keys(target: Target, *, with_written: bool) -> sql.Composable:
+    """The keys of a statement's parameters as a relation, one row per key."""
+    names = [sql.Identifier(f"key_{i}") for i in _positions(target)]
+    arrays: list[sql.Composable] = [
+        sql.SQL("{}::text[]").format(sql.Placeholder(f"keys_{i}")) for i in _positions(target)
+    ]
+    if with_written:
+        names.append(sql.Identifier("written"))
+        arrays.append(sql.SQL("{}::text[]").format(sql.Placeholder("written")))
+    return sql.SQL("unnest({arrays}) WITH ORDINALITY AS integrity_key ({names}, position)").format(
+        arrays=sql.SQL(", ").join(arrays), names=sql.SQL(", ").join(names)
+    )
+
+
+def key_is(
+    target: Target, columns: Iterable[sql.Composable], given: Iterable[sql.Composable]
+) -> sql.Composable:
+    """The condition that columns hold the key given as texts, each cast back to its own type."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}::{}").format(column, text, type_of(own.full_type))
+        for column, text, own in zip(columns, given, target.key, strict=True)
+    )
+
+
+def _same_key(target: Target) -> sql.Composable:
+    names = [f"key_{position}" for position in _positions(target)]
+    return key_is(
+        target,
+        [sql.Identifier("r", name) for name in names],
+        [sql.Identifier("integrity_key", name) for name in names],
+    )
+
+
+def _positions(target: Target) -> range:
+    return range(1, len(target.key) + 1)

@@ -1,0 +1,120 @@
+"""Remembers whose key works, which checks heal and what is no use, and stops the rest.
+
+A rule that never heals and a dead key then cost one request, not one per thread. Values only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from remediation.journal.outcomes import Outcome
+from remediation.provider.errors import (
+    KeyRefused,
+    ModelUnavailable,
+    ProviderUnavailable,
+    UntrustworthyResponse,
+)
+from remediation.provider.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from remediation.journal.outcomes import RowOutcome
+    from remediation.provider.errors import ProviderError
+    from remediation.selection.batching import Batch, FailingRow
+
+UNHEALED_BATCHES = 3
+"""Batches in a row that read back as still failing before a proven check is given up."""
+OUTAGES = 3
+"""Requests in a row that a tenant's provider leaves without a usable answer, retries included."""
+TRIES_TO_JUDGE = 50
+"""Tries of a tenant from which on the share of them without a usable answer stops it: over half."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Lessons:
+    """Of one table; used by one thread."""
+
+    table: str
+    stopped_checks: dict[str, str] = field(default_factory=dict)
+    """Checks that our writes do not heal, and why."""
+    stopped_tenants: dict[str | None, str] = field(default_factory=dict)
+    """Tenants for whom asking is no use, and why."""
+    _trusted: set[str | None] = field(default_factory=set)
+    _outages: dict[str | None, int] = field(default_factory=dict)
+    _took: dict[str | None, Usage] = field(default_factory=dict)
+    _healed: set[str] = field(default_factory=set)
+    _unhealed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        """What all requests took."""
+        return sum(self._took.values(), NOTHING)
+
+    def answered(
+        self, tenant: str | None, failure: ProviderError | None, usage: Usage = NOTHING
+    ) -> None:
+        """Learn from a request of a tenant: what it came to, and what it took.
+
+        A text that is refused is an answer. One that is to be asked for again (NotYet) is neither.
+        """
+        took = self._took[tenant] = self._took.get(tenant, NOTHING) + usage
+        if failure is None:
+            self._trusted.add(tenant)
+            self._outages.pop(tenant, None)
+        elif isinstance(failure, (KeyRefused, ModelUnavailable)):
+            self.stopped_tenants.setdefault(tenant, failure.reason)
+        elif isinstance(failure, (ProviderUnavailable, UntrustworthyResponse)):
+            outages = self._outages[tenant] = self._outages.get(tenant, 0) + 1
+            if outages >= OUTAGES:
+                self.stopped_tenants.setdefault(
+                    tenant, f"given up after {outages} requests in a row: {failure.reason}"
+                )
+        mostly_unanswered = took.requests >= TRIES_TO_JUDGE and 2 * took.unanswered > took.requests
+        if failure is not None and mostly_unanswered:
+            self.stopped_tenants.setdefault(
+                tenant,
+                f"given up, as {took.unanswered:,} of {took.requests:,} tries had no usable answer:"
+                f" {failure.reason}",
+            )
+
+    def written(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Learn from a batch: a check that none of its rows was healed of must not bill forever."""
+        healed: set[str] = set()
+        unhealed: dict[str, str] = {}
+        for outcome in outcomes:
+            unhealed |= dict.fromkeys(outcome.unhealed, outcome.reason)
+            if outcome.outcome is Outcome.FIXED or (outcome.unhealed and outcome.written_hash):
+                healed |= set(outcome.row.checks) - set(outcome.unhealed)
+        self._healed |= healed
+        for check in healed:
+            self._unhealed.pop(check, None)
+        for check in unhealed.keys() - healed:
+            times = self._unhealed[check] = self._unhealed.get(check, 0) + 1
+            if check not in self._healed or times >= UNHEALED_BATCHES:
+                self.stopped_checks.setdefault(
+                    check, f"the repair of {check} does not heal {self.table}: {unhealed[check]}"
+                )
+
+    def hopeless(self, row: FailingRow) -> str | None:
+        """Why nothing is asked for a row all of whose checks have stopped, or None."""
+        if not self.stopped_checks or not self.stopped_checks.keys() >= set(row.checks):
+            return None
+        return "; ".join(self.stopped_checks[check] for check in row.checks)
+
+    def check_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
+        """Whether something in flight is yet to prove a check of the batch."""
+        unproven = checks_of(batch) - self._healed - self.stopped_checks.keys()
+        return any(unproven & checks_of(other) for other in in_flight)
+
+    def key_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
+        """Whether something in flight is yet to prove the key of the batch's tenant."""
+        return batch.tenant not in self._trusted and any(
+            other.tenant == batch.tenant for other in in_flight
+        )
+
+
+def checks_of(batch: Batch) -> set[str]:
+    """Every check that some row of the batch fails."""
+    return {check for row in batch.rows for check in row.checks}

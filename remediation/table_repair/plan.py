@@ -1,0 +1,262 @@
+"""Plans a repair: rows, requests, tokens, dollars and time, from the repair's own selection.
+
+Reads the database, asks no provider, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from checks.wording import dollars
+from remediation.journal.quarantine import sent_for
+from remediation.provider.keys import MissingKey
+from remediation.provider.rate_limits import WINDOW
+from remediation.selection.batching import batch_limits, batches
+from remediation.selection.preparation import prepare
+from remediation.table_repair.probe import samples
+from remediation.throttling.budget import TOKENS_PER_PRICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from checks.database.connection import Connection
+    from checks.examination.table_examination import TableExamination
+    from checks.settings.integrity_toml import Settings
+    from remediation.journal.quarantine import Quarantine
+    from remediation.provider.keys import KeyRing
+    from remediation.provider.tokens import TokenCounter
+    from remediation.selection.batching import FailingRow
+    from remediation.selection.row_reader import RowReader
+
+SECONDS_PER_REQUEST = 1.0
+"""Assumed for a request of 50 texts; OpenAI answers such requests in 0.3 to 2 s."""
+SECONDS_PER_INDEXED_ROW = 0.035
+SECONDS_PER_ROW = 0.0003
+"""Cost of updating one row with and without an HNSW index on 1,536 dimensions (measured)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantPlan:
+    """What the repair would do for one tenant of one table."""
+
+    tenant: str | None
+    rows: int
+    requests: int
+    tokens: int
+    missing_key: str | None
+    """Why its rows cannot be repaired; None where a key was found."""
+    host: str | None = None
+    """Of its own endpoint; None where that is the settings', as for the model below."""
+    model: str | None = None
+    """What is asked for in place of the table's model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TablePlan:
+    """What the repair would do for one table. `unrepairable` says why it would do nothing."""
+
+    table: str
+    model: str
+    tenants: tuple[TenantPlan, ...] = ()
+    without_text: int = 0
+    """Failing rows that nothing can be sent for; they would be quarantined."""
+    quarantined: int = 0
+    """Failing rows whose text the provider refused in an earlier run; they are not sent again."""
+    probe_requests: int = 0
+    probe_tokens: int = 0
+    seconds: float = 0.0
+    counted: str = ""
+    """How tokens were counted, in words."""
+    cut: tuple[str, ...] = ()
+    """What is left to a later run, in words."""
+    unrepairable: str | None = None
+    failing: int = 0
+    """Failing rows by the scan's count, where the table is unrepairable."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that would be sent to the provider."""
+        return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is None)
+
+    @property
+    def rows_without_key(self) -> int:
+        return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is not None)
+
+    @property
+    def requests(self) -> int:
+        """Requests of the repair, those of the probe not included."""
+        return sum(tenant.requests for tenant in self.tenants if tenant.missing_key is None)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the repair, those of the probe not included."""
+        return sum(tenant.tokens for tenant in self.tenants if tenant.missing_key is None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The plan of a run over all tables that have something to repair."""
+
+    tables: tuple[TablePlan, ...]
+    price_per_million_tokens: float
+    max_rows: int
+    max_cost: float
+    spent: float = 0.0
+    """Dollars that the run has spent already, on its canary."""
+    notes: tuple[str, ...] = ()
+    """What stood in the way of a complete plan, in words."""
+
+    def table(self, name: str) -> TablePlan:
+        """The plan of one table. Raises KeyError where it has none."""
+        return {table.table: table for table in self.tables}[name]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def requests(self) -> int:
+        """All requests, those of the probe included."""
+        return sum(table.requests + table.probe_requests for table in self.tables)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, those of the probe included."""
+        return sum(table.tokens + table.probe_tokens for table in self.tables)
+
+    @property
+    def dollars(self) -> float:
+        return self.dollars_of(self.tokens)
+
+    def dollars_of(self, tokens: int) -> float:
+        return tokens * self.price_per_million_tokens / TOKENS_PER_PRICE
+
+    @property
+    def seconds(self) -> float:
+        return sum(table.seconds for table in self.tables)
+
+    @property
+    def capped(self) -> str | None:
+        """Which cap the plan would run into, in words."""
+        if self.rows > self.max_rows:
+            return f"the cap of {self.max_rows:,} rows would stop the repair early (--max-rows)"
+        if self.spent + self.dollars > self.max_cost:
+            return f"the cap of {dollars(self.max_cost)} would stop the repair early (--max-cost)"
+        return None
+
+
+def refusal(table: TableExamination) -> str | None:
+    """Why a table with failing rows is not repaired at all, or None."""
+    if table.target.problems:
+        return f"{table.target.name} is not as declared (see its schema check)"
+    return table.target.unrepairable
+
+
+def plan_table(
+    connection: Connection,
+    table: TableExamination,
+    reader: RowReader,
+    *,
+    settings: Settings,
+    keys: KeyRing,
+    counter: TokenCounter,
+    tenants: Sequence[str] | None,
+    quarantine: Quarantine,
+) -> TablePlan:
+    """Stream the failing rows through preparation and batching, and add up; keeps no row."""
+    rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
+    without_text = quarantined = 0
+    provider = settings.provider
+
+    def prepared() -> Iterator[FailingRow]:
+        nonlocal without_text, quarantined
+        for row in reader.failing_rows(connection, tenants=tenants):
+            ready = prepare(row, provider, counter)
+            if ready.refused is not None:
+                without_text += 1
+                continue
+            sent = sent_for(ready.row, table.target, provider, counter)
+            if quarantine.reason(table.target.name, row.key, sent) is None:
+                yield ready.row
+            else:
+                quarantined += 1
+
+    for batch in batches(prepared(), limits=batch_limits(settings), counter=counter):
+        rows[batch.tenant] += len(batch.rows)
+        requests[batch.tenant] += 1
+        tokens[batch.tenant] += batch.tokens
+    lines = []
+    for tenant, count in rows.most_common():
+        key = keys.find(tenant)
+        own = None if isinstance(key, MissingKey) else key.own
+        model = table.target.model_of(tenant)
+        if own is not None and own.model is not None:
+            model = own.model
+        lines.append(
+            TenantPlan(
+                tenant=tenant,
+                rows=count,
+                requests=requests[tenant],
+                tokens=tokens[tenant],
+                missing_key=key.reason if isinstance(key, MissingKey) else None,
+                host=None if own is None else own.host,
+                model=model if model != table.target.model else None,
+            )
+        )
+    probed = [
+        sample
+        for group in samples(
+            connection,
+            reader,
+            tenants=[line.tenant for line in lines if line.missing_key is None],
+            rows=settings.repair.probe,
+            provider=provider,
+            counter=counter,
+        )
+        for sample in group
+    ]
+    sent = TablePlan(table=table.target.name, model=table.target.model, tenants=tuple(lines))
+    return replace(
+        sent,
+        without_text=without_text,
+        quarantined=quarantined,
+        probe_requests=len(probed),
+        probe_tokens=sum(sample.tokens for sample in probed),
+        seconds=max(
+            _seconds(table, settings, sent.requests + len(probed), sent.rows),
+            _seconds_by_limits(lines, settings, keys),
+        ),
+        counted=counter.description,
+        cut=reader.cut,
+    )
+
+
+def _seconds(table: TableExamination, settings: Settings, requests: int, rows: int) -> float:
+    """A rough time: requests on `concurrency` threads, and writes on `write_concurrency`."""
+    indexed = table.target.embedding.name in table.target.holder.ann_indexed
+    per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
+    asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
+    return asking + rows * per_row / settings.repair.write_concurrency
+
+
+def _seconds_by_limits(lines: Sequence[TenantPlan], settings: Settings, keys: KeyRing) -> float:
+    """The least time that the limits of a minute allow the key with the most to send."""
+    requests, tokens = Counter[SecretStr](), Counter[SecretStr]()
+    for line in lines:
+        key = keys.find(line.tenant)
+        if not isinstance(key, MissingKey):
+            requests[key.secret] += line.requests
+            tokens[key.secret] += line.tokens
+    windows = 0
+    for used, limit in (
+        (requests, settings.repair.requests_per_minute),
+        (tokens, settings.repair.tokens_per_minute),
+    ):
+        if limit is not None:
+            # The first window's worth is sent at once.
+            windows = max([windows, *((count - 1) // limit for count in used.values())])
+    return windows * WINDOW

@@ -1,0 +1,254 @@
+"""Asks before the first write whether the provider still answers as it did for healthy rows.
+
+A wrong model or text expression of the right dimension poisons a table in silence; a few healthy
+rows, embedded again, show it. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from checks.canary.sampler import cosine
+from checks.examination.findings import tenant_words
+from remediation.interruptible import wait_for_all, wait_for_one
+from remediation.provider.bisection import embed_isolating
+from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
+from remediation.provider.usage import NOTHING, Usage
+from remediation.selection.preparation import sendable
+from remediation.throttling.wait_reasons import keys_must_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from checks.database.connection import Connection
+    from checks.settings.integrity_toml import Provider
+    from remediation.provider.embedders import Embedders
+    from remediation.provider.errors import ProviderError
+    from remediation.provider.tokens import TokenCounter
+    from remediation.selection.row_reader import RowReader
+    from remediation.throttling.budget import Budget
+    from remediation.throttling.wait_reasons import WaitReason
+
+TENANTS_SHOWN = 5
+
+LEAST_COSINE = 0.99
+"""A model answers the same text with nearly the same vector (OpenAI's vary in the fifth digit);
+another model's vector of the same text has a cosine near 0."""
+
+TENANTS_AT_ONCE = 2_000
+"""Tenants whose samples are in memory together: 3 vectors of 6 kB each make 36 MB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """The request that a tenant's probe sends, and the vectors that are stored (float32)."""
+
+    tenant: str | None
+    texts: tuple[str, ...] = field(repr=False)
+    stored: tuple[NDArray[np.float32], ...]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeResult:
+    """One tenant's probe: the cosine of each re-embedded healthy row with what is stored."""
+
+    tenant: str | None
+    cosines: tuple[float, ...] = ()
+    failure: ProviderError | None = None
+    usage: Usage = NOTHING
+    own: bool = False
+    """Whether the tenant has an endpoint or a model of its own, which says nothing of others'."""
+
+    @property
+    def unanswered(self) -> str | None:
+        """Why there is nothing to compare although there are healthy rows; None where there is."""
+        if self.cosines:
+            return None
+        reason = "its samples were refused" if self.failure is None else self.failure.reason
+        return f"the probe got no answer, and nothing unproven is written: {reason}"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing speaks against writing; a tenant without healthy rows shows nothing."""
+        return all(cosine >= LEAST_COSINE for cosine in self.cosines)
+
+    @property
+    def numbers(self) -> str:
+        """The cosines, for people."""
+        return ", ".join(f"{cosine:.3f}" for cosine in self.cosines)
+
+    @property
+    def refused(self) -> str | None:
+        """Why nothing is written for this tenant alone, or None."""
+        if self.agrees or not self.own:
+            return self.unanswered
+        return (
+            f"the probe refused: healthy rows, embedded again by this tenant's own endpoint or"
+            f" model, have a cosine under {LEAST_COSINE} with what is stored ({self.numbers});"
+            " correct base_url and model of [keys] sql, or tenant_models"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """All tenants' probes. `stopped` says why the repair must not go on."""
+
+    results: tuple[ProbeResult, ...] = ()
+    stopped: str | None = None
+
+
+def samples(
+    connection: Connection,
+    reader: RowReader,
+    *,
+    tenants: Sequence[str | None],
+    rows: int,
+    provider: Provider,
+    counter: TokenCounter,
+) -> Iterator[list[Sample]]:
+    """A sample for each tenant that has healthy rows, of up to `rows` of them; none for rows = 0.
+
+    In lists of at most `TENANTS_AT_ONCE`. The dry run counts what the repair sends.
+    """
+    remaining = iter(tenants if rows else ())
+    while some := list(islice(remaining, TENANTS_AT_ONCE)):
+        found: dict[str | None, list[tuple[str, NDArray[np.float32]]]] = {}
+        for healthy in reader.healthy_rows(connection, tenants=some, per_tenant=rows):
+            text = sendable(healthy.text, provider, counter)
+            if text is not None:
+                found.setdefault(healthy.tenant, []).append((text, healthy.vector))
+        yield [
+            Sample(
+                tenant=tenant,
+                texts=tuple(text for text, _ in sample),
+                stored=tuple(vector for _, vector in sample),
+                tokens=sum(counter.count(text) for text, _ in sample),
+            )
+            for tenant, sample in found.items()
+        ]
+
+
+def probe(
+    groups: Iterable[Sequence[Sample]],
+    embedders: Embedders,
+    *,
+    budget: Budget,
+    concurrency: int,
+    before_request: Callable[[], None],
+    meanwhile: Callable[[WaitReason | None], None],
+) -> Probed:
+    """Embed the samples again, each with its tenant's own key, in one request a tenant.
+
+    `before_request` is called on the caller's thread ahead of each, and may wait; `meanwhile` again
+    and again while an answer is waited for, with what keeps every key from being used, if anything.
+    What either raises ends the probe.
+    """
+    results: list[ProbeResult] = []
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
+        for group in groups:
+            tokens = sum(sample.tokens for sample in group)
+            if not budget.affords(tokens):
+                return Probed(results=tuple(results), stopped=budget.no_money_left)
+            budget.reserve(rows=0, tokens=tokens)
+            answers = _asked(
+                pool,
+                embedders,
+                group,
+                concurrency=concurrency,
+                before_request=before_request,
+                meanwhile=meanwhile,
+            )
+            budget.settle(reserved=tokens, took=sum((answer.usage for answer in answers), NOTHING))
+            results += answers
+    return Probed(results=tuple(results), stopped=_disagreement(results))
+
+
+def _asked(
+    pool: ThreadPoolExecutor,
+    embedders: Embedders,
+    group: Sequence[Sample],
+    *,
+    concurrency: int,
+    before_request: Callable[[], None],
+    meanwhile: Callable[[WaitReason | None], None],
+) -> list[ProbeResult]:
+    asked: dict[Future[ProbeResult], Sample] = {}
+
+    def look() -> None:
+        waited_for = [sample for future, sample in asked.items() if not future.done()]
+        seconds = min((embedders.silent_for(s.tenant, s.tokens) for s in waited_for), default=0.0)
+        meanwhile(keys_must_wait(seconds) if seconds > 0.0 else None)
+
+    running: set[Future[ProbeResult]] = set()
+    try:
+        for sample in group:
+            if len(running) >= concurrency:
+                # What waits for a thread would be sent whatever happens meanwhile.
+                running = wait_for_one(running, meanwhile=look)
+            before_request()
+            future = pool.submit(_probe_tenant, embedders, sample)
+            asked[future] = sample
+            running.add(future)
+        wait_for_all(asked, meanwhile=look)
+    except BaseException:
+        embedders.stop()
+        wait_for_all(asked)
+        raise
+    return [future.result() for future in asked]
+
+
+def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
+    try:
+        with embedders.lend(sample.tenant) as embedder:
+            asked, usual = embedder.endpoint, embedders.endpoint
+            answer = embed_isolating(embedder, sample.texts)
+    except KeyRefused as error:
+        return ProbeResult(tenant=sample.tenant, failure=error)
+    cosines = [
+        cosine(stored, fresh)
+        for stored, fresh in zip(sample.stored, answer.outcomes, strict=True)
+        if fresh is not None and not isinstance(fresh, InputRejected)
+    ]
+    return ProbeResult(
+        tenant=sample.tenant,
+        cosines=tuple(cosines),
+        failure=answer.failure,
+        usage=answer.usage,
+        own=(asked.base_url, asked.model) != (usual.base_url, usual.model),
+    )
+
+
+def _disagreement(results: Sequence[ProbeResult]) -> str | None:
+    """Why the probe refuses the repair, with the numbers, or None."""
+    against = [result for result in results if not result.agrees and not result.own]
+    if not against:
+        return _silence(results)
+    numbers = "; ".join(
+        f"{tenant_words(result.tenant)}: {result.numbers}" for result in against[:TENANTS_SHOWN]
+    )
+    if len(against) > TENANTS_SHOWN:
+        numbers += f"; {len(against) - TENANTS_SHOWN:,} more tenants"
+    return (
+        f"the probe refused: healthy rows, embedded again, have a cosine under {LEAST_COSINE} with"
+        f" what is stored ({numbers}), so the model or the text expression is not the one they were"
+        " embedded with; correct [provider] model or `text` (probe = 0 in [repair] switches the"
+        " probe off)"
+    )
+
+
+def _silence(results: Sequence[ProbeResult]) -> str | None:
+    """Why nothing is written where not one probe was answered, or None.
+
+    A refused key says nothing of the model; tenants without healthy rows rely on another's probe.
+    """
+    if any(result.cosines for result in results):
+        return None
+    silent = [r for r in results if not isinstance(r.failure, (KeyRefused, ModelUnavailable))]
+    return silent[0].unanswered if silent else None

@@ -1,0 +1,24 @@
+"""Holds what a repair or a rollback did to one table. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remediation.provider.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from remediation.journal.outcomes import Account
+    from remediation.table_repair.probe import ProbeResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableRepair:
+    """What came of one table. `stopped` says why the work ended before its last row."""
+
+    table: str
+    account: Account
+    usage: Usage = NOTHING
+    stopped: str | None = None
+    probes: tuple[ProbeResult, ...] = ()
+    seconds: float = 0.0

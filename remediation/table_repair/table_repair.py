@@ -1,0 +1,216 @@
+"""Repairs one table from its lock to its result: probe, backfill, what came of it.
+
+Knows no other table; what a run shares among tables, it is given.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from checks.database.connection import connect
+from checks.errors import CannotExamineError
+from remediation.interruptible import INTERRUPTED, words_of
+from remediation.journal.journal import journal_words
+from remediation.journal.outcomes import Account, Outcome
+from remediation.provider.embedders import Embedders
+from remediation.table_repair.backfill import Backfill
+from remediation.table_repair.circuit_breaker import Lessons
+from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
+from remediation.table_repair.result import TableRepair
+from remediation.throttling.throttle import POLL_SECONDS, Throttle
+from remediation.writing.locked_rows import PATIENCE_SECONDS, LockedRows
+from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.settings.integrity_toml import Settings
+    from remediation.journal.journal import Journal
+    from remediation.journal.quarantine import Quarantine
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.keys import KeyRing
+    from remediation.provider.protocol import EmbeddingProvider
+    from remediation.provider.rate_limits import RateLimits
+    from remediation.provider.retry import RetryPolicy
+    from remediation.provider.tokens import TokenCounter
+    from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.plan import TablePlan
+    from remediation.throttling.budget import Budget
+    from remediation.throttling.wait_reasons import WaitReason
+
+
+@dataclass(kw_only=True)
+class TableWork:
+    """One table's repair. Create, `run()` once, read `result`, also when that raised."""
+
+    reader: RowReader
+    planned: TablePlan
+    settings: Settings
+    place: ConnectionTarget
+    run_id: str
+    keys: KeyRing
+    limits: RateLimits
+    provider_at: Callable[[Endpoint], EmbeddingProvider]
+    endpoint: Endpoint
+    counter: TokenCounter
+    journal: Journal
+    budget: Budget
+    throttle: Throttle
+    on_outcome: Callable[[Outcome], None]
+    tenants: tuple[str, ...] | None
+    retry: RetryPolicy | None
+    lock_patience: float = PATIENCE_SECONDS
+    """Seconds that a row may stay locked by another session before it is given up."""
+    quarantine: Quarantine
+
+    _backfill: Backfill | None = None
+    _left: Account = field(default_factory=Account)
+    """Of a table that was not begun."""
+    _probes: tuple[ProbeResult, ...] = ()
+    _stopped: str | None = None
+    _seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._lessons = Lessons(table=self.planned.table)
+
+    @property
+    def result(self) -> TableRepair:
+        """What came of it so far."""
+        backfill = self._backfill
+        return TableRepair(
+            table=self.planned.table,
+            account=backfill.account if backfill else self._left,
+            usage=self._lessons.usage,
+            stopped=(backfill.stopped if backfill else None)
+            or self._stopped
+            or "; ".join(self._lessons.stopped_checks.values())
+            or None,
+            probes=self._probes,
+            seconds=self._seconds,
+        )
+
+    def run(self) -> None:
+        """Repair the table. What the database or another repair refuses is in the result.
+
+        Raises what is not foreseen, KeyboardInterrupt included.
+        """
+        begun = time.monotonic()
+        try:
+            self._locked()
+        except (TableLockedError, LockLostError, CannotExamineError, psycopg.Error) as error:
+            self._stopped = words_of(error)
+        except OSError as error:
+            self._stopped = journal_words(error)
+        except BaseException:
+            self._stopped = INTERRUPTED
+            raise
+        finally:
+            self._seconds = time.monotonic() - begun
+        if self._backfill is None:
+            self._leave()
+
+    def _locked(self) -> None:
+        stop = threading.Event()
+        with ExitStack() as stack:
+            connection = stack.enter_context(connect(self.place))
+            lock = stack.enter_context(
+                RepairLock(self.place, self.reader.target, run_id=self.run_id)
+            )
+            embedders = Embedders(
+                self.endpoint,
+                self.keys,
+                provider_at=self.provider_at,
+                stop=stop,
+                limits=self.limits,
+                counter=self.counter,
+                models=self.reader.target.declared.tenant_models,
+                retry=self.retry,
+            )
+            stack.callback(embedders.close)
+            probed = self._probe(connection, embedders, lock, stop)
+            self._learn(probed)
+            if probed.stopped is not None:
+                return
+            self.journal.begin_table(self.reader.target)
+            self._backfill = Backfill(
+                target=self.reader.target,
+                reader=self.reader,
+                settings=self.settings,
+                write_place=self.place,
+                connection=connection,
+                embedders=embedders,
+                counter=self.counter,
+                journal=self.journal,
+                lock=lock,
+                budget=self.budget,
+                stop=stop,
+                throttle=self.throttle,
+                on_outcome=self.on_outcome,
+                tenants=self.tenants,
+                quarantine=self.quarantine,
+                lessons=self._lessons,
+                locked=LockedRows(patience=self.lock_patience),
+            )
+            self._backfill.run()
+
+    def _wait(self, lock: RepairLock, stop: threading.Event) -> None:
+        """Wait while the repair is paused. Raises LockLostError."""
+        while self.throttle.hold() is not None:
+            self._look(lock)
+            stop.wait(POLL_SECONDS)
+        self.throttle.tell()
+
+    def _look(self, lock: RepairLock, waiting: WaitReason | None = None) -> None:
+        """See to what must not wait while an answer or the end of a pause does."""
+        self.throttle.tell(waiting)
+        lock.beat()
+
+    def _probe(
+        self,
+        connection: Connection,
+        embedders: Embedders,
+        lock: RepairLock,
+        stop: threading.Event,
+    ) -> Probed:
+        if self.budget.rows_left() == 0:
+            return Probed(stopped=self.budget.no_rows_left)
+        provider = self.settings.provider
+        groups = samples(
+            connection,
+            self.reader,
+            tenants=[line.tenant for line in self.planned.tenants if line.missing_key is None],
+            rows=self.settings.repair.probe,
+            provider=provider,
+            counter=self.counter,
+        )
+        return probe(
+            groups,
+            embedders,
+            budget=self.budget,
+            concurrency=provider.concurrency,
+            before_request=lambda: self._wait(lock, stop),
+            meanwhile=lambda waiting: self._look(lock, waiting),
+        )
+
+    def _learn(self, probed: Probed) -> None:
+        self._probes, self._stopped = probed.results, probed.stopped
+        for result in probed.results:
+            self._lessons.answered(result.tenant, result.failure, result.usage)
+            if result.refused is not None:
+                self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
+
+    def _leave(self) -> None:
+        """Account for the rows of a table that was not begun, where they can still be read."""
+        with suppress(psycopg.Error, CannotExamineError), connect(self.place) as connection:
+            rows = self.reader.failing_rows(connection, tenants=self.tenants, bare=True)
+            for row in rows:
+                self._left.selected += 1
+                self._left.add(row, Outcome.SKIPPED, self._stopped or "")
+                self.on_outcome(Outcome.SKIPPED)

@@ -1,0 +1,186 @@
+"""Writes a chunk of rows in the writer's transaction, and tells what came of each.
+
+Runs in the writer's connection and transaction; decides nothing about tries, pace or locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from pgvector.psycopg.vector import register_vector_info
+from psycopg import sql
+from psycopg.types import TypeInfo
+
+from remediation.journal.journal import Changed
+from remediation.selection.row_statements import key_arrays
+from remediation.writing.frozen_sets import set_checks
+from remediation.writing.store_statements import (
+    compile_insert,
+    compile_store_lock,
+    compile_store_update,
+)
+from remediation.writing.table_statements import (
+    NewVector,
+    compile_lock,
+    compile_stored,
+    compile_update,
+    new_values,
+)
+from remediation.writing.verdicts import Attempt, judge_write, still_locked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.database.connection import Connection
+    from checks.targets.target import Target
+    from remediation.journal.outcomes import RowOutcome
+    from remediation.selection.batching import Key
+    from remediation.selection.row_reader import RowReader
+
+
+LOCK_TIMEOUT = timedelta(milliseconds=500)
+"""For every lock that a write, or the read-back after it, would have to wait for."""
+
+
+class Change(Protocol[Changed]):
+    """What is done to rows of one target; used by one writer."""
+
+    @property
+    def target(self) -> Target: ...
+
+    def adapt(self, connection: Connection) -> None:
+        """Make a new connection ready for the statements below."""
+
+    def foresee(self, connection: Connection, chunk: Sequence[Changed]) -> list[Changed]:
+        """The chunk with what each row's vector will be stored as. Raises psycopg's errors."""
+
+    def write(
+        self, connection: Connection, chunk: Sequence[Changed]
+    ) -> tuple[list[Changed], dict[Key, str | None]]:
+        """One try, in the writer's transaction. Raises psycopg's errors.
+
+        Returns the rows that no other session holds, and of each row that was written the md5 of
+        its vector, None for no vector.
+        """
+
+    def recognise(self, connection: Connection, chunk: Sequence[Changed], attempt: Attempt) -> None:
+        """Enter in the attempt what our own writes stored whose COMMIT went unanswered."""
+
+    def judge(
+        self, connection: Connection, chunk: Sequence[Changed], attempt: Attempt
+    ) -> list[RowOutcome | None]:
+        """What came of each row, read back; None where another session holds it still."""
+
+    def gone(self, connection: Connection, change: Changed) -> RowOutcome | None:
+        """The outcome of a row that a foreign key refused, where it is rightly refused."""
+
+
+@dataclass(kw_only=True, slots=True)
+class NewVectors:
+    """The change of a repair: a new vector for each failing row."""
+
+    target: Target
+    reader: RowReader
+
+    def __post_init__(self) -> None:
+        self.reader = replace(self.reader, lock_timeout=LOCK_TIMEOUT)
+
+    def adapt(self, connection: Connection) -> None:
+        schema = self.target.server.vector_schema
+        if schema is not None:
+            # By its schema: the extension's may not be on the search path.
+            name = sql.Identifier(schema, "vector")
+            register_vector_info(connection, TypeInfo.fetch(connection, name))
+
+    def foresee(self, connection: Connection, chunk: Sequence[NewVector]) -> list[NewVector]:
+        found = connection.execute(
+            compile_stored(self.target), {"new": new_values(self.target, chunk)}
+        ).fetchall()
+        stored: dict[int, str] = dict(found)
+        return [replace(new, stored_as=stored[n]) for n, new in enumerate(chunk, start=1)]
+
+    def write(
+        self, connection: Connection, chunk: Sequence[NewVector]
+    ) -> tuple[list[NewVector], dict[Key, str | None]]:
+        return write_rows(connection, self.target, chunk)
+
+    def recognise(
+        self, connection: Connection, chunk: Sequence[NewVector], attempt: Attempt
+    ) -> None:
+        unknown = [new for new in chunk if new.row.key not in attempt.stored]
+        if not unknown:
+            return
+        current = self.reader.read_back(connection, [new.row.key for new in unknown])
+        for new, now in zip(unknown, current, strict=True):
+            if now is None or new.stored_as is None or now.vector_hash != new.stored_as:
+                continue
+            row = new.row
+            # A new vector may be the one that it replaces: then what stands beside it tells.
+            if (now.vector_hash, now.beside, now.missing) != (
+                row.vector_hash,
+                row.beside,
+                row.missing,
+            ):
+                attempt.stored[row.key] = now.vector_hash
+
+    def judge(
+        self, connection: Connection, chunk: Sequence[NewVector], attempt: Attempt
+    ) -> list[RowOutcome | None]:
+        current = self.reader.read_back(connection, [new.row.key for new in chunk])
+        about_sets = set_checks(self.reader.checks)
+        return [
+            None
+            if still_locked(new.row, now, attempt)
+            else judge_write(new.row, now, attempt, about_sets=about_sets)
+            for new, now in zip(chunk, current, strict=True)
+        ]
+
+    def gone(self, connection: Connection, change: NewVector) -> RowOutcome | None:
+        (now,) = self.reader.read_back(connection, [change.row.key])
+        return judge_write(change.row, now, Attempt()) if now is None else None
+
+
+def write_rows(
+    connection: Connection, target: Target, chunk: Sequence[NewVector]
+) -> tuple[list[NewVector], dict[tuple[str, ...], str | None]]:
+    """The rows that no other session holds, and the md5 of what was stored, by key of each written.
+
+    Raises psycopg's errors.
+    """
+    store = target.store
+    keys = key_arrays([new.row.key for new in chunk])
+    lock = compile_lock(target) if store is None else compile_store_lock(target, store)
+    found = connection.execute(lock, keys).fetchall()
+    locked = {position - 1 for (position,) in found}
+    # A row that the store lacks can be held by nobody; one that has come since is left alone.
+    missing = [new for new in chunk if new.row.missing]
+    present = [
+        new for position, new in enumerate(chunk) if position in locked and not new.row.missing
+    ]
+    update = compile_update(target) if store is None else compile_store_update(target, store)
+    stored = _stored_by(connection, target, update, present)
+    if store is not None and missing:
+        stored |= _stored_by(connection, target, compile_insert(target, store), missing)
+    return [*present, *missing], stored
+
+
+def _stored_by(
+    connection: Connection, target: Target, statement: sql.Composed, rows: Sequence[NewVector]
+) -> dict[tuple[str, ...], str | None]:
+    written = connection.execute(
+        statement,
+        {
+            **key_arrays([new.row.key for new in rows], len(target.key)),
+            "tenants": [new.row.tenant for new in rows],
+            "texts": [new.row.text_hash for new in rows],
+            "vectors": [new.row.vector_hash for new in rows],
+            "new": new_values(target, rows),
+            **{
+                f"was_{i + 1}": [new.row.beside[i] for new in rows]
+                for i in range(len(target.written_beside))
+            },
+        },
+    ).fetchall()
+    return {rows[position - 1].row.key: stored for position, stored in written}

@@ -1,0 +1,238 @@
+"""Builds the statements of a write: lock the rows, update under guard, foresee what is stored.
+
+Builds SQL and its parameters; runs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from checks.database.expressions import beside_parameters, embed_sql
+from checks.row_checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
+from checks.targets.provenance import hash_type_of, kept_text, time_as_stored
+from remediation.selection.row_statements import key_is, type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from checks.targets.target import Target
+    from remediation.selection.batching import FailingRow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NewVector:
+    """A row and the vector its text was given: float32, shape (dimensions,)."""
+
+    row: FailingRow
+    vector: NDArray[np.float32]
+    stored_as: str | None = None
+    """The md5 of what the vector will be stored as; None as long as it is not known."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the row goes: a repair deletes none."""
+        return False
+
+
+def new_values(target: Target, vectors: Sequence[NewVector]) -> list[Any]:
+    """The parameter `new`: vectors in pgvector's binary form, or the literals of arrays."""
+    if target.embedding_type.from_extension:
+        return [new.vector for new in vectors]
+    return ["{" + ",".join(map(str, new.vector.tolist())) + "}" for new in vectors]
+
+
+def compile_lock(target: Target) -> sql.Composed:
+    """Lock those of the keyed rows that no other session holds, as the UPDATE itself would.
+
+    Parameters: keys_1 … keys_n. Returns positions of the locked rows among the keys.
+    """
+    return sql.SQL(
+        """
+SELECT integrity_position
+FROM {table}
+JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+  ON {same_key}
+FOR NO KEY UPDATE OF {own} SKIP LOCKED
+"""
+    ).format(
+        table=beside_parameters(target.identifier),
+        own=beside_parameters(sql.Identifier(target.facts.name)),
+        keys=key_parameters(target),
+        key_names=key_names(target),
+        same_key=_same_key(target),
+    )
+
+
+def compile_update(target: Target) -> sql.Composed:
+    """UPDATE by key, guarded by scope, tenant, text, stored vector and what stands beside it.
+
+    Model, time and hash are written with the vector, where they are declared. Parameters:
+    keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector), new, and was_1 …
+    was_n of what stood beside the vector. Returns position and md5 of the stored vector for each
+    row written.
+    """
+    own = sql.Identifier(target.facts.name)
+    column = sql.Identifier(target.embedding.name)
+    where = target.declared.where
+    stored = target.embedding_type.bytes(
+        sql.SQL("{}.{}").format(own, column), target.server.vector_schema
+    )
+    return sql.SQL(
+        """
+UPDATE {table}
+SET {assignments}
+FROM {read}
+WHERE {same_key}
+  AND ({where}) IS TRUE
+  AND {tenant} IS NOT DISTINCT FROM integrity_tenant
+  AND md5(coalesce({text}, '')) = integrity_text
+  AND md5({stored}) IS NOT DISTINCT FROM integrity_vector{unchanged}
+RETURNING integrity_position, md5({stored})
+"""
+    ).format(
+        table=beside_parameters(target.identifier),
+        assignments=sql.SQL(",\n    ").join(
+            sql.SQL("{} = {}").format(beside_parameters(sql.Identifier(name)), value)
+            for name, value in {
+                target.embedding.name: cast_new(target),
+                **_provenance_of_update(target),
+            }.items()
+        ),
+        read=read_parameters(target),
+        same_key=_same_key(target),
+        where=sql.SQL("true") if where is None else beside_parameters(embed_sql(where)),
+        tenant=beside_parameters(tenant_of(target)),
+        text=beside_parameters(text_of(target)),
+        stored=beside_parameters(stored),
+        unchanged=beside_unchanged(target, own),
+    )
+
+
+def read_parameters(target: Target) -> sql.Composed:
+    """What was read of the rows and is to be written, as `integrity_row`."""
+    was = [f"was_{i}" for i, _ in enumerate(target.written_beside, start=1)]
+    return sql.SQL(
+        """unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[],
+            {values}{was})
+     WITH ORDINALITY AS integrity_row
+     ({key_names}, integrity_tenant, integrity_text, integrity_vector,
+      integrity_new{was_names}, integrity_position)"""
+    ).format(
+        keys=key_parameters(target),
+        values=new_parameter(target),
+        was=sql.SQL("").join(sql.SQL(", {}::text[]").format(sql.Placeholder(name)) for name in was),
+        key_names=key_names(target),
+        was_names=sql.SQL("").join(
+            sql.SQL(", {}").format(sql.Identifier(f"integrity_{name}")) for name in was
+        ),
+    )
+
+
+def beside_unchanged(target: Target, relation: sql.Identifier) -> sql.Composed:
+    """That what stands beside a vector is what was read, and so what the journal keeps of it."""
+    return sql.SQL("").join(
+        sql.SQL("\n  AND {} IS NOT DISTINCT FROM integrity_row.{}").format(
+            beside_parameters(
+                kept_text(sql.SQL("{}.{}").format(relation, sql.Identifier(held.column.name)))
+            ),
+            sql.Identifier(f"integrity_was_{i}"),
+        )
+        for i, held in enumerate(target.written_beside, start=1)
+    )
+
+
+def provenance_values(
+    target: Target,
+    *,
+    tenant: sql.Composable,
+    text_md5: sql.Composable,
+    updated_at: sql.Composable | None,
+) -> dict[str, sql.Composable]:
+    """What a write of a vector says of it, by column; of the declared ones, those that can be set.
+
+    `tenant` is the one whose key the text was sent with, `text_md5` that of the text as it was read
+    to be embedded. The time is not before `updated_at`, whatever the clocks and the column's
+    precision: such a row would be stale again.
+    """
+    values: dict[str, sql.Composable] = {}
+    if (held := target.provenance_column("model_column")) is not None:
+        model = declared_model_of(target, tenant)
+        values[held.column.name] = sql.SQL("{}::{}").format(model, type_of(held.column.full_type))
+    if (held := target.provenance_column("embedded_at")) is not None:
+        now = sql.SQL("pg_catalog.now()")
+        at = now if updated_at is None else sql.SQL("greatest({}, {})").format(now, updated_at)
+        values[held.column.name] = time_as_stored(held.column, at)
+    # A generated hash follows the text by itself, and cannot be set.
+    held = target.provenance_column("content_hash")
+    if held is not None and not held.column.generated:
+        values[held.column.name] = hash_type_of(held.column).from_md5(text_md5)
+    return values
+
+
+def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
+    values = provenance_values(
+        target,
+        tenant=sql.SQL("integrity_tenant"),
+        text_md5=sql.SQL("integrity_text"),
+        updated_at=updated_at_of(target),
+    )
+    return {name: beside_parameters(value) for name, value in values.items()}
+
+
+def compile_stored(target: Target) -> sql.Composed:
+    """What vectors would be stored as. Parameter: new. Returns position and md5 of each."""
+    return sql.SQL(
+        "SELECT integrity_position, md5({stored})"
+        " FROM unnest({values}) WITH ORDINALITY AS integrity_row"
+        " (integrity_new, integrity_position)"
+    ).format(
+        stored=target.embedding_type.bytes(cast_new(target), target.server.vector_schema),
+        values=new_parameter(target),
+    )
+
+
+def cast_new(target: Target) -> sql.Composable:
+    """SQL that turns `integrity_new` into the type of the embedding column."""
+    return target.embedding_type.cast_from_vector(
+        sql.SQL("integrity_new"), target.server.vector_schema
+    )
+
+
+def new_parameter(target: Target) -> sql.Composable:
+    """The parameter `new` with its type."""
+    if not target.embedding_type.from_extension:
+        return sql.SQL("%(new)s::text[]")
+    schema = target.server.vector_schema
+    vector = sql.Identifier(schema, "vector") if schema else sql.Identifier("vector")
+    return sql.SQL("%(new)b::{}[]").format(vector)
+
+
+def key_parameters(target: Target) -> sql.Composable:
+    """The parameters keys_1 … keys_n with their type."""
+    return sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(sql.Placeholder(f"keys_{i}")) for i in _positions(target)
+    )
+
+
+def key_names(target: Target) -> sql.Composable:
+    """What the key columns of `integrity_row` are called."""
+    return sql.SQL(", ").join(sql.Identifier(f"integrity_key_{i}") for i in _positions(target))
+
+
+def _same_key(target: Target) -> sql.Composable:
+    table = target.facts.name
+    return key_is(
+        target,
+        [beside_parameters(sql.Identifier(table, key.name)) for key in target.key],
+        [sql.Identifier(f"integrity_key_{i}") for i in _positions(target)],
+    )
+
+
+def _positions(target: Target) -> range:
+    return range(1, len(target.key) + 1)
