@@ -1,5 +1,5 @@
-# make demo, make test, make chaos, make lint: each sets up .venv first where it is not there or out
-# of date. ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
+# make demo, make test, make test-full, make chaos, make lint: each sets up .venv first where it is not
+# there or out of date. ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
 # PYTHON names the interpreter that .venv is made with:  make demo PYTHON=python3.12
 
 SHELL := /bin/sh
@@ -14,16 +14,24 @@ ifneq ($(shell $(VENV)/bin/python -c 'print("starts")' 2>/dev/null),starts)
 STALE := stale
 endif
 
-.PHONY: demo test chaos lint stale
+.PHONY: demo test test-full chaos lint stale
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
 	@$(RUN) demo $(ARGS)
 
 # Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process. A test that
-# hangs fails after ten minutes, with the stack of every thread; the slowest takes about one.
+# hangs fails after ten minutes, with the stack of every thread; the ten slowest are named.
+TESTS := tests -n 2 --dist worksteal --timeout 600 --durations 10
+# Kept whatever the shell says: a hundred runs import the same modules, which one of them compiles.
+test test-full: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(INSTALLED)
-	@$(RUN) pytest tests -n 2 --timeout 600 $(ARGS)
+	@$(RUN) pytest $(TESTS) $(ARGS)
+
+# The same tests with every property at its full number of examples, and more faults.
+test-full: $(INSTALLED)
+	@$(RUN) pytest $(TESTS) --hypothesis-profile=full $(ARGS)
 
 # Every fault at its full number, half an hour: make chaos SEED=7 ARGS="--only kill-*"
 chaos: $(INSTALLED)

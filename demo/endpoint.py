@@ -79,13 +79,15 @@ def endpoint(
     latency: float = 0.0,
     vectors_of: str | None = None,
     record: Path | None = None,
+    stop_timeout: float = STOP_TIMEOUT,
 ) -> Iterator[Running]:
     """Run the endpoint in a process of its own until the block ends; it ends with its parent, too.
 
     `keys` is tenant to API key. `latency` is added to each request, in seconds. `vectors_of` names
     the model whose vectors are given whatever model is asked for: a model swapped in silence.
-    `record` is a file that each accepted request's texts are appended to. Raises RuntimeError if
-    the process does not announce its port in `START_TIMEOUT` seconds.
+    `record` is a file that each accepted request's texts are appended to. At the end the requests
+    that it is at are waited for twice `stop_timeout` seconds. Raises RuntimeError if the process
+    does not announce its port in `START_TIMEOUT` seconds.
     """
     for key in keys.values():
         redactor.add(key)
@@ -120,7 +122,7 @@ def endpoint(
             running.stats()
             yield running
         finally:
-            _end(process)
+            _end(process, stop_timeout)
 
 
 def _announced_port(process: subprocess.Popen[str]) -> int | None:
@@ -130,13 +132,13 @@ def _announced_port(process: subprocess.Popen[str]) -> int | None:
     return int(json.loads(line)["port"]) if line else None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], timeout: float) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
     for stop in (process.terminate, process.kill):
         try:
-            process.wait(STOP_TIMEOUT)
+            process.wait(timeout)
             break
         except subprocess.TimeoutExpired:
             stop()

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import (
     OLD,
@@ -14,7 +15,7 @@ from tests.databases import (
     old_server_url,
     server_url,
 )
-from tests.runs import provided_site, site
+from tests.runs import provided_site, site, starter
 
 __all__ = [
     "bare_database",
@@ -25,7 +26,14 @@ __all__ = [
     "provided_site",
     "server_url",
     "site",
+    "starter",
 ]
+
+
+settings.register_profile("modest", max_examples=12)
+settings.register_profile("full", max_examples=60)
+# Unless the command line names another one: `make test-full` does.
+settings.load_profile("modest")
 
 
 def pytest_report_header() -> str:

@@ -1,7 +1,8 @@
-"""Whole runs of pytest over a small broken database, each in a process of its own."""
+"""Makes whole runs of pytest over a small broken database, each in a process of its own."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from dataclasses import dataclass, field
@@ -17,13 +18,20 @@ from demo.embedding import MODEL, embed
 from demo.endpoint import Running, endpoint
 from demo.incident import new_keys
 from remediation.provider.keys import variable_name
+from tests.starter import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tests.starter import Started
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TENANTS = ("acme", "globex", "initech")
+WITHOUT = ("-p", "no:hypothesispytest")
+"""A plugin that no run needs, and that imports all of Hypothesis at its end; a cold run has it."""
+SECONDS = 300.0
+"""A bound for a run that hangs."""
 ROWS = 12
 """Rows of each tenant; every third one lacks its embedding."""
 MISSING = ROWS // 3
@@ -109,10 +117,11 @@ class Site:
 
     pytester: pytest.Pytester
     monkeypatch: pytest.MonkeyPatch
+    starter: Starter
     database: str
     keys: dict[str, str]
     provider: Running | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def repository(self) -> Path:
@@ -133,17 +142,40 @@ class Site:
             assert name is not None
             self.monkeypatch.setenv(name, key)
 
+    def start(
+        self,
+        *arguments: str,
+        checks: Sequence[str] = ("checks",),
+        largest_file: int | None = None,
+    ) -> Started:
+        """Begin a run of pytest from this folder over the checks, or over some of their ids."""
+        places = [str(REPOSITORY / check) for check in checks]
+        return self._start(*places, "-p", "no:xdist", *arguments, largest_file=largest_file)
+
     def run(self, *arguments: str, checks: Sequence[str] = ("checks",)) -> Outcome:
         """Run pytest from this folder over the checks, or over some of their ids."""
-        result = self.pytester.run(
-            sys.executable,
-            "-m",
+        return _ended(self.start(*arguments, checks=checks))
+
+    def run_only(self, *arguments: str) -> Outcome:
+        """Run pytest from this folder with these arguments and no others."""
+        return _ended(self._start(*arguments))
+
+    def _start(self, *arguments: str, largest_file: int | None = None) -> Started:
+        return self.starter.start(
             "pytest",
-            *(str(REPOSITORY / check) for check in checks),
-            "-p",
-            "no:xdist",
+            *WITHOUT,
             *arguments,
-            timeout=300,
+            folder=self.folder,
+            environment=os.environ,
+            output=self.folder / f"output-{next(self._numbers)}.txt",
+            largest_file=largest_file,
+        )
+
+    def run_cold(self, *arguments: str) -> Outcome:
+        """The same from nothing, as a person starts it: no import is made before."""
+        checks = str(REPOSITORY / "checks")
+        result = self.pytester.run(
+            sys.executable, "-m", "pytest", checks, *arguments, timeout=SECONDS
         )
         return Outcome(status=int(result.ret), output=result.stdout.str() + result.stderr.str())
 
@@ -159,8 +191,22 @@ class Site:
                 yield path, path.read_text(encoding="utf-8", errors="replace")
 
 
+def _ended(started: Started) -> Outcome:
+    with started:
+        return Outcome(status=started.wait(SECONDS), output=started.printed())
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    """The warm process that whole runs are forked from."""
+    with Starter() as warm:
+        yield warm
+
+
 @pytest.fixture
-def site(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: str) -> Site:
+def site(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: str, starter: Starter
+) -> Site:
     """A site over an empty database, without a provider."""
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "INTEGRITY_", "DATABASE_URL", "REMEDIATION_")):
@@ -168,7 +214,11 @@ def site(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, database: s
     monkeypatch.setenv("DATABASE_URL", database)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     created = Site(
-        pytester=pytester, monkeypatch=monkeypatch, database=database, keys=dict(new_keys())
+        pytester=pytester,
+        monkeypatch=monkeypatch,
+        starter=starter,
+        database=database,
+        keys=dict(new_keys()),
     )
     created.settings(SETTINGS)
     return created

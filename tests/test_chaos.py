@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: some of its cases, with smaller numbers and fixed seeds."""
+"""Tries some cases of `make chaos`, with smaller numbers and fixed seeds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.ground import Case
+    from tests.starter import Starter
 
 SEED = 20260303
 NAMED = {
@@ -33,22 +34,32 @@ NAMED = {
     "always-index-twice",
 }
 """As in the long form."""
-CASES = [
-    *(case for case in all_cases() if case.name in NAMED),
-    *kills.at_random(3),
-    *races.races(200),
-    *answers.malformed(60),
-    *crowds.interleavings(40),
-]
+
+
+def cases(*, full: bool) -> list[Case]:
+    """Those that are named, and some that chance decides on, more of them for `make test-full`."""
+    return [
+        *(case for case in all_cases() if case.name in NAMED),
+        *kills.at_random(3 if full else 2),
+        *races.races(200),
+        *answers.malformed(60 if full else 30),
+        *crowds.interleavings(40 if full else 20),
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The profile of Hypothesis decides on the numbers here too."""
+    if "case" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--hypothesis-profile") == "full"
+        metafunc.parametrize("case", cases(full=full), ids=lambda case: case.name)
 
 
 @pytest.fixture(scope="module")
-def ground(server_url: str) -> Iterator[Ground]:
-    with Ground(server_url) as shared:
+def ground(server_url: str, starter: Starter) -> Iterator[Ground]:
+    with Ground(server_url, starter) as shared:
         yield shared
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_repair_keeps_its_promises_under(case: Case, ground: Ground) -> None:
     result = tried(ground, case, SEED)
     assert not result.wrong, (

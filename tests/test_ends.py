@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -61,17 +59,14 @@ def test_an_interrupt_while_connecting_shows_no_secret_in_a_full_trace(site: Sit
         url = f"postgresql://checker:pw-Zq8xv7Lk2@127.0.0.1:{port}/app"
         site.monkeypatch.setenv("DATABASE_URL", url)
         site.monkeypatch.setenv("OPENAI_API_KEY__ACME", "sk-W5nR9tYu-acme")
-        command = [sys.executable, "-m", "pytest", f"{site.repository}/checks", "--full-trace"]
-        with subprocess.Popen(
-            command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
+        with site.start("--full-trace") as run:
             connection, _ = silent.accept()
             with connection:
-                process.send_signal(signal.SIGINT)
-                output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2, output
-    assert "Zq8xv7Lk2" not in output
-    assert "W5nR9tYu" not in output
+                run.send_signal(signal.SIGINT)
+                status = run.wait(60)
+    assert status == 2, run.printed()
+    assert "Zq8xv7Lk2" not in run.printed()
+    assert "W5nR9tYu" not in run.printed()
 
 
 def test_a_server_out_of_reach_is_told_by_place_and_reported_by_a_repair(site: Site) -> None:
@@ -155,9 +150,9 @@ def test_a_call_that_cannot_be_meant_is_a_usage_error(
 
 
 def test_workers_are_refused(site: Site) -> None:
-    result = site.pytester.runpytest_subprocess(f"{site.repository}/checks", "-n", "2", timeout=60)
-    assert result.ret == 4
-    assert "-n is refused" in result.stdout.str() + result.stderr.str()
+    run = site.run_only(f"{site.repository}/checks", "-n", "2")
+    assert run.status == 4
+    assert "-n is refused" in run.output
 
 
 @pytest.mark.parametrize(
@@ -217,7 +212,5 @@ def test_an_absent_table_that_need_not_exist_is_skipped_in_words(site: Site) -> 
 
 def test_the_projects_own_tests_leave_the_plugins_dormant(site: Site) -> None:
     site.monkeypatch.delenv("DATABASE_URL")
-    result = site.pytester.runpytest_subprocess(
-        f"{site.repository}/tests/test_names.py", timeout=60
-    )
-    assert result.ret == 0
+    run = site.run_only(f"{site.repository}/tests/test_names.py")
+    assert run.status == 0, run.output

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
-import subprocess
-import sys
 
 import psycopg
 
-from tests.runs import MISSING, REPOSITORY, ROWS, TENANTS, Site, fill, missing, stale
+from tests.runs import MISSING, ROWS, SECONDS, TENANTS, Site, fill, missing, stale
 
 pytest_plugins = ("pytester",)
 
 MOST_BYTES = 100_000
 """Of any file that the run writes: about eleven vectors in the journal, and a whole report."""
-
-
-def limit_files() -> None:
-    """In the run's process, before it begins."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
 
 
 def vectors(url: str) -> dict[str, bytes | None]:
@@ -44,20 +36,12 @@ def test_a_repair_ends_with_the_disk_and_the_next_one_takes_up_the_rest(
             f" WHERE id % {ROWS} < {2 * MISSING}"
         )
     before = vectors(site.database)
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", f"{REPOSITORY}/checks", "--remediate"],
-        cwd=site.folder,
-        preexec_fn=limit_files,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 11, ended.stdout
+    with site.start("--remediate", largest_file=MOST_BYTES) as run:
+        assert run.wait(SECONDS) == 11, run.printed()
     assert (
         "public.insights: the repair stopped early: the journal cannot be written (File too large);"
         " nothing is replaced without it"
-    ) in ended.stdout
+    ) in run.printed()
     (folder,) = (site.folder / "incidents").iterdir()
     kept = {}
     for line in (folder / "journal.jsonl").read_bytes().splitlines():
@@ -71,7 +55,7 @@ def test_a_repair_ends_with_the_disk_and_the_next_one_takes_up_the_rest(
     # What was overwritten can be put back, and taken up again.
     assert site.run(f"--rollback={folder.name}").status == 1
     assert vectors(site.database) == before
-    run = site.run("--remediate")
-    assert run.status == 0, run.output
+    again = site.run("--remediate")
+    assert again.status == 0, again.output
     assert missing(site.database) == {}
     assert stale(site.database) == []

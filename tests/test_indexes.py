@@ -26,9 +26,16 @@ PARTITIONED = (
 )
 
 
+OTHERS_OFF = {
+    check: {"enabled": False}
+    for check in ("completeness", "degenerate", "dimensionality", "uniqueness")
+}
+"""Row checks, which no index decides and whose suite takes most of the time."""
+
+
 def faults(url: str, **keys: object) -> list[str]:
     """What the check says of `docs`, declared with an index for cosine unless said otherwise."""
-    return says(examined(url, table(**{"index": "hnsw", **keys})), "index")
+    return says(examined(url, table(**{"index": "hnsw", "checks": OTHERS_OFF, **keys})), "index")
 
 
 def statements(fault: str) -> list[str]:
@@ -93,7 +100,7 @@ def test_the_printed_statement_mends_it_for_every_type(
 ) -> None:
     types = [f"{kind}{size}" for kind in ("vector", "halfvec", "sparsevec") for size in ("", "(3)")]
     columns = dict(enumerate([*types, "real[]", "double precision[]"]))
-    keys = {"index": method, "metric": metric, "embedding": '"em bed"'}
+    keys = {"index": method, "metric": metric, "embedding": '"em bed"', "checks": OTHERS_OFF}
     declared = [table(f"docs_{number}", **keys) for number in columns]
     for number, column in columns.items():
         run(database, f'CREATE TABLE docs_{number} (id int, body text, "em bed" {column})')

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ from demo.endpoint import endpoint
 from remediation.interruption import Interruption
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
-from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing, stale
+from tests.runs import MISSING, TENANTS, fill, missing, stale
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,42 +34,30 @@ SECONDS = 60
 
 
 @contextmanager
-def repairing(site: Site) -> Iterator[subprocess.Popen[str]]:
-    """`pytest --remediate` in a process of its own."""
-    command = [sys.executable, "-m", "pytest", str(REPOSITORY / "checks"), "--remediate"]
-    with subprocess.Popen(
-        command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
 def hanging(site: Site) -> Iterator[Running]:
     """A provider that takes longer to answer than anybody waits."""
     fill(site.database, dict.fromkeys(TENANTS, 12))
     keys = {tenant: site.keys[tenant] for tenant in TENANTS}
-    with endpoint(keys, latency=300.0) as running:
+    # What it is at when the test ends nobody waits for.
+    with endpoint(keys, latency=300.0, stop_timeout=0.1) as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
         yield running
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("probe", [0, 3])
+@pytest.mark.parametrize(
+    ("number", "probe"), [(signal.SIGINT, 0), (signal.SIGTERM, 3)], ids=["SIGINT", "SIGTERM"]
+)
 def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_report(
     site: Site, number: signal.Signals, probe: int
 ) -> None:
     with (site.folder / "integrity.toml").open("a", encoding="utf-8") as settings:
         settings.write(f"[repair]\nprobe = {probe}\n")
-    with hanging(site) as running, repairing(site) as process:
+    with hanging(site) as running, site.start("--remediate") as run:
         wait_until(lambda: running.stats().requests > 0)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2, output
-    assert "a second signal ends the run at once" in output
+        run.send_signal(number)
+        assert run.wait(SECONDS) == 2, run.printed()
+    assert "a second signal ends the run at once" in run.printed()
     report = json.loads(site.report().with_suffix(".json").read_text(encoding="utf-8"))
     assert report["result"] == "interrupted"
     outcomes = report["repair"]["outcomes"] if report["repair"] else []
@@ -91,27 +77,23 @@ def test_one_signal_ends_a_repair_whose_database_has_fallen_silent(site: Site, s
         site.monkeypatch.setenv("REMEDIATION_DATABASE_URL", link.url)
         # The first page is that of the plan.
         link.when(step, black_hole(2 * SECONDS), nth=2)
-        with repairing(site) as process:
+        with site.start("--remediate") as run:
             wait_until(lambda: bool(link.fired))
-            process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2, output
-    assert "Traceback" not in output
+            run.send_signal(signal.SIGTERM)
+            assert run.wait(SECONDS) == 2, run.printed()
+    assert "Traceback" not in run.printed()
     report = json.loads(site.report().with_suffix(".json").read_text(encoding="utf-8"))
     assert report["result"] == "interrupted"
 
 
 def test_two_signals_end_a_repair_at_once_and_the_next_run_makes_all_whole(site: Site) -> None:
     with hanging(site) as running:
-        with repairing(site) as process:
+        with site.start("--remediate") as run:
             wait_until(lambda: running.stats().requests > 0)
-            process.send_signal(signal.SIGINT)
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "a second signal" in line:
-                    break
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=SECONDS) == -signal.SIGTERM
+            run.send_signal(signal.SIGINT)
+            wait_until(lambda: "a second signal" in run.printed())
+            run.send_signal(signal.SIGTERM)
+            assert run.wait(SECONDS) == -signal.SIGTERM
         assert not list(site.folder.glob("incidents/*/incident.html"))
     keys = {tenant: site.keys[tenant] for tenant in TENANTS}
     with endpoint(keys) as running:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from checks.database.connection_url import parse_url
+from remediation.writing import repair_lock
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
@@ -53,13 +54,16 @@ def test_another_table_is_free(database: str) -> None:
         place = _place(database)
         with (
             RepairLock(place, _target(database), run_id="1"),
-            RepairLock(place, _target(database, "more"), run_id="2") as lock,
+            RepairLock(place, _target(database, "more"), run_id="2") as second,
         ):
-            lock.check()
+            second.check()
             assert len(table.execute(HELD)) == 2
 
 
-def test_a_link_that_falls_silent_while_the_lock_is_taken_is_not_waited_for(database: str) -> None:
+def test_a_link_that_falls_silent_while_the_lock_is_taken_is_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair_lock, "ANSWER_SECONDS", 1.0)
     with docs(database, {"acme": (1, 1)}), Link(database) as link:
         target = _target(database)
         # Nobody ends such a connection but we.
@@ -81,21 +85,21 @@ def test_the_lock_ends_with_its_block_and_with_an_error_in_it(database: str) -> 
                 break
             time.sleep(0.1)
         assert table.execute(HELD) == []
-        with RepairLock(place, target, run_id="2") as lock:
-            lock.check()
+        with RepairLock(place, target, run_id="2") as held:
+            held.check()
         with pytest.raises(LockLostError):
-            lock.check()
+            held.check()
 
 
 def test_a_lock_whose_connection_was_ended_is_lost_and_free_for_others(database: str) -> None:
     with docs(database, {"acme": (1, 1)}) as table:
         target, place = _target(database), _place(database)
-        with RepairLock(place, target, run_id="1") as lock:
-            lock.check()
+        with RepairLock(place, target, run_id="1") as held:
+            held.check()
             ((holder,),) = table.execute(HELD)
             assert table.execute("SELECT pg_terminate_backend(%s, 5000)", (holder,)) == [(True,)]
             with pytest.raises(LockLostError, match=r"held the lock of public\.docs was lost"):
-                lock.check()
+                held.check()
             with RepairLock(place, target, run_id="2") as other:
                 other.check()
 
@@ -105,11 +109,11 @@ def test_the_lock_holds_no_snapshot_and_outlives_the_servers_timeouts(database: 
         name = database.rpartition("/")[2].partition("?")[0]
         for limit in ("idle_in_transaction_session_timeout", "transaction_timeout"):
             table.execute(f"ALTER DATABASE {name} SET {limit} = '100ms'")
-        with RepairLock(_place(database), _target(database), run_id="1") as lock:
+        with RepairLock(_place(database), _target(database), run_id="1") as held:
             ((holder,),) = table.execute(HELD)
             state = "SELECT backend_xmin, backend_xid FROM pg_stat_activity WHERE pid = %s"
             assert table.execute(state, (holder,)) == [(None, None)]
             with psycopg.connect(database, autocommit=True) as other:
                 other.execute("SET transaction_timeout = 0")
                 other.execute("SELECT pg_sleep(0.3)")
-            lock.check()
+            held.check()

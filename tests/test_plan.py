@@ -24,7 +24,6 @@ COUNTS = st.tuples(st.integers(0, 5), st.integers(0, 14))
     blank=st.booleans(),
 )
 @given_settings(
-    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

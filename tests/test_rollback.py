@@ -14,6 +14,7 @@ from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
 from remediation.journal.journal import Journal
 from remediation.journal.past_journals import find_journal
+from remediation.rollback import table_rollback
 from remediation.rollback.history import History
 from remediation.selection.batching import FailingRow
 from remediation.writing.table_statements import NewVector
@@ -159,7 +160,7 @@ def test_what_the_run_did_not_write_is_not_put_back_even_if_another_run_did(
         chosen = settings(server)
         with psycopg.connect(database) as other:
             other.execute("SELECT FROM docs WHERE id IN (3, 5) FOR UPDATE")
-            first = repaired(database, chosen, tmp_path, keys=KEYS)
+            first = repaired(database, chosen, tmp_path, keys=KEYS, lock_patience=0.5)
         assert first.counts() == {"selected": 6, "fixed": 4, "skipped": 2}
         second = repaired(database, chosen, tmp_path, keys=KEYS)
         assert second.counts() == {"selected": 2, "fixed": 2}
@@ -184,8 +185,9 @@ def test_only_the_selected_tenants_are_rolled_back(
 
 
 def test_a_locked_row_is_skipped_and_its_neighbours_go_back(
-    database: str, tmp_path: Path, server: ProviderServer
+    database: str, tmp_path: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(table_rollback, "PATIENCE_SECONDS", 0.5)
     with docs(database, {"acme": (1, 6)}) as table:
         chosen = settings(server)
         done = repaired(database, chosen, tmp_path, keys=KEYS)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from tests.runs import MISSING, REPOSITORY, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
+from tests.runs import MISSING, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,17 +135,10 @@ def test_a_killed_rollback_is_run_again_and_converges(provided_site: Site) -> No
         connection.execute(
             "CREATE TRIGGER slow BEFORE UPDATE ON insights FOR EACH ROW EXECUTE FUNCTION slow()"
         )
-        with subprocess.Popen(
-            [sys.executable, "-m", "pytest", f"{REPOSITORY}/checks", f"--rollback={run_id}"],
-            cwd=site.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            deadline = time.monotonic() + 90
-            while not missing(site.database) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        with site.start(f"--rollback={run_id}") as rollback:
+            wait_until(lambda: bool(missing(site.database)))
+            rollback.kill()
+            assert rollback.wait(60) == -signal.SIGKILL
         assert 0 < sum(missing(site.database).values()) < ALL
         connection.execute("DROP TRIGGER slow ON insights")
     run = site.run(f"--rollback={run_id}")

@@ -251,7 +251,6 @@ def fill(connection: psycopg.Connection[Any], made: list[Row], kind: str) -> Non
 
 
 @settings(
-    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

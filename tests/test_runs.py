@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -15,7 +13,6 @@ import psycopg
 from demo.endpoint import endpoint
 from tests.runs import (
     MISSING,
-    REPOSITORY,
     ROWS,
     SCHEMA,
     SETTINGS,
@@ -79,7 +76,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(provided_site: Site) -> No
 def test_a_repair_makes_every_check_pass_and_counts_each_once(provided_site: Site) -> None:
     site = provided_site
     fill(site.database, WHOLE)
-    run = site.run("--remediate", "--junitxml=junit.xml", "--html=page.html")
+    run = site.run_cold("--remediate", "--junitxml=junit.xml", "--html=page.html")
     assert run.status == 0, run.output
     assert f"{3 * MISSING}/{3 * MISSING} rows re-embedded, 0 errors" in run.output
     assert missing(site.database) == {}
@@ -286,17 +283,13 @@ def test_an_interrupt_leaves_a_report_and_the_next_run_makes_all_whole(
 ) -> None:
     fill(site.database, WHOLE)
     keys = {tenant: site.keys[tenant] for tenant in TENANTS}
-    with endpoint(keys, latency=1.0, record=tmp_path / "sent.jsonl") as running:
+    with endpoint(keys, latency=0.3, record=tmp_path / "sent.jsonl") as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
-        command = [sys.executable, "-m", "pytest", str(REPOSITORY / "checks"), "--remediate"]
-        with subprocess.Popen(
-            command, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
+        with site.start("--remediate") as run:
             wait_until(lambda: running.stats().requests > 0)
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
-        assert process.returncode == 2, output
+            run.send_signal(signal.SIGINT)
+            assert run.wait(60) == 2, run.printed()
         assert "interrupted" in site.report().read_text(encoding="utf-8")
         left = sum(missing(site.database).values())
         assert left > 0

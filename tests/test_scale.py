@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.connection import Connection
+    from checks.examination.examination import Examination
     from checks.targets.target import Target
 
 TABLES = 1_000
@@ -118,9 +120,9 @@ def test_each_table_takes_one_scan_in_one_short_transaction(many: str) -> None:
     assert statements.taken() <= 3 * TABLES
 
 
-def test_one_suite_judges_all_tables_of_a_declaration(
-    many: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def segments_judged() -> Iterator[list[int]]:
+    """The number of segments of each suite that judges within the block."""
     segments: list[int] = []
     validate = engine.validate_frame
 
@@ -128,18 +130,34 @@ def test_one_suite_judges_all_tables_of_a_declaration(
         segments.append(len(frame))
         return validate(suite, frame, segments_seen=segments_seen)
 
-    monkeypatch.setattr(engine, "validate_frame", counting)
-    examination = examined(many, declared())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "validate_frame", counting)
+        yield segments
+
+
+@pytest.fixture(scope="module")
+def whole(many: str) -> tuple[Examination, list[int]]:
+    """The examination of all tables, and the number of segments of each suite that judged them."""
+    with segments_judged() as segments:
+        return examined(many, declared()), segments
+
+
+def test_one_suite_judges_all_tables_of_a_declaration(
+    many: str, whole: tuple[Examination, list[int]]
+) -> None:
+    examination, segments = whole
     assert segments == [TABLES]
     failing = {f.tenant: f.table for f in examination.findings if f.check == "completeness"}
     assert failing == {name[1:]: f"{name}.documents" for name in BROKEN}
-    segments.clear()
-    examined(many, declared("t00*.documents"), declared("t01*.documents"))
-    assert segments == [100, 100]
+    with segments_judged() as of_two:
+        examined(many, declared("t000*.documents"), declared("t001*.documents"))
+    assert of_two == [10, 10]
 
 
-def test_each_check_and_table_is_an_item_that_lists_its_failing_tenants(many: str) -> None:
-    examination = examined(many, declared())
+def test_each_check_and_table_is_an_item_that_lists_its_failing_tenants(
+    whole: tuple[Examination, list[int]],
+) -> None:
+    examination, _ = whole
     cases = cases_of(examination)
     tables = {seen.target.name for seen in examination.tables}
     checks = Counter(case.check for case in cases)

@@ -109,7 +109,6 @@ def fill(connection: psycopg.Connection[Any], made: list[Row]) -> None:
 
 
 @settings(
-    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -210,7 +210,6 @@ def fill(url: str, kind: str, tables: Tables, store: str) -> None:
 
 
 @settings(
-    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -79,7 +79,7 @@ def nights(draw: st.DrawFn) -> tuple[list[Measurement], list[Threshold]]:
 
 
 @given(nights())
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_verdicts_are_those_of_a_naive_count_with_fractions(
     night: tuple[list[Measurement], list[Threshold]],
 ) -> None:

@@ -16,12 +16,13 @@ from demo.postgres import create_database, drop_database
 from remediation.journal.journal import Journal
 from tests.databases import NEW, OLD, SERVERS
 from tests.provider_server import MODEL, ProviderServer, vector_of
-from tests.repairs import environment, examined, repaired, settings
+from tests.repairs import TABLE, environment, examined, repaired, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from checks.examination.table_examination import TableExamination
     from checks.settings.integrity_toml import Settings
 
 KEYS = environment("acme", "globex")
@@ -151,8 +152,7 @@ def things(request: pytest.FixtureRequest, case: tuple[str, bool, str]) -> Itera
         drop_database(server_url, f"types_{CASES.index(case)}")
 
 
-def failing(url: str, of: Settings) -> dict[str, int]:
-    examination = examined(url, of)
+def failing(examination: TableExamination) -> dict[str, int]:
     assert examination.error is None
     counts = {check.name: examination.failing(check.name) for check in examination.checks}
     return {name: count for name, count in counts.items() if count}
@@ -193,7 +193,7 @@ def test_every_broken_row_is_healed_and_nothing_else_is_touched(
             table.add(21, "acme", table.literal(vector_of("too short", 15)))
             expected["dimensionality"] = 1
         of = chosen(server)
-        assert failing(table.url, of) == expected
+        assert failing(examined(table.url, of)) == expected
         before = table.rows()
         done = repaired(table.url, of, tmp_path, keys=KEYS)
         rows = sum(expected.values())
@@ -203,7 +203,8 @@ def test_every_broken_row_is_healed_and_nothing_else_is_touched(
             "globex": 3,
         }
         assert done.counts() == {"selected": rows, "fixed": rows}
-        assert failing(table.url, of) == {}
+        assert done.after is not None
+        assert failing(done.after.table(TABLE)) == {}
 
         after = table.rows()
         assert after.keys() == before.keys()

@@ -17,7 +17,7 @@ import psycopg
 from demo.postgres import server
 from tests.faults.invariants import Seen
 from tests.faults.stage import Stage
-from tests.faults.starter import Starter
+from tests.starter import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 class Ground:
     """A server and a starter for one case after another; `counts` says what was done to them."""
 
-    def __init__(self, server_url: str | None = None) -> None:
-        """Without a URL it runs a server of its own."""
+    def __init__(self, server_url: str | None = None, starter: Starter | None = None) -> None:
+        """Without a URL it runs a server of its own, and so with the starter."""
         self._given = server_url
+        self._given_starter = starter
         self._numbers = itertools.count(1)
         self.counts: Counter[str] = Counter()
 
@@ -55,7 +56,7 @@ class Ground:
 
     @cached_property
     def starter(self) -> Starter:
-        return self._stack.enter_context(Starter())
+        return self._given_starter or self._stack.enter_context(Starter())
 
     @cached_property
     def restartable(self) -> tuple[str, Path]:

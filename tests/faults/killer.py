@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.link import Action, Moment
-    from tests.faults.starter import Started
+    from tests.starter import Started
 
 RESTART_SECONDS = 60.0
 

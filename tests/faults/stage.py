@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.faults.killer import Killer
     from tests.faults.rows import Row
     from tests.faults.shapes import Shape
-    from tests.faults.starter import Starter
+    from tests.starter import Starter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 240.0
@@ -148,14 +148,21 @@ class Stage:
         begun = time.monotonic()
         output = self.folder / f"output-{len(self.runs) + 1}.txt"
         started = self.starter.start(
-            [str(REPOSITORY / "checks"), "-p", "no:xdist", "--remediate", *arguments],
+            "pytest",
+            str(REPOSITORY / "checks"),
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:hypothesispytest",
+            "--remediate",
+            *arguments,
             folder=self.folder,
             environment=self._environment(url or self.url, provider),
             output=output,
         )
         if killer is not None:
             killer.aim(started)
-        status = self.starter.wait(started, RUN_SECONDS)
+        status = started.wait(RUN_SECONDS)
         run = Run(
             status=status,
             output=output.read_text("utf-8", errors="replace"),
