@@ -45,9 +45,16 @@ def hanging(site: Site) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize(
-    ("number", "probe"), [(signal.SIGINT, 0), (signal.SIGTERM, 3)], ids=["SIGINT", "SIGTERM"]
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each signal with each probe at full numbers, else one of the pairs for each."""
+    if "number" in metafunc.fixturenames:
+        pairs = [(signal.SIGINT, 0), (signal.SIGTERM, 3)]
+        if metafunc.config.getoption("--hypothesis-profile") == "full":
+            pairs += [(signal.SIGINT, 3), (signal.SIGTERM, 0)]
+        names = [f"{number.name}-{probe}" for number, probe in pairs]
+        metafunc.parametrize(("number", "probe"), pairs, ids=names)
+
+
 def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_report(
     site: Site, number: signal.Signals, probe: int
 ) -> None:
