@@ -105,7 +105,13 @@ def examine(
         selected = [target for target in targets if selection.wants(target)]
         require_known_tables(selection, targets)
         tables = examine_targets(
-            connection, place, selected, timeout=timeout, tenants=selection.tenants, today=today
+            connection,
+            place,
+            selected,
+            timeout=timeout,
+            tenants=selection.tenants,
+            today=today,
+            side_by_side=settings.database.scan_concurrency,
         )
         require_known_tenants(
             selection, tables, lambda: _tenants_there(connection, place, selected, timeout)

@@ -5,13 +5,18 @@ What PostgreSQL or the engine refuses becomes the table's error, never a verdict
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.database.connection import TRANSIENT, read_only, reason_of
+from checks.database.connection import TRANSIENT, cancel, connect, read_only, reason_of
+from checks.errors import CannotExamineError
 from checks.examination.acceptance import today_in_utc
 from checks.examination.engine import SuiteError
 from checks.examination.gaps import asked_of_gaps
@@ -77,26 +82,31 @@ def examine_targets(
     timeout: timedelta,
     tenants: tuple[str, ...] | None,
     today: date | None = None,
+    side_by_side: int = 1,
 ) -> tuple[TableExamination, ...]:
     """Scan and judge targets, in their order; `today` None: the day it is in UTC.
 
+    As many as `side_by_side` are scanned at a time, each further one over a connection of its own.
     The tables of one declaration are judged together: a validation costs the same for one segment
     as for thousands.
     """
     day = today_in_utc() if today is None else today
     results: dict[int, TableExamination] = {}
     scanned: dict[int, Scanned] = {}
+    scannable = [position for position, target in enumerate(targets) if target.scannable]
+    work = _Scanning(
+        place=place, targets=targets, timeout=timeout, tenants=tenants, waiting=deque(scannable)
+    )
+    seen = work.side_by_side(connection, min(side_by_side, len(scannable)))
     for position, target in enumerate(targets):
-        if not target.scannable:
+        if position not in seen:
             results[position] = TableExamination(target=target, today=day)
             continue
-        checks = applied_checks(target)
-        try:
-            seen = _scan(connection, place, target, checks, timeout=timeout, tenants=tenants)
-        except psycopg.Error as error:
-            results[position] = _unmeasured(target, checks, error, tenants=tenants, today=day)
+        checks, scan = seen[position]
+        if isinstance(scan, psycopg.Error):
+            results[position] = _unmeasured(target, checks, scan, tenants=tenants, today=day)
         else:
-            scanned[position] = Scanned(target=target, checks=checks, scan=seen)
+            scanned[position] = Scanned(target=target, checks=checks, scan=scan)
     results |= _judged(scanned, tenants=tenants, today=day)
     return tuple(results[position] for position in range(len(targets)))
 
@@ -154,25 +164,73 @@ def _unmeasured(
     )
 
 
-def _scan(
-    connection: Connection,
-    place: ConnectionTarget,
-    target: Target,
-    checks: Sequence[AppliedCheck],
-    *,
-    timeout: timedelta,
-    tenants: Sequence[str] | None,
-) -> Scan:
-    for last_try in (False, True):
-        try:
-            with read_only(
-                connection,
-                place,
-                statement_timeout=timeout,
-                row_security=target.row_security,
-            ):
-                return scan(connection, target, checks, tenants=tenants)
-        except TRANSIENT:
-            if last_try:
+Seen = tuple[tuple["AppliedCheck", ...], "Scan | psycopg.Error"]
+"""The checks that were asked of a table, and what its scan came to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scanning:
+    """The scans of some targets, each in a short transaction of its own."""
+
+    place: ConnectionTarget
+    targets: Sequence[Target]
+    timeout: timedelta
+    tenants: Sequence[str] | None
+    waiting: deque[int]
+    """Positions of the targets that nobody scans yet."""
+    broken_off: threading.Event = field(default_factory=threading.Event)
+
+    def side_by_side(self, connection: Connection, most: int) -> dict[int, Seen]:
+        """What came of each, by position. The given connection serves, with up to `most` in all."""
+        with ExitStack() as stack:
+            connections = [connection]
+            # Where the server has no room for more, those that there are will do.
+            with suppress(CannotExamineError):
+                while len(connections) < most:
+                    connections.append(stack.enter_context(connect(self.place)))
+            if len(connections) == 1:
+                return self._serve(connection)
+            threads = ThreadPoolExecutor(len(connections), thread_name_prefix="scan")
+            stack.enter_context(threads)
+            parts = [threads.submit(self._serve, one) for one in connections]
+            try:
+                # With a time-out: an interrupt that another thread was sent ends it as well.
+                while wait(parts, timeout=0.1).not_done:
+                    pass
+            except BaseException:
+                self.waiting.clear()
+                self.broken_off.set()
+                for one in connections:
+                    cancel(one)
                 raise
-    raise AssertionError("unreachable: the second try returns or raises")
+        return {position: seen for part in parts for position, seen in part.result().items()}
+
+    def _serve(self, connection: Connection) -> dict[int, Seen]:
+        """Scan over one connection until nothing waits any more."""
+        seen: dict[int, Seen] = {}
+        while True:
+            try:
+                position = self.waiting.popleft()
+            except IndexError:
+                return seen
+            target = self.targets[position]
+            checks = applied_checks(target)
+            try:
+                seen[position] = checks, self._scan(connection, target, checks)
+            except psycopg.Error as error:
+                seen[position] = checks, error
+
+    def _scan(self, connection: Connection, target: Target, checks: Sequence[AppliedCheck]) -> Scan:
+        for last_try in (False, True):
+            try:
+                with read_only(
+                    connection,
+                    self.place,
+                    statement_timeout=self.timeout,
+                    row_security=target.row_security,
+                ):
+                    return scan(connection, target, checks, tenants=self.tenants)
+            except TRANSIENT:
+                if last_try or self.broken_off.is_set():
+                    raise
+        raise AssertionError("unreachable: the second try returns or raises")

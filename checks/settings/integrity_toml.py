@@ -55,6 +55,8 @@ class Database(Section):
     url_env: EnvironmentName = "DATABASE_URL"
     write_url_env: EnvironmentName = "REMEDIATION_DATABASE_URL"
     statement_timeout: Duration = timedelta(minutes=5)
+    # Each takes a connection, and reads as fast as the server lets it.
+    scan_concurrency: Annotated[Count, Field(le=32)] = 2
 
     @field_validator("statement_timeout")
     @classmethod

@@ -38,6 +38,7 @@ def measure_again(
             timeout=settings.database.statement_timeout,
             tenants=tenants,
             today=examination.today,
+            side_by_side=settings.database.scan_concurrency,
         )
     return examination.updated(again)
 
