@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,13 +113,13 @@ def build(url: str, name: str, kind: str, rows: int) -> None:
     numbers = np.random.default_rng(1)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SCHEMA.format(name=name, type=kind))
+        started = datetime.now(UTC)
         columns = ["int8", "text", "text", "text", "bytea", "timestamptz"]
         with (
             connection.cursor() as cursor,
             cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
         ):
             copy.set_types(columns)
-            (started,) = connection.execute("SELECT now()").fetchone() or (None,)
             header = np.array([DIMENSIONS, 0], dtype=">u2").tobytes()
             for first in range(0, rows, AT_ONCE):
                 vectors = numbers.standard_normal((AT_ONCE, DIMENSIONS), dtype=np.float32)
