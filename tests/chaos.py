@@ -1,7 +1,8 @@
 """The long form of the fault suite: `make chaos`, or `python -m tests.chaos --seed N`.
 
 Runs every case of `tests.faults` at its full number, on workers with servers of their own, and ends
-with what was done and what broke. `make test` runs a few of the same cases: `tests/test_chaos.py`.
+with what was done and what broke. `make test` runs a few of the same cases, in
+`tests/faults/test_chaos.py`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("pytester",)
 
-PAGE = (Path(__file__).parents[1] / "docs" / "privileges.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "privileges.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STATEMENTS, FOR_A_ROLLBACK = map(BLOCK.findall, PAGE.split("\n## For a rollback\n"))
 ROLES = ("integrity_checks", "integrity_repair")

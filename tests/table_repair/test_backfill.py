@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.repairs import Docs
 
 KEYS = environment("acme", "globex")
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_rule_that_never_heals_bills_one_batch_and_the_others_go_on(

@@ -31,7 +31,7 @@ from tests.settings_files import PATTERN, TABLE, settings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLE = Path(__file__).parent.parent / "integrity.example.toml"
+EXAMPLE = Path(__file__).parents[2] / "integrity.example.toml"
 OPTION = re.compile(r"^#(?=[\[a-z])", re.MULTILINE)
 
 

@@ -16,7 +16,7 @@ from demo.postgres import create_database, drop_database
 from tests.discoveries import discovered, examined
 from tests.tables import run
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def command(folder: Path, url: str | None) -> subprocess.CompletedProcess[str]:

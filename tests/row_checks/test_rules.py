@@ -227,7 +227,7 @@ def test_settings_reach_the_check(database: str) -> None:
     ]
 
 
-ROW_CHECKS = (Path(__file__).parents[1] / "docs" / "row-checks.md").read_text(encoding="utf-8")
+ROW_CHECKS = (Path(__file__).parents[2] / "docs" / "row-checks.md").read_text(encoding="utf-8")
 
 
 def test_every_built_in_rule_has_its_line_in_the_documentation() -> None:

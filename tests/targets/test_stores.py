@@ -243,7 +243,7 @@ def test_a_store_with_several_rows_of_a_key_is_reported_row_by_row(
 
 
 def test_the_settings_of_the_document_load(tmp_path: Path) -> None:
-    document = (Path(__file__).parents[1] / "docs" / "stores.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8")
     file = tmp_path / "integrity.toml"
     blocks = [part.partition("```")[0] for part in document.split("```toml")[1:]]
     file.write_text("\n".join(blocks), encoding="utf-8")

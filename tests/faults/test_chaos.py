@@ -63,7 +63,7 @@ def ground(server_url: str, starter: Starter) -> Iterator[Ground]:
 def test_a_repair_keeps_its_promises_under(case: Case, ground: Ground) -> None:
     result = tried(ground, case, SEED)
     assert not result.wrong, (
-        f"seed {SEED}; repeat: python -m pytest -n 0 tests/test_chaos.py -k '{case.name}'\n"
+        f"seed {SEED}; repeat: python -m pytest -n 0 tests/faults/test_chaos.py -k '{case.name}'\n"
         + "\n".join(result.wrong)
     )
 

@@ -16,7 +16,7 @@ from checks.examination.measurements import Threshold
 if TYPE_CHECKING:
     from checks.settings.table_checks import Severity
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def asked(check: str, share: str, *, severity: Severity = "error", says: str = "") -> Threshold:

@@ -212,5 +212,5 @@ def test_an_absent_table_that_need_not_exist_is_skipped_in_words(site: Site) -> 
 
 def test_the_projects_own_tests_leave_the_plugins_dormant(site: Site) -> None:
     site.monkeypatch.delenv("DATABASE_URL")
-    run = site.run_only(f"{site.repository}/tests/test_names.py")
+    run = site.run_only(f"{site.repository}/tests/settings/test_names.py")
     assert run.status == 0, run.output

@@ -14,7 +14,7 @@ from tests.layout_tables import LAYOUTS
 from tests.layouts import DIMENSIONS, settings_of
 from tests.tables import role, rows, run, says
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 TOGETHER = tuple(layout for layout in LAYOUTS if not layout.heading.startswith("LangChain, "))

@@ -1,0 +1,1 @@
+"""Tests drift and retrieval."""

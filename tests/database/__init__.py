@@ -1,0 +1,1 @@
+"""Tests connections, the catalog, SQL expressions and types."""

@@ -1,0 +1,1 @@
+"""Tests the guesses of a settings file."""

@@ -1,0 +1,1 @@
+"""Tests scans, suites, findings and what pytest collects."""

@@ -1,0 +1,1 @@
+"""Tests the journal, the outcomes and the quarantine."""

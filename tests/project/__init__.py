@@ -1,0 +1,1 @@
+"""Tests the documents, and the tests' own warm process."""

@@ -1,0 +1,1 @@
+"""Tests requests to providers, keys, limits and retries."""

@@ -1,0 +1,1 @@
+"""Tests the report, and what is said on the terminal."""

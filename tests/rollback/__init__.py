@@ -1,0 +1,1 @@
+"""Tests how an earlier run is taken back."""

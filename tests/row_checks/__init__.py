@@ -1,0 +1,1 @@
+"""Tests which rows fail which check."""

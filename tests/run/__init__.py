@@ -1,0 +1,1 @@
+"""Tests whole runs, from their options to their end."""

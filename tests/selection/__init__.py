@@ -1,0 +1,1 @@
+"""Tests which rows are read, and how they are grouped."""

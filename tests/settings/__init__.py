@@ -1,0 +1,1 @@
+"""Tests the settings file, its faults, and the options that override it."""

@@ -1,0 +1,1 @@
+"""Tests the repair of one table."""

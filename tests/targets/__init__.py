@@ -1,0 +1,1 @@
+"""Tests how declared tables are held against the catalog."""

@@ -1,0 +1,1 @@
+"""Tests pauses, and what they are for."""

@@ -1,0 +1,1 @@
+"""Tests guarded writes, locks and edits."""
