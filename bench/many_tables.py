@@ -21,7 +21,7 @@ from checks.examination.examination import Examination
 from checks.examination.measurements import Threshold
 from checks.examination.measuring import examine_targets
 from checks.judgements import judge
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import Settings, load_settings
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server

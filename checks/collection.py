@@ -5,7 +5,6 @@ pytest's side of it; the hooks that call it are in `plugin`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -13,32 +12,27 @@ import pytest
 from checks.cases import Case, cases_declared, cases_listed_as, cases_of
 from checks.checked_case import CheckedCase
 from checks.database.connection_url import parse_url
-from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
+from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.examination import examine
 from checks.examination.run_context import Evidence
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
 from checks.redaction import for_terminal
-from checks.row_checks.built_in import ROW_CHECK_NAMES
-from checks.settings.integrity_toml import Settings, load_settings
 from checks.stash import CASES, EVIDENCE, FIXTURES, SETTINGS, UNEXAMINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from checks.settings.environment import Environment
+    from checks.settings.integrity_toml import Settings
 
 
-def collect(config: pytest.Config, environment: Environment) -> None:
+def collect(config: pytest.Config, environment: Environment, settings: Settings) -> None:
     """Examine everything once and leave the cases in the stash.
 
     Raises pytest's usage error, and ends the run with 10 where nothing can be examined.
     """
-    settings = _settings(config, environment)
-    if settings is None:
-        config.stash[CASES] = {}
-        return
     config.stash[SETTINGS] = settings
     # An acceptance of a check that is not made has an item of its own, which says so.
     accepted = {check for table in settings.tables for check in table.checks}
@@ -68,22 +62,6 @@ def stop_unexamined(config: pytest.Config, message: str) -> NoReturn:
         for line in message.splitlines():
             reporter.write_line(line, red=True)
     pytest.exit("nothing could be examined", returncode=ExitStatus.NOTHING_EXAMINED)
-
-
-def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings | None:
-    """The settings; None where an editor collects and no file was named or is there."""
-    named = config.getoption("--config") or environment.get("INTEGRITY_CONFIG")
-    if named:
-        path = Path(config.invocation_params.dir, named)
-    else:
-        here = config.invocation_params.dir / "integrity.toml"
-        path = here if here.is_file() else config.rootpath / "integrity.toml"
-        if config.option.collectonly and not path.is_file():
-            return None
-    try:
-        return load_settings(path, row_checks=ROW_CHECK_NAMES)
-    except SettingsError as error:
-        raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 
 
 def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> Evidence:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.redaction import redactor
+from checks.errors import SettingsError
+from checks.redaction import for_terminal, redactor
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
 from checks.stash import CASES, EVIDENCE, FIXTURES
 from checks.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from checks.cases import Case
     from checks.checked_case import CheckedCase
+    from checks.settings.integrity_toml import Settings
 
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
 
@@ -71,9 +73,32 @@ def pytest_collection(session: pytest.Session) -> None:
             "-n is refused: every worker would scan every table; the scan is one query per table"
             " and needs no workers"
         )
+    environment = environment_of(config)
+    settings = _settings(config, environment)
+    if settings is None:
+        return
     from checks.collection import collect
 
-    collect(config, environment_of(config))
+    collect(config, environment, settings)
+
+
+def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings | None:
+    """The settings; None where an editor collects and no file was named or is there."""
+    from checks.row_checks.rules import ROW_CHECK_NAMES
+    from checks.settings.integrity_toml import load_settings
+
+    named = config.getoption("--config") or environment.get("INTEGRITY_CONFIG")
+    if named:
+        path = Path(config.invocation_params.dir, named)
+    else:
+        here = config.invocation_params.dir / "integrity.toml"
+        path = here if here.is_file() else config.rootpath / "integrity.toml"
+        if config.option.collectonly and not path.is_file():
+            return None
+    try:
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
+    except SettingsError as error:
+        raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 
 
 def environment_of(config: pytest.Config) -> Environment:

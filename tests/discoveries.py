@@ -9,7 +9,7 @@ from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
 from checks.examination.examination import Examination, examine
 from checks.examination.selection import Selection
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 
 if TYPE_CHECKING:

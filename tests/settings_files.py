@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import Settings, load_settings
 
 if TYPE_CHECKING:

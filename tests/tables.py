@@ -21,7 +21,7 @@ from checks.examination.measuring import examine_target
 from checks.examination.scan import failing_rows_sql, scan
 from checks.examination.selection import Selection
 from checks.row_checks.applied import applied_checks
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from checks.targets.resolution import resolve
 

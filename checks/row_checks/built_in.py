@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 
 
 def _gathered() -> Iterator[RowCheck]:
-    for module in pkgutil.iter_modules(rules.__path__, f"{rules.__name__}."):
-        yield import_module(module.name).CHECK
+    for name in rules.ROW_CHECK_NAMES:
+        yield import_module(f"{rules.__name__}.{name}").CHECK
 
 
 BUILT_IN = tuple(sorted(_gathered(), key=lambda check: check.order))
-ROW_CHECK_NAMES = tuple(check.name for check in BUILT_IN)

@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from checks.exit_status import ExitStatus
-from checks.row_checks.built_in import BUILT_IN, ROW_CHECK_NAMES
+from checks.row_checks.built_in import BUILT_IN
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.check_names import CANARIES, TABLE_CHECKS
 from checks.settings.integrity_toml import Settings, load_settings
 from tests.chaos import all_cases

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from checks.errors import SettingsError
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.check_names import CANARIES, TABLE_CHECKS
 from checks.settings.integrity_toml import (
     Canary,

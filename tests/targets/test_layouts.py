@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from remediation.journal.outcomes import Outcome
 from tests.layout_tables import LAYOUTS

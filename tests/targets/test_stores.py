@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from checks.row_checks.built_in import ROW_CHECK_NAMES
+from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from tests.canaries import drift
 from tests.provider_server import ProviderServer
