@@ -17,7 +17,7 @@ from checks.row_checks.row_expressions import tenant_of, text_of
 from checks.row_checks.row_relation import NORM, has_place, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from checks.database.connection import Connection
     from checks.examination.gaps import Gap
@@ -232,26 +232,30 @@ def scan(
     """Measure every segment of a target. Raises psycopg's errors."""
     rows = connection.execute(compile_scan(target, checks, tenants=tenants)).fetchall()
     gaps = count_gaps(connection, target) if tenants is None else ()
+    names = [check.name for check in checks]
+    # Most of many thousand segments are whole: they share their mappings.
+    known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+
+    def by_check(values: tuple[Any, ...]) -> Mapping[str, Any]:
+        if values not in known:
+            known[values] = dict(zip(names, values, strict=True))
+        return known[values]
+
     return Scan(
-        measurements=tuple(_measurement(target, checks, row[1:]) for row in rows),
+        measurements=tuple(
+            Measurement(
+                segment=Segment(table=target.name, tenant=tenant),
+                rows=total,
+                not_embeddable=not_embeddable,
+                pending=pending,
+                failing=by_check(tuple(counts[0::3])),
+                first=by_check(tuple(counts[1::3])),
+                last=by_check(tuple(counts[2::3])),
+            )
+            for _, tenant, total, not_embeddable, pending, *counts in rows
+        ),
         segments_seen=rows[0][0] if rows else 0,
         gaps=gaps,
-    )
-
-
-def _measurement(
-    target: Target, checks: Sequence[AppliedCheck], row: tuple[Any, ...]
-) -> Measurement:
-    tenant, total, not_embeddable, pending, *counts = row
-    names = [check.name for check in checks]
-    return Measurement(
-        segment=Segment(table=target.name, tenant=tenant),
-        rows=total,
-        not_embeddable=not_embeddable,
-        pending=pending,
-        failing=dict(zip(names, counts[0::3], strict=False)),
-        first=dict(zip(names, counts[1::3], strict=False)),
-        last=dict(zip(names, counts[2::3], strict=False)),
     )
 
 
