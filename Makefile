@@ -14,7 +14,7 @@ ifneq ($(shell $(VENV)/bin/python -c 'print("starts")' 2>/dev/null),starts)
 STALE := stale
 endif
 
-.PHONY: demo test test-full chaos lint stale
+.PHONY: demo test test-full chaos bench lint stale
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -36,6 +36,12 @@ test-full: $(INSTALLED)
 # Every fault at its full number, half an hour: make chaos SEED=7 ARGS="--only kill-*"
 chaos: $(INSTALLED)
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Each benchmark against its baselines: about a quarter of an hour.
+bench: $(INSTALLED)
+	@$(RUN) bench.scan
+	@$(RUN) bench.runs
+	@$(RUN) bench.many_tables 1000
 
 lint: $(INSTALLED)
 	@$(RUN) ruff check $(CHECKED)
