@@ -17,7 +17,7 @@ import pytest
 from checks.plugin import active, case_of, checked, environment_of
 from checks.redaction import for_terminal
 from checks.settings.check_names import CANARIES
-from checks.stash import CASES, EVIDENCE, SETTINGS
+from checks.stash import CASES, RUN_CONTEXT, SETTINGS
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted
@@ -78,7 +78,7 @@ def pytest_collection(session: pytest.Session) -> None:
     if config.option.collectonly:
         config.stash[CASES] |= declared
         return
-    examination = config.stash[EVIDENCE].examination
+    examination = config.stash[RUN_CONTEXT].examination
     config.stash[CASES] |= {f"{check}_check": _cases(examination, check) for check in CANARIES}
     run_what_is_listed(config, [case for cases in declared.values() for case in cases])
 
@@ -119,19 +119,19 @@ def _applies(table: TableExamination, check: str) -> bool:
 @pytest.fixture(scope="session")
 def drift_looked(request: pytest.FixtureRequest, embedder: SampleEmbedder) -> None:
     """Look at every segment that has an item: once, and again where a repair has been since."""
-    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
+    context, canary = request.config.stash[RUN_CONTEXT], request.config.stash[CANARY]
     if canary.drift is None:
-        wanted = _wanted(request.session, evidence.examination, "drift")
-        canary.look_for_drift(evidence, embedder, wanted)
+        wanted = _wanted(request.session, context.examination, "drift")
+        canary.look_for_drift(context, embedder, wanted)
     else:
-        canary.look_again(evidence, embedder)
+        canary.look_again(context, embedder)
 
 
 @pytest.fixture(scope="session")
 def retrieval_looked(request: pytest.FixtureRequest) -> None:
     """Search once with every segment's sample; a repair does not change what an index finds."""
-    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
-    canary.search(evidence, _wanted(request.session, evidence.examination, "retrieval"))
+    context, canary = request.config.stash[RUN_CONTEXT], request.config.stash[CANARY]
+    canary.search(context, _wanted(request.session, context.examination, "retrieval"))
 
 
 @pytest.fixture

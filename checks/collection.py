@@ -15,14 +15,14 @@ from checks.checked_case import CheckedCase
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
 from checks.examination.examination import examine
-from checks.examination.run_context import Evidence
+from checks.examination.run_context import RunContext
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
 from checks.redaction import for_terminal
 from checks.row_checks.built_in import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import Settings, load_settings
-from checks.stash import CASES, EVIDENCE, FIXTURES, SETTINGS, UNEXAMINED
+from checks.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,13 +48,13 @@ def collect(config: pytest.Config, environment: Environment) -> None:
         config.stash[CASES] = by_fixture(cases_declared(settings))
         return
     try:
-        evidence = _examine(config, settings, environment)
+        context = _examine(config, settings, environment)
     except (ConnectionUrlError, UnknownNameError) as error:
         raise pytest.UsageError(for_terminal(str(error))) from None
     except CannotExamineError as error:
         stop_unexamined(config, for_terminal(str(error)))
-    config.stash[EVIDENCE] = evidence
-    config.stash[CASES] = by_fixture(cases_of(evidence.examination))
+    config.stash[RUN_CONTEXT] = context
+    config.stash[CASES] = by_fixture(cases_of(context.examination))
     run_what_is_listed(config, cases_declared(settings))
 
 
@@ -86,7 +86,9 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
         raise pytest.UsageError(*(for_terminal(fault) for fault in error.errors)) from None
 
 
-def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> Evidence:
+def _examine(
+    config: pytest.Config, settings: Settings, environment: Mapping[str, str]
+) -> RunContext:
     variable = settings.database.url_env
     url = environment.get(variable)
     if not url:
@@ -101,7 +103,7 @@ def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str
         tenants=tuple(config.getoption("--tenant")) if config.getoption("--tenant") else None,
     )
     examination = examine(place, settings, selection)
-    return Evidence(
+    return RunContext(
         settings=settings,
         environment=environment,
         place=place,
@@ -125,7 +127,7 @@ def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
 
     `listed` are the cases that the settings alone tell.
     """
-    examination = config.stash[EVIDENCE].examination
+    examination = config.stash[RUN_CONTEXT].examination
     actual = [case for cases in config.stash[CASES].values() for case in cases]
     by_id = {f"[{case.id}]": case for case in listed if case not in actual}
     arguments: list[str] = []
@@ -140,8 +142,8 @@ def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
 def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     """The case that a fixture is parametrised with; an error or a skip without a verdict."""
     case: Case = request.param
-    evidence = request.config.stash[EVIDENCE]
-    judgement = judge(case, evidence.examination)
+    context = request.config.stash[RUN_CONTEXT]
+    judgement = judge(case, context.examination)
     if judgement.not_examined is not None:
         pytest.fail(for_terminal(judgement.not_examined), pytrace=False)
     if judgement.not_there is not None:
@@ -149,5 +151,5 @@ def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     return CheckedCase(
         judgement=judgement,
         record=lambda name, value: request.node.user_properties.append((name, value)),
-        provisional=case.table in evidence.provisional,
+        provisional=case.table in context.provisional,
     )

@@ -13,7 +13,7 @@ import pytest
 from checks.errors import IntegrityError
 from checks.plugin import active
 from checks.redaction import for_terminal
-from checks.stash import EVIDENCE
+from checks.stash import RUN_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,8 +52,8 @@ def _folder(config: pytest.Config) -> Path:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the last state of what was examined: after a repair, that of after it."""
     config = session.config
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None or not config.getoption("--gx-dir") or config.option.collectonly:
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None or not config.getoption("--gx-dir") or config.option.collectonly:
         return
     from checks.examination.gx_project import write_project
 
@@ -62,7 +62,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         config.stash[WRITTEN] = f"{unwritten}the run was cut short"
         return
     try:
-        config.stash[WRITTEN] = write_project(_folder(config), evidence.examination.tables)
+        config.stash[WRITTEN] = write_project(_folder(config), context.examination.tables)
     except (OSError, IntegrityError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         config.stash[WRITTEN] = f"{unwritten}{reason}"

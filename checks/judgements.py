@@ -1,4 +1,4 @@
-"""Judges a case by the evidence: findings, expected failures, or why there is no verdict.
+"""Judges a case by an examination: findings, expected failures, or why there is no verdict.
 
 Knows neither pytest nor the database.
 """
@@ -27,7 +27,7 @@ QUERIES_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """What the evidence says of a case: findings, or why there is no verdict."""
+    """What an examination says of a case: findings, or why there is no verdict."""
 
     case: Case
     findings: tuple[Finding, ...] = ()

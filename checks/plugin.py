@@ -13,7 +13,7 @@ import pytest
 
 from checks.redaction import redactor
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
-from checks.stash import CASES, EVIDENCE, FIXTURES
+from checks.stash import CASES, FIXTURES, RUN_CONTEXT
 from checks.wording import plural
 
 if TYPE_CHECKING:
@@ -132,18 +132,18 @@ row_check = pytest.fixture(name="row_check")(checked)
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Where the run looked and how much it saw."""
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None:
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None:
         return []
-    examination, server = evidence.examination, evidence.examination.server
+    examination, server = context.examination, context.examination.server
     segments = sum(len(table.measurements) for table in examination.tables)
     rows = sum(table.rows for table in examination.tables)
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
-        f"examined {evidence.place.place}: PostgreSQL {server.version}, {pgvector}",
+        f"examined {context.place.place}: PostgreSQL {server.version}, {pgvector}",
         f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
         f" {plural(rows, 'row')}"
-        f" ({evidence.settings.path.name})",
+        f" ({context.settings.path.name})",
     ]
 
 

@@ -21,7 +21,7 @@ from reports.measured import absent_of, findings_of, tables_of
 from reports.repaired import plan_of, repair_of
 
 if TYPE_CHECKING:
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
 
 PACKAGES = (
@@ -38,12 +38,12 @@ PACKAGES = (
 
 
 def incident_of(
-    evidence: Evidence, run: RepairRun, *, command: tuple[str, ...], status: int
+    context: RunContext, run: RepairRun, *, command: tuple[str, ...], status: int
 ) -> Incident:
     """The incident of a `--remediate` or `--rollback` run that looked at the database."""
-    after = evidence.examination if run.measured_again else None
-    server, provider = evidence.before.server, evidence.settings.provider
-    result = result_of(evidence, run, status)
+    after = context.examination if run.measured_again else None
+    server, provider = context.before.server, context.settings.provider
+    result = result_of(context, run, status)
     return Incident(
         run_id=run.run_id,
         started_at=run.started_at,
@@ -55,7 +55,7 @@ def incident_of(
         exit_status=_exit_status(status),
         headline=headline_of(run, result),
         interruption="the run was interrupted before its end" if run.interrupted else None,
-        settings_file=evidence.settings.path.name,
+        settings_file=context.settings.path.name,
         database=values.Database(
             host=server.address or "local socket",
             port=server.port,
@@ -66,19 +66,19 @@ def incident_of(
             same_write_side=run.server is None or run.server.address == server.address,
         ),
         provider=values.Provider(
-            base_url=base_url_of(provider, evidence.environment),
+            base_url=base_url_of(provider, context.environment),
             model=provider.model,
             dimensions=provider.dimensions,
             price_per_million_tokens=provider.price_per_million_tokens,
         ),
         versions=_versions(),
-        tables=tables_of(evidence.before, after, run),
-        absent=absent_of(evidence.before),
-        findings_before=findings_of(evidence.before),
+        tables=tables_of(context.before, after, run),
+        absent=absent_of(context.before),
+        findings_before=findings_of(context.before),
         findings_after=None if after is None else findings_of(after),
         plan=plan_of(run),
         repair=repair_of(run),
-        left=tuple(left_of(evidence.examination, run)),
+        left=tuple(left_of(context.examination, run)),
         timeline=tuple(values.Event(time=time, text=text) for time, text in run.timeline),
     )
 

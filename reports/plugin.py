@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.stash import EVIDENCE, UNEXAMINED
+from checks.stash import RUN_CONTEXT, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import REPAIR_RUN, new_run_id
@@ -69,10 +69,10 @@ def _incident(session: pytest.Session) -> Incident | None:
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
         return None
-    evidence = config.stash[EVIDENCE]
-    if not (evidence.before.open_findings or run.results or run.refused):
+    context = config.stash[RUN_CONTEXT]
+    if not (context.before.open_findings or run.results or run.refused):
         return None
-    return incident_of(evidence, run, command=command, status=status)
+    return incident_of(context, run, command=command, status=status)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,4 +1,4 @@
-"""Examines every declared table: resolved, scanned and judged; the evidence of one moment.
+"""Examines every declared table: resolves it, scans it and judges what was measured.
 
 The catalog is read in one short transaction and each table in one of its own, never one over the
 whole run. Reads only.
