@@ -1,6 +1,6 @@
-"""Makes an incident of what the checks and the repair know; computes, and asks nobody anything.
+"""Assembles an incident from what the checks and the repair know.
 
-Each part of it has a module: `ending`, `measured`, `repaired` and `left`.
+Computes only; the parts come from the modules `ending`, `measured`, `repaired` and `left`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def incident_of(
         headline=headline_of(run, result),
         interruption="the run was interrupted before its end" if run.interrupted else None,
         settings_file=context.settings.path.name,
-        database=values.Database(
+        database=values.DatabaseSummary(
             host=server.address or "local socket",
             port=server.port,
             name=server.database,
@@ -65,7 +65,7 @@ def incident_of(
             pgvector_version=server.vector_version,
             same_write_side=run.server is None or run.server.address == server.address,
         ),
-        provider=values.Provider(
+        provider=values.ProviderSummary(
             base_url=base_url_of(provider, context.environment),
             model=provider.model,
             dimensions=provider.dimensions,
@@ -79,7 +79,7 @@ def incident_of(
         plan=plan_of(run),
         repair=repair_of(run),
         left=tuple(left_of(context.examination, run)),
-        timeline=tuple(values.Event(time=time, text=text) for time, text in run.timeline),
+        timeline=tuple(values.TimelineEvent(time=time, text=text) for time, text in run.timeline),
     )
 
 
@@ -108,8 +108,8 @@ def unexamined_incident(
     )
 
 
-def _exit_status(status: int) -> values.ExitStatus:
-    return values.ExitStatus(code=status, meaning=ExitStatus(status).meaning)
+def _exit_status(status: int) -> values.ExitSummary:
+    return values.ExitSummary(code=status, meaning=ExitStatus(status).meaning)
 
 
 def _versions() -> values.Versions:

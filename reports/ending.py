@@ -1,4 +1,4 @@
-"""Says how a run ended: in one word, and in one line."""
+"""Says in one word and in one line how a run ended. Values only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def result_of(context: RunContext, run: RepairRun, status: int) -> Result:
-    """How a run ended that looked at the database, and exits with that status."""
+    """How a run that looked at the database ended, given its exit status."""
     if run.interrupted or status in (ExitStatus.INTERRUPTED, ExitStatus.INTERNAL_ERROR):
         return Result.INTERRUPTED
     if run.rolls_back is not None:

@@ -1,7 +1,6 @@
-"""Writes the incident report at the end of a pytest run that may write.
+"""Writes the incident report at the end of a run with `--remediate` or `--rollback`.
 
-That is one with `--remediate` or `--rollback`. Imports late what its hooks need, as `checks.plugin`
-does.
+Imports late what its hooks need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _incident(session: pytest.Session) -> Incident | None:
-    """The incident of this run; None where there was none: every check held, nothing was done."""
+    """The incident of this run; None where every check held and nothing was done."""
     from reports.assembly import incident_of, unexamined_incident
 
     config, status = session.config, int(session.exitstatus)
