@@ -66,7 +66,7 @@ class SegmentRetrieval:
     """What the index is searched with, in words."""
 
 
-Found = dict[str | None, SegmentRetrieval]
+Retrieved = dict[str | None, SegmentRetrieval]
 """By tenant, of one table."""
 
 
@@ -79,9 +79,9 @@ def searchable(target: Target) -> bool:
 
 def look_for_retrieval(
     sampler: Sampler, wanted: Sequence[tuple[TableExamination, Sequence[str | None]]]
-) -> dict[str, Found]:
+) -> dict[str, Retrieved]:
     """Search with each segment's sample; the result by table and tenant."""
-    found: dict[str, Found] = {}
+    found: dict[str, Retrieved] = {}
     for table, tenants in wanted:
         name = table.target.name
         try:
@@ -92,7 +92,7 @@ def look_for_retrieval(
     return found
 
 
-def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> Found:
+def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> Retrieved:
     searcher = sampler.read(target, lambda c: searcher_of(c, target))
     if searcher is None:
         reason = (

@@ -18,7 +18,7 @@ from checks.examination.measurements import Sampled, Segment, Threshold, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from checks.canary.retrieval import Found, Recall, SegmentRetrieval
+    from checks.canary.retrieval import Recall, Retrieved, SegmentRetrieval
     from checks.examination.suites import Asked
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
@@ -29,7 +29,7 @@ IN_TENANT = "recall_in_tenant"
 
 
 def with_retrieval(
-    tables: Sequence[TableExamination], found: Mapping[str, Found], *, least: float
+    tables: Sequence[TableExamination], found: Mapping[str, Retrieved], *, least: float
 ) -> tuple[TableExamination, ...]:
     """The examinations with a verdict for each segment searched."""
     asked = [_asked(table, found[table.target.name], least) for table in tables]
@@ -52,7 +52,7 @@ def with_retrieval(
     return tuple(judged)
 
 
-def _asked(table: TableExamination, found: Found, least: float) -> tuple[Asked, ...]:
+def _asked(table: TableExamination, found: Retrieved, least: float) -> tuple[Asked, ...]:
     """Three questions: whether rows find themselves, and the recall where it was measured."""
     there = {tenant: seen for tenant, seen in found.items() if table.has(tenant)}
     looked_at = {tenant: seen for tenant, seen in there.items() if seen.unseen is None}

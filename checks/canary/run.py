@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from checks.canary.drift import Seen, Wanted
-    from checks.canary.retrieval import Found
+    from checks.canary.retrieval import Retrieved
     from checks.canary.sampler import Price, SampleEmbedder
     from checks.examination.run_context import RunContext
     from checks.examination.table_examination import TableExamination
@@ -39,7 +39,7 @@ class CanaryRun:
     seed: int
     say: Callable[[str], None]
     drift: dict[str, Seen] | None = None
-    retrieval: dict[str, Found] | None = None
+    retrieval: dict[str, Retrieved] | None = None
 
     def look_for_drift(
         self, context: RunContext, embedder: SampleEmbedder, wanted: Sequence[Wanted]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
 
-Sample = tuple[int, int]
+SampleCounts = tuple[int, int]
 """How many of a segment were looked at, and how many of these fail."""
 
 
@@ -35,7 +35,7 @@ def threshold_of(target: Target, canary: str, *, says: str) -> Threshold:
 
 
 def asked_of_samples(
-    target: Target, threshold: Threshold, samples: Mapping[str | None, Sample], *, unseen: int
+    target: Target, threshold: Threshold, samples: Mapping[str | None, SampleCounts], *, unseen: int
 ) -> Asked:
     """What a suite is asked of a table's samples; `unseen` segments could not be looked at."""
     return Asked(

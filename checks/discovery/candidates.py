@@ -42,7 +42,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Candidates:
     """The candidates, every relation's name, and how the server quotes each name."""
 
     candidates: tuple[Candidate, ...]
@@ -106,7 +106,7 @@ STORE_SUFFIX = "_embedding_store"
 """pgai names the table of a vectorizer after its source."""
 
 
-def find_candidates(connection: Connection) -> Found:
+def find_candidates(connection: Connection) -> Candidates:
     """Every table with an embedding column; a view only where no table behind it is one."""
     names = [name for name in read_relation_names(connection) if not name.partition]
     oids = [name.oid for name in names]
@@ -140,7 +140,7 @@ def find_candidates(connection: Connection) -> Found:
     ]
     words = {name for relation in relations.values() for name in relation.columns}
     words |= {word for relation in relations.values() for word in (relation.schema, relation.name)}
-    return Found(
+    return Candidates(
         candidates=tuple(sorted(candidates, key=lambda c: (c.relation.schema, c.relation.name))),
         names=tuple(names),
         neighbours={

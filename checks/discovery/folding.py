@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import RelationName
     from checks.discovery.candidates import Candidate
 
-Part = Literal["schema", "table"]
+NamePart = Literal["schema", "table"]
 
 FEWEST = 3
 """Tables of one layout, with unlike names in one schema, that are taken for copies."""
@@ -38,7 +38,7 @@ class Group:
 
     members: tuple[Candidate, ...]
     name: TableName
-    tenant_from: Part | None = None
+    tenant_from: NamePart | None = None
 
     @property
     def example(self) -> Candidate:
@@ -86,7 +86,7 @@ def _layout_of(candidate: Candidate) -> object:
 def _folded(
     alike: Sequence[Sequence[Candidate]],
     names: Sequence[RelationName],
-    part: Part,
+    part: NamePart,
     acceptable: Callable[[Sequence[Candidate], list[str]], bool],
     unlisted: Collection[int],
 ) -> tuple[list[Group], list[Candidate]]:
@@ -111,7 +111,7 @@ def _folded(
     return groups, rest
 
 
-def _pattern(members: Sequence[Candidate], part: Part) -> TableName | None:
+def _pattern(members: Sequence[Candidate], part: NamePart) -> TableName | None:
     """A name with one `*` that all members fit, or None."""
     relation = members[0].relation
     varying = [getattr(c.relation, "schema" if part == "schema" else "name") for c in members]
@@ -136,7 +136,7 @@ def _common_start(words: Sequence[str]) -> str:
     return "".join(letters[0] for letters in same)
 
 
-def _star(name: TableName, candidate: Candidate, part: Part) -> str:
+def _star(name: TableName, candidate: Candidate, part: NamePart) -> str:
     match = name.match(candidate.relation.schema, candidate.relation.name)
     star = None if match is None else match.schema_part if part == "schema" else match.table_part
     return star or ""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.catalog import Column, Relation
-    from checks.discovery.candidates import Found
+    from checks.discovery.candidates import Candidates
     from checks.discovery.folding import Group
     from checks.discovery.known import KnownLayout
     from checks.discovery.samples import TableSampler, Values
@@ -55,7 +55,7 @@ class Likely:
     """What is likely of one group of tables, by its largest member."""
 
     group: Group
-    found: Found
+    found: Candidates
     sampler: TableSampler
     layout: KnownLayout | None
     embedding: Column

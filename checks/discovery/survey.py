@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
-    from checks.discovery.candidates import Found
+    from checks.discovery.candidates import Candidates
     from checks.discovery.entries import Entry
     from checks.discovery.folding import Group
 
@@ -78,7 +78,7 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
     return _file(server, entries)
 
 
-def _strays(pairs: Sequence[tuple[Group, Entry]], found: Found) -> frozenset[int]:
+def _strays(pairs: Sequence[tuple[Group, Entry]], found: Candidates) -> frozenset[int]:
     """Tables that a pattern means beside its own, and that no entry of their name stands for.
 
     Those whose entry a person must complete, and those that are the store of another table.
@@ -101,7 +101,7 @@ def _strays(pairs: Sequence[tuple[Group, Entry]], found: Found) -> frozenset[int
     return frozenset(strays)
 
 
-def _nothing(server: Server, found: Found) -> str:
+def _nothing(server: Server, found: Candidates) -> str:
     database = f"database {server.database!r}"
     if server.vector_version is None:
         missing = "; the extension vector is not installed there"
@@ -113,7 +113,7 @@ def _nothing(server: Server, found: Found) -> str:
     )
 
 
-def _entry(connection: Connection, server: Server, found: Found, group: Group) -> Entry:
+def _entry(connection: Connection, server: Server, found: Candidates, group: Group) -> Entry:
     sampler = TableSampler(
         connection=connection, candidate=group.example, vector_schema=server.vector_schema
     )

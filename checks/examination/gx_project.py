@@ -66,7 +66,7 @@ class ForeignProjectError(IntegrityError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
+class _ProjectSuite:
     """One suite of the project, and the tables it is asked of."""
 
     name: str
@@ -119,7 +119,7 @@ def _context(root: Path) -> FileDataContext:
     return context
 
 
-def _parts(tables: Sequence[TableExamination]) -> Iterator[_Part]:
+def _parts(tables: Sequence[TableExamination]) -> Iterator[_ProjectSuite]:
     """A suite for each declaration and what was asked of its tables, those unmeasured included."""
     asked = [
         question
@@ -138,7 +138,7 @@ def _parts(tables: Sequence[TableExamination]) -> Iterator[_Part]:
             copies += 1
             name = f"{own}.{copies}"
         taken.add(name.casefold())
-        yield _Part(name=name, asked=tuple(group.values()))
+        yield _ProjectSuite(name=name, asked=tuple(group.values()))
 
 
 def _not_measured(table: TableExamination) -> Asked:
@@ -154,7 +154,7 @@ def _not_measured(table: TableExamination) -> Asked:
     )
 
 
-def _validate(context: FileDataContext, folder: Path, part: _Part) -> None:
+def _validate(context: FileDataContext, folder: Path, part: _ProjectSuite) -> None:
     """Write one suite and its counts, and have the engine write its result."""
     from great_expectations import ValidationDefinition
 
@@ -199,7 +199,7 @@ def _source(context: FileDataContext, folder: Path) -> PandasFilesystemDatasourc
     return found
 
 
-def _suite(part: _Part) -> ExpectationSuite:
+def _suite(part: _ProjectSuite) -> ExpectationSuite:
     first = part.asked[0]
     suite = expectation_suite(
         part.name,
@@ -210,7 +210,7 @@ def _suite(part: _Part) -> ExpectationSuite:
     return suite
 
 
-def _notes(part: _Part) -> str:
+def _notes(part: _ProjectSuite) -> str:
     told = f"The checks of {_shown(part.asked[0].entry)}; a row is a segment."
     unseen = sum(one.unseen for one in part.asked)
     if unseen:
@@ -218,7 +218,7 @@ def _notes(part: _Part) -> str:
     return told
 
 
-def _frame(part: _Part) -> pd.DataFrame:
+def _frame(part: _ProjectSuite) -> pd.DataFrame:
     """The counts that were judged, with the names that no engine was told until now."""
     counts = [counted for one in part.asked for counted in one.counts]
     frame = frame_of(part.name, counts, part.asked[0].thresholds)

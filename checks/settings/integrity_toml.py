@@ -29,11 +29,11 @@ from checks.settings.values import (
     Dimensions,
     Duration,
     EnvironmentName,
-    Expression,
     FilePath,
     Flag,
-    Recall,
+    RecallShare,
     Section,
+    SqlExpression,
     Text,
     entries,
     readable_table_name,
@@ -89,7 +89,7 @@ class Keys(Section):
     """How a tenant's API key is found, first match wins; holds no key."""
 
     env: str = "OPENAI_API_KEY__{tenant}"
-    sql: Expression | None = None
+    sql: SqlExpression | None = None
     command: tuple[str, ...] | None = None
     fallback_env: EnvironmentName | None = None
 
@@ -162,7 +162,7 @@ class Canary(Section):
 
     sample: Count = 5
     min_cosine: Cosine = 0.999
-    min_recall: Recall = 0.9
+    min_recall: RecallShare = 0.9
 
 
 class Settings(Section):

@@ -17,10 +17,10 @@ from checks.settings.values import (
     Conflict,
     Count,
     Day,
-    Expression,
     Flag,
     Section,
     Share,
+    SqlExpression,
     Text,
     entries,
     value_of,
@@ -57,7 +57,7 @@ class CustomCheck(Section):
     """A user's own row check: one line of SQL that is true of a failing row."""
 
     name: str
-    failing_when: Expression
+    failing_when: SqlExpression
     remedy: Remedy = "report"
     severity: Severity = "error"
     min: Share | None = None
