@@ -1,7 +1,7 @@
-"""Adds `--canary` to pytest: an item per segment, and one look for all of them.
+"""Adds `--canary` to pytest: an item per segment, and one round of sampling for all of them.
 
-Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`. Imports late what
-its hooks need, as `plugin` does.
+Thin: `checks.canary` decides what is sampled and how it is judged. Imports late what its hooks
+need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """A case per canary and segment, beside those of the examination, which comes first."""
+    """Add a case per canary and segment, after the examination has made the other cases."""
     config = session.config
     if CANARY not in config.stash or SETTINGS not in config.stash:
         return
@@ -118,7 +118,7 @@ def _applies(table: TableExamination, check: str) -> bool:
 
 @pytest.fixture(scope="session")
 def drift_looked(request: pytest.FixtureRequest, embedder: SampleEmbedder) -> None:
-    """Look at every segment that has an item: once, and again where a repair has been since."""
+    """Sample every segment that has an item: once, and again after a repair."""
     context, canary = request.config.stash[RUN_CONTEXT], request.config.stash[CANARY]
     if canary.drift is None:
         wanted = _wanted(request.session, context.examination, "drift")
@@ -153,7 +153,7 @@ def retrieval_check(
 
 
 def _wanted(session: pytest.Session, examination: Examination, check: str) -> list[Wanted]:
-    """The segments of the items that are to run: what -k and -m leave out costs nothing."""
+    """The segments of the items that will run: what -k and -m leave out costs nothing."""
     tenants: dict[str, list[str | None]] = {}
     for item in session.items:
         case = case_of(item)
@@ -171,7 +171,7 @@ def _wanted(session: pytest.Session, examination: Examination, check: str) -> li
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """Write a line while a fixture is set up, when pytest keeps what is printed to itself."""
+    """Write a line while a fixture is set up, when pytest captures what is printed."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None:

@@ -1,6 +1,6 @@
-"""Collects the cases of a run: settings loaded, everything examined once, cases made of it.
+"""Collects the cases of a run: loads the settings, examines everything once, makes the cases.
 
-pytest's side of it; the hooks that call it are in `plugin`.
+Knows pytest; the hooks that call it are in `plugin`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def collect(config: pytest.Config, environment: Environment) -> None:
         config.stash[CASES] = {}
         return
     config.stash[SETTINGS] = settings
-    # An acceptance of a check that is not made has an item of its own, which says so.
+    # An acceptance of a check that does not apply has an item of its own, which says so.
     accepted = {check for table in settings.tables for check in table.checks}
     for check in accepted | {case.check for case in cases_declared(settings)}:
         config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
@@ -123,9 +123,9 @@ def by_fixture(cases: Iterable[Case]) -> dict[str, list[Case]]:
 
 
 def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
-    """Have an id that `--collect-only` lists, which knows no tenant, run the items it stands for.
+    """Let an id from `--collect-only`, which knows no tenant, run the items that it stands for.
 
-    `listed` are the cases that the settings alone tell.
+    `listed` are the cases that the settings alone show.
     """
     examination = config.stash[RUN_CONTEXT].examination
     actual = [case for cases in config.stash[CASES].values() for case in cases]

@@ -1,6 +1,6 @@
-"""Adds `--gx-dir` to pytest: what was judged, as a project of Great Expectations.
+"""Adds `--gx-dir` to pytest, which writes what was judged as a Great Expectations project.
 
-Thin: what is written is decided in `examination.gx_project`.
+Thin: `checks.examination.gx_project` decides what is written.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _folder(config: pytest.Config) -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the last state of what was examined: after a repair, that of after it."""
+    """Write the last state of what was examined: after a repair, the one measured again."""
     config = session.config
     context = config.stash.get(RUN_CONTEXT, None)
     if context is None or not config.getoption("--gx-dir") or config.option.collectonly:
@@ -72,7 +72,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Where the project is, below pytest's own summaries."""
+    """Say where the project is, below pytest's own summaries."""
     yield
     written = config.stash.get(WRITTEN, None)
     if isinstance(written, Path):

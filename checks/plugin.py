@@ -1,6 +1,6 @@
 """Connects the checks with pytest: options, one examination at collection, an item per case.
 
-Imports late what its hooks need: `pytest --help` and a usage error do not wait for it.
+Imports late what its hooks need, so that `pytest --help` and a usage error do not wait for it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def environment_of(config: pytest.Config) -> Environment:
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, obj: object
 ) -> list[pytest.Item] | None:
-    """Make no item of a check without cases: pytest would count one that says nothing."""
+    """Make no item for a check without cases: pytest would count an empty one as skipped."""
     if not collector.path.is_relative_to(CHECKS_DIRECTORY) or not inspect.isfunction(obj):
         return None
     cases = collector.config.stash.get(CASES, {})
@@ -131,7 +131,7 @@ row_check = pytest.fixture(name="row_check")(checked)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Where the run looked and how much it saw."""
+    """Say where the run looked and how much it saw."""
     context = config.stash.get(RUN_CONTEXT, None)
     if context is None:
         return []

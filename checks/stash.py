@@ -1,4 +1,4 @@
-"""Names what a run leaves in pytest's stash, and the fixtures that are parametrised from there."""
+"""Names the stash keys of a run, and the fixtures that are parametrised from the stash."""
 
 from __future__ import annotations
 

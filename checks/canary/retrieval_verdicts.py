@@ -1,4 +1,4 @@
-"""What retrieval means for a table: its verdicts and their words. Values only."""
+"""Turns what retrieval found of a table into verdicts and their words. Values only."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _asked(table: TableExamination, found: Retrieved, least: float) -> tuple[Ask
                 table.target,
                 Threshold(
                     check=about,
-                    # As it is written: 0.9 is nine tenths, not the float next to it.
+                    # By way of its text: 0.9 is nine tenths, not the float next to it.
                     min=Decimal(str(least)),
                     severity=itself.severity,
                     says=f"are among the true {NEAREST} nearest of a search that missed them",

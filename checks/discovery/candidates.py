@@ -1,4 +1,4 @@
-"""Finds the tables that hold embeddings, with all the catalog says of them.
+"""Finds the tables that hold embeddings, with all that the catalog says about them.
 
 Reads the catalog only, in a few statements however many tables there are; guesses nothing.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignKey:
-    """What a table's columns refer to. The columns are matched in order."""
+    """A foreign key of a table. Its columns match the parent's in order."""
 
     columns: tuple[str, ...]
     parent: Relation
@@ -37,7 +37,7 @@ class Candidate:
     embeddings: tuple[Column, ...]
     foreign_keys: tuple[ForeignKey, ...]
     indexes: tuple[AnnIndex, ...]
-    """On the relation or its partitions."""
+    """The ANN indexes on the relation or its partitions."""
     estimated_rows: int
 
 
@@ -48,7 +48,7 @@ class Candidates:
     candidates: tuple[Candidate, ...]
     names: tuple[RelationName, ...]
     neighbours: Mapping[tuple[str, str], Relation]
-    """Relations that a candidate's name points to, by schema and name."""
+    """Relations that a candidate is named after, by schema and name."""
     quoted: Mapping[str, str]
 
 
@@ -107,7 +107,7 @@ STORE_SUFFIX = "_embedding_store"
 
 
 def find_candidates(connection: Connection) -> Candidates:
-    """Every table with an embedding column; a view only where no table behind it is one."""
+    """Every table with an embedding column; a view only where no table behind it has one."""
     names = [name for name in read_relation_names(connection) if not name.partition]
     oids = [name.oid for name in names]
     columns: dict[int, list[str]] = defaultdict(list)
@@ -153,7 +153,7 @@ def find_candidates(connection: Connection) -> Candidates:
 
 
 def _neighbours(names: Sequence[RelationName], oids: set[int]) -> list[int]:
-    """The relations after which a store of pgai is named."""
+    """The relations that stores of pgai are named after."""
     wanted = {
         (name.schema, name.name.removesuffix(STORE_SUFFIX))
         for name in names
@@ -165,7 +165,7 @@ def _neighbours(names: Sequence[RelationName], oids: set[int]) -> list[int]:
 def _without_derived(
     connection: Connection, relations: Mapping[int, Relation], oids: Sequence[int]
 ) -> list[int]:
-    """The relations without those views whose rows come from another one of them."""
+    """The relations without the views whose rows come from another of these relations."""
     views = [oid for oid in oids if oid in relations and relations[oid].kind in ("v", "m")]
     tables = {oid for oid in oids if oid in relations} - set(views)
     derived = {

@@ -1,6 +1,6 @@
 """Folds copies of one layout into a pattern: a schema per tenant, or a table per data set.
 
-Decides on names and columns; asks nothing. A pattern is taken only where it means no other table.
+Decides by names and columns; asks nothing. Takes a pattern only where it means no other table.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def fold(
     *,
     unlisted: Collection[int] = (),
 ) -> tuple[Group, ...]:
-    """Every candidate in exactly one group, those that stand alone included.
+    """Every candidate in exactly one group; one without copies is a group of its own.
 
-    `unlisted` are the oids of candidates that no entry of their own name will stand for: no pattern
+    `unlisted` are the oids of candidates that get no entry of their own name, so that no pattern
     but their own may mean them.
     """
     by_name: dict[object, list[Candidate]] = defaultdict(list)
@@ -76,7 +76,7 @@ def fold(
 
 
 def _layout_of(candidate: Candidate) -> object:
-    """What copies have in common: columns with types, key, and what they refer to."""
+    """What copies have in common: columns with types, key, and foreign keys."""
     relation = candidate.relation
     columns = tuple((column.name, column.full_type) for column in relation.columns.values())
     referred = tuple((key.columns, key.parent.name) for key in candidate.foreign_keys)
@@ -104,7 +104,7 @@ def _folded(
         if name is None or not meant or not acceptable(members, stars):
             rest.extend(members)
             continue
-        # What the pattern means beside them is listed by its exact name, which wins over it.
+        # Other tables that the pattern means are listed by their exact names, which win over it.
         alone |= matched - own
         free -= own
         groups.append(Group(members=tuple(members), name=name, tenant_from=part))
@@ -118,7 +118,7 @@ def _pattern(members: Sequence[Candidate], part: NamePart) -> TableName | None:
     before = _common_start(varying)
     after = _common_start([name[::-1] for name in varying])[::-1]
     if not all(name[len(before) :].isdigit() for name in varying):
-        # Up to a separator: tenant_a(cme) and tenant_a(jax) have `tenant_` in common.
+        # Cut at a separator: tenant_acme and tenant_ajax have `tenant_` in common.
         before = re.sub(r"[^_]*\Z", "", before)
     after = re.sub(r"\A[^_]*", "", after)
     if not (_IN_A_PATTERN.fullmatch(before) and _IN_A_PATTERN.fullmatch(after)):
@@ -143,7 +143,7 @@ def _star(name: TableName, candidate: Candidate, part: NamePart) -> str:
 
 
 def _is_copy(members: Sequence[Candidate], stars: list[str]) -> bool:
-    """Whether tables of one name are copies: `public` is no tenant's own schema."""
+    """Whether tables of one name are copies: not where one is in `public`, no tenant's schema."""
     return all(stars) and all(candidate.relation.schema != "public" for candidate in members)
 
 

@@ -1,6 +1,6 @@
 """Guesses one [[tables]] entry from one group of tables; the server validates each guess.
 
-A guess that no sampled row bears out is dropped; what could not be guessed is left to a person.
+Drops a guess that no sampled row confirms; leaves to a person what could not be guessed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads integrity.toml as frozen models: every key, its default, what contradicts what.
+"""Reads integrity.toml into frozen models: every key, its default, and contradictions.
 
-Knows no database and no pytest; whether a declared table exists is for the catalog to say.
+Knows no database and no pytest; cannot say whether a declared table exists.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Settings(Section):
     repair: RepairLimits = RepairLimits()
     canary: Canary = Canary()
     tables: tuple[Table, ...] = ()
-    # Not a field: fields are the keys of the file, and it has no key of this name.
+    # Not a field: fields are the keys of the file, and this is none.
     _path: Path = PrivateAttr(default=Path("integrity.toml"))
 
     @property

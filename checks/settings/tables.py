@@ -76,7 +76,7 @@ class Table(Section):
     group_by: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
     model: Text | None = None
     tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
-    """Tenants that are embedded with another model than the table's, and with which."""
+    """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
     required: Flag = True
     index: IndexMethod | None = None
@@ -106,7 +106,7 @@ class Table(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Keys that exclude or need each other, and names that stand twice or for nothing."""
+        """Keys that exclude or need each other, repeated names, and names without effect."""
         if "tenant" in given and "tenant_from" in given:
             yield ("tenant_from",), "tenant is given as well; keep one of the two"
         if "tenants" in given and not given.keys() & {"tenant", "tenant_from"}:

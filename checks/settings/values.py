@@ -50,7 +50,7 @@ class Section(BaseModel):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:  # noqa: ARG003
-        """Contradictions between the given keys, whose values may be wrong in themselves."""
+        """Contradictions between the given keys, whose values are not validated yet."""
         yield from ()
 
     @model_validator(mode="wrap")
