@@ -1,7 +1,7 @@
-"""Adds `--canary` to pytest: an item per segment, and one look for all of them.
+"""Adds `--canary` to pytest: an item per segment, and one round of sampling for all of them.
 
-Thin: what is sampled and how it is judged is decided in `drift` and `retrieval`. Imports late what
-its hooks need, as `plugin` does.
+Thin: `checks.canary` decides what is sampled and how it is judged. Imports late what its hooks
+need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from checks.plugin import active, case_of, checked, environment_of
 from checks.redaction import for_terminal
 from checks.settings.check_names import CANARIES
-from checks.stash import CASES, EVIDENCE, SETTINGS
+from checks.stash import CASES, RUN_CONTEXT, SETTINGS
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """A case per canary and segment, beside those of the examination, which comes first."""
+    """Add a case per canary and segment, after the examination has made the other cases."""
     config = session.config
     if CANARY not in config.stash or SETTINGS not in config.stash:
         return
@@ -78,7 +78,7 @@ def pytest_collection(session: pytest.Session) -> None:
     if config.option.collectonly:
         config.stash[CASES] |= declared
         return
-    examination = config.stash[EVIDENCE].examination
+    examination = config.stash[RUN_CONTEXT].examination
     config.stash[CASES] |= {f"{check}_check": _cases(examination, check) for check in CANARIES}
     run_what_is_listed(config, [case for cases in declared.values() for case in cases])
 
@@ -118,20 +118,20 @@ def _applies(table: TableExamination, check: str) -> bool:
 
 @pytest.fixture(scope="session")
 def drift_looked(request: pytest.FixtureRequest, embedder: SampleEmbedder) -> None:
-    """Look at every segment that has an item: once, and again where a repair has been since."""
-    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
+    """Sample every segment that has an item: once, and again after a repair."""
+    context, canary = request.config.stash[RUN_CONTEXT], request.config.stash[CANARY]
     if canary.drift is None:
-        wanted = _wanted(request.session, evidence.examination, "drift")
-        canary.look_for_drift(evidence, embedder, wanted)
+        wanted = _wanted(request.session, context.examination, "drift")
+        canary.look_for_drift(context, embedder, wanted)
     else:
-        canary.look_again(evidence, embedder)
+        canary.look_again(context, embedder)
 
 
 @pytest.fixture(scope="session")
 def retrieval_looked(request: pytest.FixtureRequest) -> None:
     """Search once with every segment's sample; a repair does not change what an index finds."""
-    evidence, canary = request.config.stash[EVIDENCE], request.config.stash[CANARY]
-    canary.search(evidence, _wanted(request.session, evidence.examination, "retrieval"))
+    context, canary = request.config.stash[RUN_CONTEXT], request.config.stash[CANARY]
+    canary.search(context, _wanted(request.session, context.examination, "retrieval"))
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def retrieval_check(
 
 
 def _wanted(session: pytest.Session, examination: Examination, check: str) -> list[Wanted]:
-    """The segments of the items that are to run: what -k and -m leave out costs nothing."""
+    """The segments of the items that will run: what -k and -m leave out costs nothing."""
     tenants: dict[str, list[str | None]] = {}
     for item in session.items:
         case = case_of(item)
@@ -171,7 +171,7 @@ def _wanted(session: pytest.Session, examination: Examination, check: str) -> li
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """Write a line while a fixture is set up, when pytest keeps what is printed to itself."""
+    """Write a line while a fixture is set up, when pytest captures what is printed."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None:

@@ -1,4 +1,4 @@
-"""Lists what becomes a pytest item: a check on a segment or a table.
+"""Lists the cases that become pytest items: a check on a segment or a table.
 
 Knows neither pytest nor the database; the plugin turns cases into items.
 """
@@ -35,7 +35,7 @@ class Case:
     tenant: str | None = None
     whole_table: bool = True
     beside: str | None = None
-    """The store or source whose rows it is about, where they are not the table's own."""
+    """The store or source whose rows are checked, where they are not the table's own."""
 
     @property
     def id(self) -> str:
@@ -79,7 +79,7 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
 def cases_listed_as(
     listed: Case, cases: Iterable[Case], examination: Examination
 ) -> tuple[Case, ...]:
-    """The cases of one declaration and check, which `cases_declared` lists as one."""
+    """The cases that one case of `cases_declared` stands for."""
 
     def declared(case: Case) -> str:
         return str(examination.table(case.table).target.declared.name)
@@ -94,7 +94,7 @@ def cases_listed_as(
 
 
 def cases_declared(settings: Settings) -> tuple[Case, ...]:
-    """The cases as far as the settings tell them, without a database: check and table."""
+    """The cases as far as the settings alone show them, without a database: check and table."""
     return tuple(
         Case(check=check, table=str(table.name))
         for table in settings.tables

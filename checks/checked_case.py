@@ -1,6 +1,6 @@
-"""Lets a test function assert a case: it holds, fails, warns, or fails as was agreed to.
+"""Lets a test function assert a case, which passes, fails, warns, or fails as was accepted.
 
-Speaks pytest; what holds is decided in `judgements`.
+Knows pytest; `judgements` decides what holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CheckedCase:
     def must_hold(self) -> None:
         """Fail with the findings; warn where all of them are of severity `warning`.
 
-        What somebody has agreed to live with is an expected failure.
+        Accepted findings are an expected failure.
         """
         findings = self.judgement.findings
         for finding in findings:

@@ -1,6 +1,6 @@
-"""Collects the cases of a run: settings loaded, everything examined once, cases made of it.
+"""Collects the cases of a run: loads the settings, examines everything once, makes the cases.
 
-pytest's side of it; the hooks that call it are in `plugin`.
+Knows pytest; the hooks that call it are in `plugin`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from checks.checked_case import CheckedCase
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.examination import examine
-from checks.examination.run_context import Evidence
+from checks.examination.run_context import RunContext
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.judgements import judge
 from checks.redaction import for_terminal
-from checks.stash import CASES, EVIDENCE, FIXTURES, SETTINGS, UNEXAMINED
+from checks.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ def collect(config: pytest.Config, environment: Environment, settings: Settings)
     Raises pytest's usage error, and ends the run with 10 where nothing can be examined.
     """
     config.stash[SETTINGS] = settings
-    # An acceptance of a check that is not made has an item of its own, which says so.
+    # An acceptance of a check that does not apply has an item of its own, which says so.
     accepted = {check for table in settings.tables for check in table.checks}
     for check in accepted | {case.check for case in cases_declared(settings)}:
         config.addinivalue_line("markers", f"{check}: the {check} check of each segment")
@@ -42,13 +42,13 @@ def collect(config: pytest.Config, environment: Environment, settings: Settings)
         config.stash[CASES] = by_fixture(cases_declared(settings))
         return
     try:
-        evidence = _examine(config, settings, environment)
+        context = _examine(config, settings, environment)
     except (ConnectionUrlError, UnknownNameError) as error:
         raise pytest.UsageError(for_terminal(str(error))) from None
     except CannotExamineError as error:
         stop_unexamined(config, for_terminal(str(error)))
-    config.stash[EVIDENCE] = evidence
-    config.stash[CASES] = by_fixture(cases_of(evidence.examination))
+    config.stash[RUN_CONTEXT] = context
+    config.stash[CASES] = by_fixture(cases_of(context.examination))
     run_what_is_listed(config, cases_declared(settings))
 
 
@@ -64,7 +64,9 @@ def stop_unexamined(config: pytest.Config, message: str) -> NoReturn:
     pytest.exit("nothing could be examined", returncode=ExitStatus.NOTHING_EXAMINED)
 
 
-def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> Evidence:
+def _examine(
+    config: pytest.Config, settings: Settings, environment: Mapping[str, str]
+) -> RunContext:
     variable = settings.database.url_env
     url = environment.get(variable)
     if not url:
@@ -79,7 +81,7 @@ def _examine(config: pytest.Config, settings: Settings, environment: Mapping[str
         tenants=tuple(config.getoption("--tenant")) if config.getoption("--tenant") else None,
     )
     examination = examine(place, settings, selection)
-    return Evidence(
+    return RunContext(
         settings=settings,
         environment=environment,
         place=place,
@@ -99,11 +101,11 @@ def by_fixture(cases: Iterable[Case]) -> dict[str, list[Case]]:
 
 
 def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
-    """Have an id that `--collect-only` lists, which knows no tenant, run the items it stands for.
+    """Let an id from `--collect-only`, which knows no tenant, run the items that it stands for.
 
-    `listed` are the cases that the settings alone tell.
+    `listed` are the cases that the settings alone show.
     """
-    examination = config.stash[EVIDENCE].examination
+    examination = config.stash[RUN_CONTEXT].examination
     actual = [case for cases in config.stash[CASES].values() for case in cases]
     by_id = {f"[{case.id}]": case for case in listed if case not in actual}
     arguments: list[str] = []
@@ -118,8 +120,8 @@ def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
 def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     """The case that a fixture is parametrised with; an error or a skip without a verdict."""
     case: Case = request.param
-    evidence = request.config.stash[EVIDENCE]
-    judgement = judge(case, evidence.examination)
+    context = request.config.stash[RUN_CONTEXT]
+    judgement = judge(case, context.examination)
     if judgement.not_examined is not None:
         pytest.fail(for_terminal(judgement.not_examined), pytrace=False)
     if judgement.not_there is not None:
@@ -127,5 +129,5 @@ def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     return CheckedCase(
         judgement=judgement,
         record=lambda name, value: request.node.user_properties.append((name, value)),
-        provisional=case.table in evidence.provisional,
+        provisional=case.table in context.provisional,
     )

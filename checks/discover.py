@@ -1,6 +1,6 @@
 """Prints a commented integrity.toml for the database of DATABASE_URL.
 
-Thin: what is found and guessed is decided in `checks.discovery`. Reads only.
+Thin: `checks.discovery` decides what is found and guessed. Reads only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _url() -> str:
-    """The URL from the environment, else from `.env` here or in the checkout, as pytest has it."""
+    """The URL from the environment, else from `.env` here or in the checkout, as in a run."""
     environment = read_environment((Path.cwd(), Path(__file__).resolve().parents[1]))
     url = environment.get(VARIABLE)
     if not url:

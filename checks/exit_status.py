@@ -1,4 +1,4 @@
-"""Defines the exit statuses of a run and what each means; imports nothing of ours."""
+"""Defines the exit statuses of a run and what each means. Imports nothing of ours."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Adds `--gx-dir` to pytest: what was judged, as a project of Great Expectations.
+"""Adds `--gx-dir` to pytest, which writes what was judged as a Great Expectations project.
 
-Thin: what is written is decided in `examination.gx_project`.
+Thin: `checks.examination.gx_project` decides what is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from checks.errors import IntegrityError
 from checks.plugin import active
 from checks.redaction import for_terminal
-from checks.stash import EVIDENCE
+from checks.stash import RUN_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,10 +50,10 @@ def _folder(config: pytest.Config) -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the last state of what was examined: after a repair, that of after it."""
+    """Write the last state of what was examined: after a repair, the one measured again."""
     config = session.config
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None or not config.getoption("--gx-dir") or config.option.collectonly:
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None or not config.getoption("--gx-dir") or config.option.collectonly:
         return
     from checks.examination.gx_project import write_project
 
@@ -62,7 +62,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         config.stash[WRITTEN] = f"{unwritten}the run was cut short"
         return
     try:
-        config.stash[WRITTEN] = write_project(_folder(config), evidence.examination.tables)
+        config.stash[WRITTEN] = write_project(_folder(config), context.examination.tables)
     except (OSError, IntegrityError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         config.stash[WRITTEN] = f"{unwritten}{reason}"
@@ -72,7 +72,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Where the project is, below pytest's own summaries."""
+    """Say where the project is, below pytest's own summaries."""
     yield
     written = config.stash.get(WRITTEN, None)
     if isinstance(written, Path):

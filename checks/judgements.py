@@ -1,4 +1,4 @@
-"""Judges a case by the evidence: findings, expected failures, or why there is no verdict.
+"""Judges a case by an examination: findings, expected failures, or why there is no verdict.
 
 Knows neither pytest nor the database.
 """
@@ -27,7 +27,7 @@ QUERIES_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """What the evidence says of a case: findings, or why there is no verdict."""
+    """What an examination says of a case: findings, or why there is no verdict."""
 
     case: Case
     findings: tuple[Finding, ...] = ()
@@ -42,7 +42,7 @@ class Judgement:
 
     @property
     def message(self) -> str:
-        """The open findings in words, capped; of several the worst first, below their sum."""
+        """The open findings in words, capped: of several their sum, then the worst first."""
         findings = sorted(self.open_findings, key=lambda f: (f.whole_table, -f.failing))
         shown = findings[:QUERIES_SHOWN] + [
             replace(f, query=None) for f in findings[QUERIES_SHOWN:]
@@ -59,7 +59,7 @@ class Judgement:
 
     @property
     def accepted(self) -> str:
-        """The accepted findings in words, each with how long and why; capped."""
+        """The accepted findings in words, each with until when and why; capped."""
         return _listed(
             [
                 f"{finding.accepted} ({finding.message.splitlines()[0]})"
@@ -115,7 +115,7 @@ def judge(case: Case, examination: Examination) -> Judgement:
 
 
 def _idle(case: Case, examination: Examination) -> tuple[Finding, ...]:
-    """The acceptances under this case that nothing needs any more."""
+    """The acceptances under this case that are no longer needed."""
     return tuple(
         finding
         for finding in examination.idle
@@ -125,7 +125,7 @@ def _idle(case: Case, examination: Examination) -> tuple[Finding, ...]:
 
 
 def _judge_canary(case: Case, table: TableExamination) -> Judgement:
-    """What could not be looked at is an error of its own, beside rows that were seen to fail."""
+    """Judge a canary: segments that could not be looked at are an error unless others fail."""
     if not table.measurements:
         return Judgement(case=case, not_there=f"{case.table} has no rows to check")
     verdicts = [
@@ -139,7 +139,7 @@ def _judge_canary(case: Case, table: TableExamination) -> Judgement:
         reason = f"the segment of {case.table} was not sampled: its rows came or went meanwhile"
         return Judgement(case=case, not_examined=reason)
     findings = tuple(table.finding(verdict) for verdict in verdicts if not verdict.holds)
-    # Seen to fail says more than not seen: those come first, and alone make it an error.
+    # Failing rows say more than segments not looked at: these come last, and are an error alone.
     findings = tuple(sorted(findings, key=lambda finding: finding.whole_table))
     if findings and findings[0].whole_table:
         unseen = Judgement(case=case, findings=findings)

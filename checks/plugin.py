@@ -1,6 +1,6 @@
 """Connects the checks with pytest: options, one examination at collection, an item per case.
 
-Imports late what its hooks need: `pytest --help` and a usage error do not wait for it.
+Imports late what its hooks need, so that `pytest --help` and a usage error do not wait for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from checks.errors import SettingsError
 from checks.redaction import for_terminal, redactor
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
-from checks.stash import CASES, EVIDENCE, FIXTURES
+from checks.stash import CASES, FIXTURES, RUN_CONTEXT
 from checks.wording import plural
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def environment_of(config: pytest.Config) -> Environment:
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, obj: object
 ) -> list[pytest.Item] | None:
-    """Make no item of a check without cases: pytest would count one that says nothing."""
+    """Make no item for a check without cases: pytest would count an empty one as skipped."""
     if not collector.path.is_relative_to(CHECKS_DIRECTORY) or not inspect.isfunction(obj):
         return None
     cases = collector.config.stash.get(CASES, {})
@@ -156,19 +156,19 @@ row_check = pytest.fixture(name="row_check")(checked)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Where the run looked and how much it saw."""
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None:
+    """Say where the run looked and how much it saw."""
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None:
         return []
-    examination, server = evidence.examination, evidence.examination.server
+    examination, server = context.examination, context.examination.server
     segments = sum(len(table.measurements) for table in examination.tables)
     rows = sum(table.rows for table in examination.tables)
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
-        f"examined {evidence.place.place}: PostgreSQL {server.version}, {pgvector}",
+        f"examined {context.place.place}: PostgreSQL {server.version}, {pgvector}",
         f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
         f" {plural(rows, 'row')}"
-        f" ({evidence.settings.path.name})",
+        f" ({context.settings.path.name})",
     ]
 
 

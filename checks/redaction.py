@@ -1,4 +1,4 @@
-"""Keeps secrets out of everything a person reads: registered values are replaced in its text.
+"""Keeps secrets out of everything a person reads, by replacing registered values in its text.
 
 Holds secrets only; decides nothing about where text goes.
 """
@@ -43,5 +43,5 @@ redactor = Redactor()
 
 
 def for_terminal(text: str) -> str:
-    """The text without secrets, and with whatever a terminal would obey shown instead."""
+    """The text without secrets, with characters that a terminal would obey shown instead."""
     return visible(redactor.clean(text))

@@ -1,4 +1,4 @@
-"""Names what a run leaves in pytest's stash, and the fixtures that are parametrised from there."""
+"""Names the stash keys of a run, and the fixtures that are parametrised from the stash."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from checks.settings.check_names import TABLE_CHECKS
 
 if TYPE_CHECKING:
     from checks.cases import Case
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from checks.settings.integrity_toml import Settings
 
 FIXTURES = dict(zip(TABLE_CHECKS, ("table_check", "tenant_check", "index_check"), strict=True))
 """The fixtures of the checks of a whole table."""
 
-EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
+RUN_CONTEXT: pytest.StashKey[RunContext] = pytest.StashKey()
 CASES: pytest.StashKey[dict[str, list[Case]]] = pytest.StashKey()
 """By the name of the fixture that is parametrised with them."""
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, and foreign text made harmless, for whatever a person reads."""
+"""Words numbers with their nouns, and makes foreign text harmless, for people to read."""
 
 from __future__ import annotations
 

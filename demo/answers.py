@@ -31,7 +31,7 @@ MOST_TOKENS_PER_REQUEST = 300_000
 """Limits of OpenAI's embeddings API, from its reference."""
 
 
-class Usage(BaseModel):
+class TenantUsage(BaseModel):
     """What one tenant asked for, with its own key. Tokens are an estimate: four letters each."""
 
     model_config = ConfigDict(frozen=True)
@@ -51,10 +51,10 @@ class Stats(BaseModel):
 
     requests: int = 0
     refused: int = 0
-    tenants: dict[str, Usage] = {}
+    tenants: dict[str, TenantUsage] = {}
 
 
-class _Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
+class _ErrorAnswer(Exception):  # noqa: N818 - an answer, not a fault of this program
     """An error answer in OpenAI's form."""
 
     def __init__(
@@ -105,18 +105,18 @@ class _Ledger:
         )
 
     def came(self, tenant: str, texts: Sequence[str]) -> None:
-        self._add(tenant, Usage(requests=1))
+        self._add(tenant, TenantUsage(requests=1))
         self.stats = self.stats.model_copy(update={"requests": self.stats.requests + 1})
         if self.record is not None:
             with self.record.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"tenant": tenant, "texts": list(texts)}) + "\n")
 
     def answered(self, tenant: str, texts: int, tokens: int) -> None:
-        self._add(tenant, Usage(texts=texts, tokens=tokens))
+        self._add(tenant, TenantUsage(texts=texts, tokens=tokens))
 
-    def _add(self, tenant: str, more: Usage) -> None:
-        until_now = self.stats.tenants.get(tenant, Usage())
-        total = Usage(
+    def _add(self, tenant: str, more: TenantUsage) -> None:
+        until_now = self.stats.tenants.get(tenant, TenantUsage())
+        total = TenantUsage(
             requests=until_now.requests + more.requests,
             texts=until_now.texts + more.texts,
             tokens=until_now.tokens + more.tokens,
@@ -147,7 +147,7 @@ def application(
                 await asyncio.sleep(latency)
             # Off the event loop: other requests come in while these vectors are computed.
             answer = await run_in_threadpool(_answer, question, vectors_of)
-        except _Refusal as refusal:
+        except _ErrorAnswer as refusal:
             return JSONResponse(refusal.body, status_code=refusal.status)
         ledger.answered(tenant, len(question.texts()), answer["usage"]["total_tokens"])
         return JSONResponse(answer)
@@ -168,12 +168,14 @@ def _bearer(request: Request) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _unknown_key(key: str) -> _Refusal:
+def _unknown_key(key: str) -> _ErrorAnswer:
     # OpenAI's own message repeats a part of the key; here no part of one is ever written.
     if not key:
         message = "You didn't provide an API key. Provide it in an Authorization header."
-        return _Refusal(HTTPStatus.UNAUTHORIZED, message)
-    return _Refusal(HTTPStatus.UNAUTHORIZED, "Incorrect API key provided.", code="invalid_api_key")
+        return _ErrorAnswer(HTTPStatus.UNAUTHORIZED, message)
+    return _ErrorAnswer(
+        HTTPStatus.UNAUTHORIZED, "Incorrect API key provided.", code="invalid_api_key"
+    )
 
 
 def _question(body: bytes, ledger: _Ledger, tenant: str) -> _Question:
@@ -182,19 +184,19 @@ def _question(body: bytes, ledger: _Ledger, tenant: str) -> _Question:
     except ValidationError:
         ledger.came(tenant, ())
         message = "'$.input' is invalid: expected a model, and a text or a list of texts."
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message) from None
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message) from None
     texts = question.texts()
     ledger.came(tenant, texts)
     _require_model(question)
     if not texts or not all(texts):
         message = "'$.input' is invalid: it cannot be empty, nor hold an empty string."
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message, param="input")
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message, param="input")
     if len(texts) > MOST_INPUTS:
         message = (
             f"Invalid 'input': array too long. Expected an array with maximum length {MOST_INPUTS},"
             f" but got an array with length {len(texts)} instead."
         )
-        raise _Refusal(
+        raise _ErrorAnswer(
             HTTPStatus.BAD_REQUEST, message, code="array_above_max_length", param="input"
         )
     _require_few_tokens([_tokens(text) for text in texts])
@@ -204,22 +206,22 @@ def _question(body: bytes, ledger: _Ledger, tenant: str) -> _Question:
 def _require_model(question: _Question) -> None:
     full = DIMENSIONS.get(question.model)
     if full is None:
-        raise _Refusal(
+        raise _ErrorAnswer(
             HTTPStatus.NOT_FOUND,
             f"The model `{question.model}` does not exist or you do not have access to it.",
             code="model_not_found",
         )
     if question.encoding_format not in {"float", "base64"}:
         message = f"Invalid value: '{question.encoding_format}'. Expected 'float' or 'base64'."
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message, param="encoding_format")
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message, param="encoding_format")
     if question.dimensions is None:
         return
     if not question.model.startswith("text-embedding-3"):
         message = "This model does not support specifying dimensions."
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message, param="dimensions")
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message, param="dimensions")
     if not 1 <= question.dimensions <= full:
         message = f"Invalid value for 'dimensions' = {question.dimensions}. Must be 1 to {full}."
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message, param="dimensions")
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message, param="dimensions")
 
 
 def _require_few_tokens(tokens: list[int]) -> None:
@@ -228,12 +230,12 @@ def _require_few_tokens(tokens: list[int]) -> None:
             f"This model's maximum context length is {MOST_TOKENS_PER_INPUT} tokens, however you"
             f" requested {max(tokens)} tokens. Please reduce your prompt."
         )
-        raise _Refusal(HTTPStatus.BAD_REQUEST, message)
+        raise _ErrorAnswer(HTTPStatus.BAD_REQUEST, message)
     if sum(tokens) > MOST_TOKENS_PER_REQUEST:
         message = (
             f"Requested {sum(tokens)} tokens, max {MOST_TOKENS_PER_REQUEST} tokens per request"
         )
-        raise _Refusal(
+        raise _ErrorAnswer(
             HTTPStatus.BAD_REQUEST, message, code="max_tokens_per_request", param="input"
         )
 

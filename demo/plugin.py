@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from demo.answers import Stats
     from demo.endpoint import Running
-    from demo.search import Found
+    from demo.search import SearchHit
 
 LATENCY = 0.15
 """Seconds per request, so that a person sees the progress bar move."""
@@ -43,7 +43,7 @@ class Demo:
     asked_before: Stats
     vector: NDArray[np.float32] | None = None
     """Of the question; None where nothing will be repaired."""
-    before: tuple[Found, ...] = ()
+    before: tuple[SearchHit, ...] = ()
 
 
 DEMO = pytest.StashKey[Demo]()

@@ -33,7 +33,7 @@ SELECT title, coalesce(body, ''), embedding <=> %(vector)s AS distance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class SearchHit:
     """A row that a search found. `distance` is the cosine distance, 0 (same) to 2 (opposite)."""
 
     title: str
@@ -55,14 +55,16 @@ def question_vector(base_url: str, key: str) -> NDArray[np.float32]:
 
 def best_answers(
     connection: Connection, vector: NDArray[np.float32], tenant: str, limit: int = 3
-) -> tuple[Found, ...]:
+) -> tuple[SearchHit, ...]:
     """The tenant's rows nearest to the vector, nearest first; exact, without an index."""
     register_vector(connection)
     rows = connection.execute(NEAREST, {"vector": vector, "tenant": tenant, "limit": limit})
-    return tuple(Found(title=title, body=body, distance=distance) for title, body, distance in rows)
+    return tuple(
+        SearchHit(title=title, body=body, distance=distance) for title, body, distance in rows
+    )
 
 
-def render(before: Sequence[Found], after: Sequence[Found]) -> str:
+def render(before: Sequence[SearchHit], after: Sequence[SearchHit]) -> str:
     """Both searches as plain text, the rows that the repair brought back marked."""
     known = {found.title for found in before}
     lines = [f'{ANSWER_TENANT} asks: "{QUESTION}"']

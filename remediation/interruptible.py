@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 AWAKE_SECONDS = 0.1
 """A signal is noticed after so long at most, as in psycopg's own waits."""
@@ -35,8 +35,8 @@ def wait_for_all(
 
 
 def wait_for_one(
-    futures: Collection[Future[Result]], *, meanwhile: Callable[[], object] = lambda: None
-) -> set[Future[Result]]:
+    futures: Collection[Future[Returned]], *, meanwhile: Callable[[], object] = lambda: None
+) -> set[Future[Returned]]:
     """Return those that go on when at least one has ended; raises as `wait_for_all` does."""
     while True:
         ended, others = wait(futures, timeout=AWAKE_SECONDS, return_when=FIRST_COMPLETED)

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
 
 
-def run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> None:
+def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> None:
     """Run the checks, plan, repair, and run the checks of the repaired tables again."""
     config = session.config
     try:
         with open_repair(
             run_id=run.run_id,
-            settings=overridden(config, evidence.settings),
-            environment=evidence.environment,
-            examination=evidence.before,
-            read_place=evidence.place,
-            tenants=evidence.selection.tenants,
+            settings=overridden(config, context.settings),
+            environment=context.environment,
+            examination=context.before,
+            read_place=context.place,
+            tenants=context.selection.tenants,
             started_from=config.invocation_params.dir,
             quarantine=None
             if config.getoption("--retry-quarantined")
@@ -48,21 +48,21 @@ def run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> N
             run.place, run.server = repair.place.place, repair.server
             config.stash[REPAIR] = repair
             touched = frozenset() if run.dry_run else _touched(repair, session.items)
-            evidence.provisional = touched
+            context.provisional = touched
             passes = config.stash[PASSES] = TwoPasses(tables=touched)
             try:
                 run.note("first pass of the checks")
                 passes.run_first(session.items)
-                repair.examination = evidence.examination  # with what the canaries saw
-                _repair(config, evidence, run, repair)
+                repair.examination = context.examination  # with what the canaries saw
+                _repair(config, context, run, repair)
             except BaseException:
                 run.interrupted = True
                 run.note("interrupted")
-                evidence.provisional = frozenset()
+                context.provisional = frozenset()
                 passes.settle_by_first()
                 raise
             run.note("second pass of the checks")
-            evidence.provisional = frozenset()
+            context.provisional = frozenset()
             try:
                 passes.run_second()
             except BaseException:
@@ -77,7 +77,7 @@ def run_passes(session: pytest.Session, evidence: Evidence, run: RepairRun) -> N
         TwoPasses(tables=frozenset()).run_first(session.items)
 
 
-def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: Repair) -> None:
+def _repair(config: pytest.Config, context: RunContext, run: RepairRun, repair: Repair) -> None:
     """Plan; then, but for a dry run, repair and measure again. Failures of it are the run's."""
     try:
         run.plan = repair.plan()
@@ -115,7 +115,7 @@ def _repair(config: pytest.Config, evidence: Evidence, run: RepairRun, repair: R
             run.note(next(reversed(list(result_lines([result])))))
     if config.getoption("--show-texts"):
         run.texts = repair.texts_left()
-    take_in(evidence, run, repair.remeasure(), repair.place)
+    take_in(context, run, repair.remeasure(), repair.place)
 
 
 def _touched(repair: Repair, items: Sequence[pytest.Item]) -> frozenset[str]:

@@ -13,7 +13,7 @@ import pytest
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
-from checks.stash import EVIDENCE
+from checks.stash import RUN_CONTEXT
 from remediation.options import overridden, report_directory
 from remediation.run.repair_run import REPAIR_RUN, begin_run
 from remediation.two_pass import PASSES, REPAIR
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the checks, plan, repair, and run the checks of the repaired tables again."""
     config = session.config
-    evidence = config.stash.get(EVIDENCE, None)
-    if evidence is None or not config.getoption("--remediate") or config.option.collectonly:
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None or not config.getoption("--remediate") or config.option.collectonly:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return None  # pytest's own loop says what went wrong
@@ -40,7 +40,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     run = begin_run(config, report_directory(config))
     with ends_in_order(config):
-        run_passes(session, evidence, run)
+        run_passes(session, context, run)
     return True
 
 
@@ -49,14 +49,14 @@ def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
     """What the canary `drift` embeds its samples with: within the caps of the run, and its keys."""
     from remediation.run.canary_embedder import open_embedder
 
-    evidence = pytestconfig.stash[EVIDENCE]
+    context = pytestconfig.stash[RUN_CONTEXT]
     repair = pytestconfig.stash.get(REPAIR, None)
     if repair is None:
         opened = open_embedder(
-            settings=overridden(pytestconfig, evidence.settings),
-            environment=evidence.environment,
-            examination=evidence.before,
-            place=evidence.place,
+            settings=overridden(pytestconfig, context.settings),
+            environment=context.environment,
+            examination=context.before,
+            place=context.place,
         )
     else:
         opened = repair.embedder(dry_run=pytestconfig.getoption("--dry-run"))

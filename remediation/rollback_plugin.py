@@ -12,7 +12,7 @@ import pytest
 
 from checks.errors import IntegrityError
 from checks.redaction import for_terminal, redactor
-from checks.stash import EVIDENCE
+from checks.stash import RUN_CONTEXT
 from checks.wording import plural
 from remediation.options import report_directory, require_whole_run
 from remediation.run.repair_run import REPAIR_RUN, begin_run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from remediation.journal.past_journals import PastJournal
     from remediation.run.repair_run import RepairRun
 
@@ -63,8 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Put back, and measure again; pytest's own loop then runs the checks over that."""
     config = session.config
-    past, evidence = config.stash.get(PAST, None), config.stash.get(EVIDENCE, None)
-    if past is None or evidence is None or config.option.collectonly:
+    past, context = config.stash.get(PAST, None), config.stash.get(RUN_CONTEXT, None)
+    if past is None or context is None or config.option.collectonly:
         return
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return  # pytest's own loop says what went wrong
@@ -75,7 +75,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     run = begin_run(config, report_directory(config), rolls_back=past.run_id)
     with ends_in_order(config):
         try:
-            _roll_back(config, evidence, run, past)
+            _roll_back(config, context, run, past)
         except (IntegrityError, psycopg.Error) as error:
             run.refuse(error)
         except BaseException:
@@ -85,7 +85,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 
 def _roll_back(
-    config: pytest.Config, evidence: Evidence, run: RepairRun, past: PastJournal
+    config: pytest.Config, context: RunContext, run: RepairRun, past: PastJournal
 ) -> None:
     from remediation.announcement import Progress, put_back_lines
     from remediation.rollback.rollback import open_rollback
@@ -94,11 +94,11 @@ def _roll_back(
     with open_rollback(
         run_id=run.run_id,
         journal=past,
-        settings=evidence.settings,
-        environment=evidence.environment,
-        examination=evidence.before,
-        selection=evidence.selection,
-        read_place=evidence.place,
+        settings=context.settings,
+        environment=context.environment,
+        examination=context.before,
+        selection=context.selection,
+        read_place=context.place,
     ) as rollback:
         run.place, run.server = rollback.side.place.place, rollback.side.server
         if rollback.history.damaged:
@@ -119,7 +119,7 @@ def _roll_back(
                     run.note(line)
         except OSError as error:
             run.refused = f"a journal cannot be read or begun: {error.strerror}"
-        take_in(evidence, run, rollback.measure_again(), rollback.side.place)
+        take_in(context, run, rollback.measure_again(), rollback.side.place)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,6 +1,6 @@
-"""Makes an incident of what the checks and the repair know; computes, and asks nobody anything.
+"""Assembles an incident from what the checks and the repair know.
 
-Each part of it has a module: `ending`, `measured`, `repaired` and `left`.
+Computes only; the parts come from the modules `ending`, `measured`, `repaired` and `left`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reports.measured import absent_of, findings_of, tables_of
 from reports.repaired import plan_of, repair_of
 
 if TYPE_CHECKING:
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
 
 PACKAGES = (
@@ -38,12 +38,12 @@ PACKAGES = (
 
 
 def incident_of(
-    evidence: Evidence, run: RepairRun, *, command: tuple[str, ...], status: int
+    context: RunContext, run: RepairRun, *, command: tuple[str, ...], status: int
 ) -> Incident:
     """The incident of a `--remediate` or `--rollback` run that looked at the database."""
-    after = evidence.examination if run.measured_again else None
-    server, provider = evidence.before.server, evidence.settings.provider
-    result = result_of(evidence, run, status)
+    after = context.examination if run.measured_again else None
+    server, provider = context.before.server, context.settings.provider
+    result = result_of(context, run, status)
     return Incident(
         run_id=run.run_id,
         started_at=run.started_at,
@@ -55,8 +55,8 @@ def incident_of(
         exit_status=_exit_status(status),
         headline=headline_of(run, result),
         interruption="the run was interrupted before its end" if run.interrupted else None,
-        settings_file=evidence.settings.path.name,
-        database=values.Database(
+        settings_file=context.settings.path.name,
+        database=values.DatabaseSummary(
             host=server.address or "local socket",
             port=server.port,
             name=server.database,
@@ -65,21 +65,21 @@ def incident_of(
             pgvector_version=server.vector_version,
             same_write_side=run.server is None or run.server.address == server.address,
         ),
-        provider=values.Provider(
-            base_url=base_url_of(provider, evidence.environment),
+        provider=values.ProviderSummary(
+            base_url=base_url_of(provider, context.environment),
             model=provider.model,
             dimensions=provider.dimensions,
             price_per_million_tokens=provider.price_per_million_tokens,
         ),
         versions=_versions(),
-        tables=tables_of(evidence.before, after, run),
-        absent=absent_of(evidence.before),
-        findings_before=findings_of(evidence.before),
+        tables=tables_of(context.before, after, run),
+        absent=absent_of(context.before),
+        findings_before=findings_of(context.before),
         findings_after=None if after is None else findings_of(after),
         plan=plan_of(run),
         repair=repair_of(run),
-        left=tuple(left_of(evidence.examination, run)),
-        timeline=tuple(values.Event(time=time, text=text) for time, text in run.timeline),
+        left=tuple(left_of(context.examination, run)),
+        timeline=tuple(values.TimelineEvent(time=time, text=text) for time, text in run.timeline),
     )
 
 
@@ -108,8 +108,8 @@ def unexamined_incident(
     )
 
 
-def _exit_status(status: int) -> values.ExitStatus:
-    return values.ExitStatus(code=status, meaning=ExitStatus(status).meaning)
+def _exit_status(status: int) -> values.ExitSummary:
+    return values.ExitSummary(code=status, meaning=ExitStatus(status).meaning)
 
 
 def _versions() -> values.Versions:

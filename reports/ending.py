@@ -1,4 +1,4 @@
-"""Says how a run ended: in one word, and in one line."""
+"""Says in one word and in one line how a run ended. Values only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from remediation.journal.outcomes import Outcome
 from reports.incident import Result
 
 if TYPE_CHECKING:
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
 
 
-def result_of(evidence: Evidence, run: RepairRun, status: int) -> Result:
-    """How a run ended that looked at the database, and exits with that status."""
+def result_of(context: RunContext, run: RepairRun, status: int) -> Result:
+    """How a run that looked at the database ended, given its exit status."""
     if run.interrupted or status in (ExitStatus.INTERRUPTED, ExitStatus.INTERNAL_ERROR):
         return Result.INTERRUPTED
     if run.rolls_back is not None:
@@ -23,7 +23,7 @@ def result_of(evidence: Evidence, run: RepairRun, status: int) -> Result:
     if run.stopped_early and fixed:
         return Result.STOPPED
     # A check that could not look has no finding, and is no pass.
-    failing = any(f.severity == "error" for f in evidence.examination.open_findings)
+    failing = any(f.severity == "error" for f in context.examination.open_findings)
     if not failing and status != ExitStatus.FAILS:
         return Result.STOPPED if run.stopped_early else Result.WHOLE
     return Result.PARTLY if fixed else Result.NOTHING_REPAIRED

@@ -1,6 +1,6 @@
 """Writes the incident as one self-contained HTML page and as JSON, whole or not at all.
 
-Runs no script and asks for nothing from elsewhere; caps what is shown, since the JSON holds all.
+The page runs no script and loads nothing; it caps what it shows, since the JSON holds all.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _environment() -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """Of every value a template prints: no secret, no character that is obeyed instead of shown."""
+    """A value as a template prints it: no secret, no character that is obeyed instead of shown."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(redactor.clean(value))
     return value

@@ -1,7 +1,7 @@
 """Defines the values of an incident: everything its report shows, in types that survive JSON.
 
-Holds no secret, as every free text passes the redactor when a value is built, and no text of any
-row but with --show-texts.
+Holds no secret, because every free text passes the redactor when a value is built, and no text of
+a row without --show-texts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from remediation.provider.usage import Usage
-from reports.tables import Count, Part, RowTime, TableReport, Text
+from reports.tables import RedactedText, ReportValue, RowCount, RowTime, TableReport
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -40,66 +40,66 @@ class Result(StrEnum):
     NOT_EXAMINED = "not_examined"
 
 
-class ExitStatus(Part):
+class ExitSummary(ReportValue):
     code: int
-    meaning: Text
+    meaning: RedactedText
 
 
-class Database(Part):
+class DatabaseSummary(ReportValue):
     """Where the run read; `same_write_side` is False when repairs went through another server."""
 
-    host: Text
+    host: RedactedText
     port: int | None = None
-    name: Text
-    role: Text
-    server_version: Text
-    pgvector_version: Text | None = None
+    name: RedactedText
+    role: RedactedText
+    server_version: RedactedText
+    pgvector_version: RedactedText | None = None
     same_write_side: bool = True
 
 
-class Provider(Part):
+class ProviderSummary(ReportValue):
     """The declared embedding endpoint. The price is in dollars per million tokens."""
 
-    base_url: Text
-    model: Text
+    base_url: RedactedText
+    model: RedactedText
     dimensions: int | None = None
     price_per_million_tokens: NonNegativeFloat | None = None
 
 
-class Versions(Part):
-    python: Text
-    packages: dict[Text, Text] = Field(default_factory=dict)
+class Versions(ReportValue):
+    python: RedactedText
+    packages: dict[RedactedText, RedactedText] = Field(default_factory=dict)
 
 
-class Line(Part):
-    """Where a line of the report belongs; `whole_table`: to the table, not to a tenant of it."""
+class ScopedValue(ReportValue):
+    """What is said of one tenant's rows in a table, or with `whole_table` of the table itself."""
 
-    table: Text
-    tenant: Text | None = None
+    table: RedactedText
+    tenant: RedactedText | None = None
     whole_table: bool = False
 
 
-class Finding(Line):
+class ReportedFinding(ScopedValue):
     """A check that fails; a table check has neither `failing` nor `rows`."""
 
-    check: Text
+    check: RedactedText
     severity: Literal["error", "warning"] = "error"
-    message: Text
+    message: RedactedText
     failing: NonNegativeInt | None = None
     rows: NonNegativeInt | None = None
     since: RowTime | None = None
     until: RowTime | None = None
-    sql: Text | None = None
+    sql: RedactedText | None = None
 
 
-class PlanLine(Line):
+class PlannedSegment(ScopedValue):
     rows: NonNegativeInt
     requests: NonNegativeInt
     tokens: NonNegativeInt
     dollars: NonNegativeFloat | None = None
 
 
-class Plan(Part):
+class PlanSummary(ReportValue):
     """What the repair set out to do. `requests` are batches of texts; probes are counted apart."""
 
     rows: NonNegativeInt
@@ -111,10 +111,10 @@ class Plan(Part):
     seconds: NonNegativeFloat | None = None
     max_rows: NonNegativeInt | None = None
     max_dollars: NonNegativeFloat | None = None
-    lines: tuple[PlanLine, ...] = ()
+    lines: tuple[PlannedSegment, ...] = ()
 
 
-class Outcomes(Line):
+class OutcomeCounts(ScopedValue):
     """How many rows of a segment came to which outcome."""
 
     fixed: NonNegativeInt = 0
@@ -123,24 +123,24 @@ class Outcomes(Line):
     failed: NonNegativeInt = 0
     skipped: NonNegativeInt = 0
     restored: NonNegativeInt = 0
-    """Of a rollback: rows that are again as they were."""
+    """In a rollback: rows that are again as they were."""
 
 
-class Problem(Line):
+class UnfixedRows(ScopedValue):
     """Rows of a segment that were not fixed for one reason, with a few of their keys."""
 
     outcome: Literal["superseded", "quarantined", "failed", "skipped"]
-    reason: Text
+    reason: RedactedText
     rows: NonNegativeInt
-    sample_keys: Annotated[tuple[Text, ...], Field(max_length=SAMPLE_KEYS)] = ()
-    texts: dict[Text, Text] = Field(default_factory=dict)
-    """How the texts of some of these rows begin, by key; empty but with --show-texts."""
+    sample_keys: Annotated[tuple[RedactedText, ...], Field(max_length=SAMPLE_KEYS)] = ()
+    texts: dict[RedactedText, RedactedText] = Field(default_factory=dict)
+    """How the texts of some of these rows begin, by key; empty without --show-texts."""
 
 
-class Probe(Line):
-    """Cosines of healthy rows embedded once more against what is stored; under `least`: refused."""
+class ProbeSummary(ScopedValue):
+    """Cosines of healthy rows, embedded again, to their stored vectors; below `least`: refused."""
 
-    model: Text
+    model: RedactedText
     cosines: tuple[float, ...]
     least: float
 
@@ -150,20 +150,20 @@ class Probe(Line):
         return not all(cosine >= self.least for cosine in self.cosines)
 
 
-class Repair(Part):
-    outcomes: tuple[Outcomes, ...] = ()
+class RepairSummary(ReportValue):
+    outcomes: tuple[OutcomeCounts, ...] = ()
     requests: NonNegativeInt = 0
     requests_unanswered: NonNegativeInt = 0
-    """Of the requests, those without a usable answer."""
+    """Requests without a usable answer; `requests` includes them."""
     tokens: NonNegativeInt = 0
-    """Billed, by what the provider's answers said."""
+    """Tokens that the provider's answers said were billed."""
     tokens_unsaid: NonNegativeInt = 0
-    """By our own count, of answers that did not say how many were billed."""
+    """Tokens, by our own count, of answers that did not say how many were billed."""
     dollars: NonNegativeFloat | None = None
-    """Of both."""
+    """The price of both counts of tokens."""
     seconds: NonNegativeFloat = 0.0
-    problems: tuple[Problem, ...] = ()
-    probes: tuple[Probe, ...] = ()
+    problems: tuple[UnfixedRows, ...] = ()
+    probes: tuple[ProbeSummary, ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -176,58 +176,58 @@ class Repair(Part):
         )
 
     @property
-    def totals(self) -> Outcomes:
+    def totals(self) -> OutcomeCounts:
         """The outcomes of every segment together; its table is empty."""
         names = ("fixed", "superseded", "quarantined", "failed", "skipped", "restored")
-        return Outcomes(
+        return OutcomeCounts(
             table="",
             whole_table=True,
             **{name: sum(getattr(one, name) for one in self.outcomes) for name in names},
         )
 
 
-class Left(Line):
+class LeftFinding(ScopedValue):
     """What still fails, why, and what to do next."""
 
-    check: Text
+    check: RedactedText
     rows: NonNegativeInt | None = None
-    why: Text
-    next_step: Text
+    why: RedactedText
+    next_step: RedactedText
 
 
-class Event(Part):
+class TimelineEvent(ReportValue):
     time: UtcTime
-    text: Text
+    text: RedactedText
 
 
-class Incident(Part):
+class Incident(ReportValue):
     """A run with findings, its repair, and what is left."""
 
     schema_version: Literal[1] = 1
     run_id: RunId
     started_at: UtcTime
     finished_at: UtcTime
-    command: tuple[Text, ...]
+    command: tuple[RedactedText, ...]
     mode: Literal["repair", "rollback"]
     rolls_back: RunId | None = None
     """The run that was rolled back."""
     result: Result
-    exit_status: ExitStatus
-    headline: Text
-    interruption: Text | None = None
-    settings_file: Text | None = None
-    database: Database | None = None
-    provider: Provider | None = None
+    exit_status: ExitSummary
+    headline: RedactedText
+    interruption: RedactedText | None = None
+    settings_file: RedactedText | None = None
+    database: DatabaseSummary | None = None
+    provider: ProviderSummary | None = None
     versions: Versions
     tables: tuple[TableReport, ...] = ()
-    absent: tuple[Text, ...] = ()
-    """Declared tables that need not exist, and do not."""
-    findings_before: tuple[Finding, ...] = ()
-    findings_after: tuple[Finding, ...] | None = None
-    plan: Plan | None = None
-    repair: Repair | None = None
-    left: tuple[Left, ...] = ()
-    timeline: tuple[Event, ...] = ()
+    absent: tuple[RedactedText, ...] = ()
+    """Declared tables that are not there and need not be."""
+    findings_before: tuple[ReportedFinding, ...] = ()
+    findings_after: tuple[ReportedFinding, ...] | None = None
+    plan: PlanSummary | None = None
+    repair: RepairSummary | None = None
+    left: tuple[LeftFinding, ...] = ()
+    timeline: tuple[TimelineEvent, ...] = ()
 
     def cleaned(self) -> Incident:
         """The same incident without secrets that were registered after it was built."""
@@ -252,12 +252,12 @@ class Incident(Part):
         return sum(table.rows for table in self.tables)
 
     @property
-    def failing_before(self) -> Count:
-        return sum((table.failing_before for table in self.tables), Count(rows=0))
+    def failing_before(self) -> RowCount:
+        return sum((table.failing_before for table in self.tables), RowCount(rows=0))
 
     @property
-    def failing_now(self) -> Count:
-        return sum((table.failing_now for table in self.tables), Count(rows=0))
+    def failing_now(self) -> RowCount:
+        return sum((table.failing_now for table in self.tables), RowCount(rows=0))
 
     @property
     def unproven(self) -> bool:
@@ -281,12 +281,12 @@ class Incident(Part):
         return max([len(named), *(table.segments_total for table in tenanted)])
 
     @property
-    def affected_tenants(self) -> dict[str | None, Count]:
+    def affected_tenants(self) -> dict[str | None, RowCount]:
         """Rows that failed before the repair, by tenant over all tables, the worst first."""
-        counts: dict[str | None, Count] = {}
+        counts: dict[str | None, RowCount] = {}
         for table in self.tables:
             for segment in table.affected if table.tenant is not None else ():
-                count = counts.get(segment.tenant, Count(rows=0))
+                count = counts.get(segment.tenant, RowCount(rows=0))
                 counts[segment.tenant] = count + segment.failing_before
         return dict(sorted(counts.items(), key=lambda item: -item[1].rows))
 

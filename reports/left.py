@@ -1,4 +1,4 @@
-"""Lists what is left when a run has ended: each finding, why, and what to do next."""
+"""Lists the findings that are left when a run has ended, with why and what to do next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remediation.run.repair import repairable_checks
 from remediation.table_repair.plan import refusal
-from reports.incident import Left
+from reports.incident import LeftFinding
 from reports.repaired import DONE
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ TO_REPORT = (
 """Why a finding that no repair heals is left, and what to do next."""
 
 
-def left_of(examination: Examination, run: RepairRun) -> Iterator[Left]:
-    """The findings that nobody accepted, as they were seen last."""
+def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
+    """The findings of the last examination that nobody accepted."""
     results = {result.table: result for result in run.results}
     reasons = {name: _reasons(result) for name, result in results.items()}
     for finding in examination.open_findings:
         table = examination.table(finding.table)
         reason = reasons.get(finding.table, {}).get(finding.tenant)
         why, next_step = _why(finding, table, results.get(finding.table), reason, run)
-        yield Left(
+        yield LeftFinding(
             table=finding.table,
             tenant=finding.tenant,
             whole_table=finding.whole_table,
@@ -45,7 +45,7 @@ def left_of(examination: Examination, run: RepairRun) -> Iterator[Left]:
 
 
 def _reasons(result: TableRepair) -> dict[str | None, str]:
-    """By tenant, why most of its rows that were not fixed were not."""
+    """For each tenant, the most frequent reason why rows were not fixed."""
     reasons: dict[str | None, str] = {}
     for group in result.account.groups:
         if group.outcome not in DONE and group.reason:

@@ -28,7 +28,7 @@ def tables_of(
 
 
 def absent_of(before: Examination) -> tuple[str, ...]:
-    """Declared tables that need not exist, and do not."""
+    """Declared tables that are not there and need not be."""
     return tuple(table.target.name for table in before.tables if table.target.absent)
 
 
@@ -83,10 +83,10 @@ def _segments(before: TableExamination, after: TableExamination | None) -> Itera
         )
 
 
-def findings_of(examination: Examination) -> tuple[values.Finding, ...]:
+def findings_of(examination: Examination) -> tuple[values.ReportedFinding, ...]:
     """Every finding, accepted ones included."""
     return tuple(
-        values.Finding(
+        values.ReportedFinding(
             table=finding.table,
             tenant=finding.tenant,
             whole_table=finding.whole_table,

@@ -1,7 +1,6 @@
-"""Writes the incident report at the end of a pytest run that may write.
+"""Writes the incident report at the end of a run with `--remediate` or `--rollback`.
 
-That is one with `--remediate` or `--rollback`. Imports late what its hooks need, as `checks.plugin`
-does.
+Imports late what its hooks need, as `checks.plugin` does.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.stash import EVIDENCE, UNEXAMINED
+from checks.stash import RUN_CONTEXT, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import REPAIR_RUN, new_run_id
@@ -51,7 +50,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _incident(session: pytest.Session) -> Incident | None:
-    """The incident of this run; None where there was none: every check held, nothing was done."""
+    """The incident of this run; None where every check held and nothing was done."""
     from reports.assembly import incident_of, unexamined_incident
 
     config, status = session.config, int(session.exitstatus)
@@ -69,10 +68,10 @@ def _incident(session: pytest.Session) -> Incident | None:
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
         return None
-    evidence = config.stash[EVIDENCE]
-    if not (evidence.before.open_findings or run.results or run.refused):
+    context = config.stash[RUN_CONTEXT]
+    if not (context.before.open_findings or run.results or run.refused):
         return None
-    return incident_of(evidence, run, command=command, status=status)
+    return incident_of(context, run, command=command, status=status)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,4 +1,4 @@
-"""Collects what a run set out to do, and what it did: plan, outcomes, probes."""
+"""Collects what a run planned and what it did: plan, outcomes, probes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from remediation.table_repair.result import TableRepair
 
 DONE = (Outcome.FIXED, Outcome.RESTORED)
-"""What a repair and a rollback set out for: such rows are no problem."""
+"""The outcomes that a repair and a rollback aim at; every other one is reported as a problem."""
 
 
-def plan_of(run: RepairRun) -> values.Plan | None:
+def plan_of(run: RepairRun) -> values.PlanSummary | None:
     """The plan of a repair, or None where none was made."""
     plan = run.plan
     if plan is None:
         return None
-    return values.Plan(
+    return values.PlanSummary(
         rows=plan.rows,
         requests=sum(table.requests for table in plan.tables),
         probe_requests=sum(table.probe_requests for table in plan.tables),
@@ -36,7 +36,7 @@ def plan_of(run: RepairRun) -> values.Plan | None:
         max_rows=plan.max_rows,
         max_dollars=plan.max_cost,
         lines=tuple(
-            values.PlanLine(
+            values.PlannedSegment(
                 table=table.table,
                 tenant=line.tenant,
                 rows=line.rows,
@@ -50,14 +50,14 @@ def plan_of(run: RepairRun) -> values.Plan | None:
     )
 
 
-def repair_of(run: RepairRun) -> values.Repair | None:
+def repair_of(run: RepairRun) -> values.RepairSummary | None:
     """What a repair or a rollback did, or None where it did not begin."""
     if not run.results and not run.interrupted:
         return None
     plan = run.plan
     models = {} if plan is None else {table.table: table.model for table in plan.tables}
     usage = sum((result.usage for result in run.results), NOTHING)
-    return values.Repair(
+    return values.RepairSummary(
         outcomes=tuple(line for result in run.results for line in _outcomes(result)),
         requests=usage.requests,
         requests_unanswered=usage.unanswered,
@@ -72,7 +72,7 @@ def repair_of(run: RepairRun) -> values.Repair | None:
             if group.outcome not in DONE
         ),
         probes=tuple(
-            values.Probe(
+            values.ProbeSummary(
                 table=result.table,
                 tenant=probe.tenant,
                 model=models[result.table],
@@ -81,23 +81,25 @@ def repair_of(run: RepairRun) -> values.Repair | None:
             )
             for result in run.results
             for probe in result.probes
-            # A probe without an answer proves nothing; its rows are among the problems.
+            # A probe without an answer proves nothing; its rows are reported as problems.
             if probe.failure is None
         ),
     )
 
 
-def _outcomes(result: TableRepair) -> Iterator[values.Outcomes]:
+def _outcomes(result: TableRepair) -> Iterator[values.OutcomeCounts]:
     counts: dict[str | None, dict[str, int]] = {}
     for group in result.account.groups:
         of_tenant = counts.setdefault(group.tenant, {})
         of_tenant[group.outcome] = of_tenant.get(group.outcome, 0) + group.rows
     for tenant, outcomes in counts.items():
-        yield values.Outcomes.model_validate({"table": result.table, "tenant": tenant, **outcomes})
+        yield values.OutcomeCounts.model_validate(
+            {"table": result.table, "tenant": tenant, **outcomes}
+        )
 
 
-def _problem(table: str, group: OutcomeGroup, run: RepairRun) -> values.Problem:
-    return values.Problem.model_validate(
+def _problem(table: str, group: OutcomeGroup, run: RepairRun) -> values.UnfixedRows:
+    return values.UnfixedRows.model_validate(
         {
             "table": table,
             "tenant": group.tenant,

@@ -1,6 +1,6 @@
-"""Groups, orders and cuts what each section of the report shows of an incident.
+"""Groups, sorts and cuts what each section of the report shows of an incident.
 
-Whatever is cut is counted, so that the page can say what it leaves out.
+Counts whatever it cuts, so that the page can say what it leaves out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reports import wording
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from reports.incident import Finding, Incident, Left, Line
+    from reports.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
     from reports.tables import SegmentCounts, TableReport
 
 TENANTS_PER_TABLE = 50
@@ -96,7 +96,7 @@ class FindingGroup:
     table: str
     severity: str
     failing: int
-    findings: Shown[Finding]
+    findings: Shown[ReportedFinding]
     statements: Shown[str]
 
     @property
@@ -104,11 +104,11 @@ class FindingGroup:
         return all(finding.whole_table for finding in self.findings.items)
 
 
-def groups(findings: Iterable[Finding]) -> Shown[FindingGroup]:
+def groups(findings: Iterable[ReportedFinding]) -> Shown[FindingGroup]:
     """Findings by table and check: errors before warnings, many failing rows before few."""
-    gathered: dict[Hashable, list[Finding]] = {}
+    gathered: dict[Hashable, list[ReportedFinding]] = {}
     for finding in findings:
-        # What is told of the whole table has no rows to add to those of its tenants.
+        # A finding about the whole table has no rows to add to those of its tenants.
         key = (finding.table, finding.check, finding.severity, finding.whole_table)
         gathered.setdefault(key, []).append(finding)
     made = []
@@ -133,14 +133,14 @@ def groups(findings: Iterable[Finding]) -> Shown[FindingGroup]:
 class LeftGroup:
     """What is left for one reason: its tenants in one line."""
 
-    first: Left
+    first: LeftFinding
     rows: int | None
-    scopes: Shown[Left]
+    scopes: Shown[LeftFinding]
 
 
 def left(incident: Incident) -> Shown[LeftGroup]:
     """What is left, grouped where table, check, reason and next step are the same."""
-    gathered: dict[Hashable, list[Left]] = {}
+    gathered: dict[Hashable, list[LeftFinding]] = {}
     for line in incident.left:
         gathered.setdefault((line.table, line.check, line.why, line.next_step), []).append(line)
     made = []
@@ -158,14 +158,14 @@ def left(incident: Incident) -> Shown[LeftGroup]:
     return take(made)
 
 
-def scopes(incident: Incident) -> Callable[[Line], Markup]:
-    """Names whom a line is about: a tenant, or the whole of a table that declares none."""
+def scopes(incident: Incident) -> Callable[[ScopedValue], Markup]:
+    """Names what a line is about: a tenant, or the whole table where it declares no tenant."""
     untenanted = {table.name for table in incident.tables if table.tenant is None}
 
-    def scope(line: Line) -> Markup:
+    def scope(line: ScopedValue) -> Markup:
         if line.whole_table or (line.tenant is None and line.table in untenanted):
             return Markup('<em class="special">(whole table)</em>')
-        # In full among the affected tenants; elsewhere a long name would bury the figures.
+        # The affected tenants show the full name; here a long one would bury the figures.
         return wording.tenant(line.tenant, SHORT_NAME)
 
     return scope

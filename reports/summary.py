@@ -18,8 +18,8 @@ from reports.incident import Incident, Result
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reports.incident import Repair
-    from reports.tables import Count
+    from reports.incident import RepairSummary
+    from reports.tables import RowCount
 
 VERDICTS = {
     Result.WHOLE: "Everything holds",
@@ -64,7 +64,7 @@ def verdict(incident: Incident) -> str:
 
 
 def sentences(incident: Incident) -> dict[str, Markup]:
-    """What a reader asks first -> the answer, in the order of asking."""
+    """The answers to what a reader asks first, by question, in the order of asking."""
     answers = {
         "What happened": _what_happened(incident),
         "Since when": _since_when(incident),
@@ -108,7 +108,7 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
 
 def _since_when(incident: Incident) -> Iterator[Markup]:
     affected = incident.affected_tables
-    # Two incidents in two tables: one range over both would be the time of neither.
+    # One range over several tables could be the time of none of their incidents.
     for table in affected[:NAMED_TABLES]:
         times = [
             time
@@ -148,7 +148,7 @@ def _who_was_hit(incident: Incident) -> Iterator[Markup]:
         yield Markup("{} had none.").format(plural(healthy, "other tenant"))
 
 
-def _named(affected: Mapping[str | None, Count]) -> Iterator[Markup]:
+def _named(affected: Mapping[str | None, RowCount]) -> Iterator[Markup]:
     for tenant, rows in islice(affected.items(), NAMED_TENANTS):
         yield Markup("{} ({})").format(wording.tenant(tenant, SHORT_NAME), wording.count(rows))
     if (further := len(affected) - NAMED_TENANTS) > 0:
@@ -183,7 +183,7 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
         yield Markup("Afterwards the same checks were run again.")
 
 
-def _what_was_put_back(incident: Incident, repair: Repair) -> Iterator[Markup]:
+def _what_was_put_back(incident: Incident, repair: RepairSummary) -> Iterator[Markup]:
     totals = repair.totals
     yield Markup("{} put back as before run {}, in {}.").format(
         plural(totals.restored, "row was", "rows were"),
@@ -223,5 +223,5 @@ def _what_is_left(incident: Incident) -> Iterator[Markup]:
         )
 
 
-def _count_of_rows(count: Count) -> str:
+def _count_of_rows(count: RowCount) -> str:
     return f"{wording.count(count)} {'row' if count.rows == 1 else 'rows'}"

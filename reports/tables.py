@@ -21,14 +21,14 @@ def _encodable(value: object) -> object:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_encodable), AfterValidator(redactor.clean)]
+RedactedText = Annotated[str, BeforeValidator(_encodable), AfterValidator(redactor.clean)]
 """Free text from outside: a name, a message, an SQL statement. Registered secrets are replaced."""
 
 RowTime = datetime
 """When a row was created, as stored: with a zone or without one."""
 
 
-class Part(BaseModel):
+class ReportValue(BaseModel):
     """Base of the report's values: frozen, keyword-only, unknown keys refused."""
 
     # Without "strings" a cosine that is NaN would become null and could not be read back.
@@ -36,17 +36,17 @@ class Part(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Count:
-    """A number of distinct rows; not exact: at least so many."""
+class RowCount:
+    """A number of distinct rows; a lower bound where it is not `exact`."""
 
     rows: int
     exact: bool = True
 
-    def __add__(self, other: Count) -> Count:
-        return Count(rows=self.rows + other.rows, exact=self.exact and other.exact)
+    def __add__(self, other: RowCount) -> RowCount:
+        return RowCount(rows=self.rows + other.rows, exact=self.exact and other.exact)
 
 
-class SegmentCounts(Part):
+class SegmentCounts(ReportValue):
     """One tenant's rows in one table. `before` and `after` map a row check to its failing rows.
 
     `tenant` None is the NULL tenant, or every row of a table that declares no tenant. `after` None:
@@ -54,25 +54,25 @@ class SegmentCounts(Part):
     without a zone are shown as stored.
     """
 
-    tenant: Text | None
+    tenant: RedactedText | None
     rows: NonNegativeInt
-    before: dict[Text, NonNegativeInt]
-    after: dict[Text, NonNegativeInt] | None = None
+    before: dict[RedactedText, NonNegativeInt]
+    after: dict[RedactedText, NonNegativeInt] | None = None
     first: RowTime | None = None
     last: RowTime | None = None
     not_embeddable: NonNegativeInt = 0
     pending: NonNegativeInt = 0
 
     @property
-    def failing_before(self) -> Count:
+    def failing_before(self) -> RowCount:
         return _distinct(self.before)
 
     @property
-    def failing_after(self) -> Count | None:
+    def failing_after(self) -> RowCount | None:
         return None if self.after is None else _distinct(self.after)
 
     @property
-    def failing_now(self) -> Count:
+    def failing_now(self) -> RowCount:
         """What is known of the end: the count after the repair, else the one before it."""
         return self.failing_before if self.failing_after is None else self.failing_after
 
@@ -81,27 +81,27 @@ class SegmentCounts(Part):
         return self.failing_before.rows == 0 and self.failing_now.rows == 0
 
 
-def _distinct(counts: dict[str, int]) -> Count:
-    """The rows that fail any check: at least so many, where several checks have failing rows."""
+def _distinct(counts: dict[str, int]) -> RowCount:
+    """The rows that fail any check: a lower bound where several checks have failing rows."""
     failing = [count for count in counts.values() if count]
-    return Count(rows=max(failing, default=0), exact=len(failing) <= 1)
+    return RowCount(rows=max(failing, default=0), exact=len(failing) <= 1)
 
 
-class TableReport(Part):
+class TableReport(ReportValue):
     """One declared table. The expressions are as declared; `tenant` None: it declares no tenant.
 
     `segments_total` counts the segments seen; `segments` may leave out healthy ones.
     `error` says why the table could not be examined, and is None when it was.
     """
 
-    name: Text
+    name: RedactedText
     examined: bool = True
-    error: Text | None = None
+    error: RedactedText | None = None
     rows: NonNegativeInt = 0
     segments_total: NonNegativeInt = 0
-    text: Text | None = None
-    embedding: Text | None = None
-    tenant: Text | None = None
+    text: RedactedText | None = None
+    embedding: RedactedText | None = None
+    tenant: RedactedText | None = None
     segments: tuple[SegmentCounts, ...] = ()
 
     @property
@@ -125,12 +125,12 @@ class TableReport(Part):
         return max(self.segments_total, len(self.segments)) - len(self.affected)
 
     @property
-    def failing_before(self) -> Count:
-        return sum((one.failing_before for one in self.segments), Count(rows=0))
+    def failing_before(self) -> RowCount:
+        return sum((one.failing_before for one in self.segments), RowCount(rows=0))
 
     @property
-    def failing_now(self) -> Count:
-        return sum((one.failing_now for one in self.segments), Count(rows=0))
+    def failing_now(self) -> RowCount:
+        return sum((one.failing_now for one in self.segments), RowCount(rows=0))
 
     @property
     def re_examined(self) -> bool:

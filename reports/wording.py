@@ -1,4 +1,4 @@
-"""Words numbers, times and names for the report's pages.
+"""Words numbers, times and names for the report's page.
 
 Decides nothing about what is shown; everything it returns is inert in HTML once escaped.
 """
@@ -14,7 +14,7 @@ from checks.wording import dollars, number, plural, visible
 
 if TYPE_CHECKING:
     from remediation.provider.usage import Usage
-    from reports.tables import Count
+    from reports.tables import RowCount
 
 NAME_LENGTH = 320
 """Characters of a name that are shown; the JSON report holds the whole name."""
@@ -22,7 +22,7 @@ TEXT_LENGTH = 4000
 """Characters of a message or a statement that are shown."""
 
 
-def count(value: Count) -> str:
+def count(value: RowCount) -> str:
     return number(value.rows) if value.exact else f"at least {number(value.rows)}"
 
 
@@ -44,7 +44,7 @@ def cost(value: float | None) -> str:
 
 
 def tokens_taken(usage: Usage) -> str:
-    """Tokens of requests; as billed only where every answer said how many it took."""
+    """The tokens of requests, called billed only where every answer said how many it took."""
     told = plural(usage.tokens, "token")
     if usage.tokens_are_known:
         return f"{told} billed"
@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime) -> str:
-    """To the second, in UTC and saying so; a stored time without a zone stays as it is."""
+    """The time to the second, marked UTC; a stored time without a zone stays as it is."""
     if time.tzinfo is None:
         return f"{time:%Y-%m-%d %H:%M:%S} (no zone stored)"
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

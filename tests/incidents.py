@@ -6,20 +6,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from reports.incident import (
-    Database,
-    Event,
-    ExitStatus,
-    Finding,
+    DatabaseSummary,
+    ExitSummary,
     Incident,
-    Left,
-    Outcomes,
-    Plan,
-    PlanLine,
-    Probe,
-    Problem,
-    Provider,
-    Repair,
+    LeftFinding,
+    OutcomeCounts,
+    PlannedSegment,
+    PlanSummary,
+    ProbeSummary,
+    ProviderSummary,
+    RepairSummary,
+    ReportedFinding,
     Result,
+    TimelineEvent,
+    UnfixedRows,
     Versions,
 )
 from reports.tables import SegmentCounts, TableReport
@@ -89,7 +89,7 @@ def incident(
     left = {tenant: hit[tenant] for tenant in dead}
     total, remaining = sum(hit.values()), sum(left.values())
     findings = {
-        tenant: Finding(
+        tenant: ReportedFinding(
             table=TABLE,
             tenant=tenant,
             check="completeness",
@@ -109,13 +109,13 @@ def incident(
         command=("pytest", "--remediate"),
         mode="repair",
         result=Result.PARTLY if left else Result.WHOLE,
-        exit_status=ExitStatus(
+        exit_status=ExitSummary(
             code=1 if left else 0,
             meaning="some check does not hold" if left else "every check holds",
         ),
         headline=f"{total - remaining}/{total} rows re-embedded, {remaining} errors",
         settings_file="integrity.toml",
-        database=Database(
+        database=DatabaseSummary(
             host="db.example.com",
             port=5432,
             name="app",
@@ -123,7 +123,7 @@ def incident(
             server_version="18.1",
             pgvector_version="0.8.1",
         ),
-        provider=Provider(
+        provider=ProviderSummary(
             base_url="https://api.openai.com/v1",
             model="text-embedding-3-small",
             dimensions=1536,
@@ -136,7 +136,7 @@ def incident(
         ),
         findings_before=tuple(findings.values()),
         findings_after=tuple(findings[tenant] for tenant in left),
-        plan=Plan(
+        plan=PlanSummary(
             rows=total,
             requests=9,
             probe_requests=5,
@@ -147,17 +147,17 @@ def incident(
             max_rows=100_000,
             max_dollars=25.0,
             lines=tuple(
-                PlanLine(
+                PlannedSegment(
                     table=TABLE, tenant=tenant, rows=rows, requests=2, tokens=900, dollars=0.00002
                 )
                 for tenant, rows in hit.items()
             ),
         ),
-        repair=Repair(
+        repair=RepairSummary(
             outcomes=tuple(
-                Outcomes(table=TABLE, tenant=tenant, failed=rows)
+                OutcomeCounts(table=TABLE, tenant=tenant, failed=rows)
                 if tenant in left
-                else Outcomes(table=TABLE, tenant=tenant, fixed=rows)
+                else OutcomeCounts(table=TABLE, tenant=tenant, fixed=rows)
                 for tenant, rows in hit.items()
             ),
             requests=14,
@@ -165,7 +165,7 @@ def incident(
             dollars=0.00097,
             seconds=61.2,
             problems=tuple(
-                Problem(
+                UnfixedRows(
                     table=TABLE,
                     tenant=tenant,
                     outcome="failed",
@@ -176,7 +176,7 @@ def incident(
                 for tenant, rows in left.items()
             ),
             probes=tuple(
-                Probe(
+                ProbeSummary(
                     table=TABLE,
                     tenant=tenant,
                     model="text-embedding-3-small",
@@ -188,7 +188,7 @@ def incident(
             ),
         ),
         left=tuple(
-            Left(
+            LeftFinding(
                 table=TABLE,
                 tenant=tenant,
                 check="completeness",
@@ -199,8 +199,8 @@ def incident(
             for tenant, rows in left.items()
         ),
         timeline=(
-            Event(time=BEGIN + timedelta(seconds=4), text="2 tables examined: 5 findings"),
-            Event(time=BEGIN + timedelta(seconds=66), text="The repair ends"),
+            TimelineEvent(time=BEGIN + timedelta(seconds=4), text="2 tables examined: 5 findings"),
+            TimelineEvent(time=BEGIN + timedelta(seconds=66), text="The repair ends"),
         ),
     )
 
@@ -210,7 +210,7 @@ def interrupted() -> Incident:
     return whole.model_copy(
         update={
             "result": Result.INTERRUPTED,
-            "exit_status": ExitStatus(code=2, meaning="the run was interrupted"),
+            "exit_status": ExitSummary(code=2, meaning="the run was interrupted"),
             "headline": "The run broke off after 120 of 382 rows",
             "interruption": "the connection to the server was lost\nwhile batch 3 was written",
             "tables": (table_of(dict(HIT), left=None),),
@@ -227,7 +227,7 @@ def not_examined() -> Incident:
         command=("pytest", "--remediate"),
         mode="repair",
         result=Result.NOT_EXAMINED,
-        exit_status=ExitStatus(code=10, meaning="nothing could be examined"),
+        exit_status=ExitSummary(code=10, meaning="nothing could be examined"),
         headline="The database could not be reached",
         versions=Versions(python="3.13.1"),
         tables=(

@@ -1,6 +1,6 @@
-"""Embeds a sample of each segment again, and holds it against what is stored.
+"""Embeds a sample of each segment again, and compares the vectors with the stored ones.
 
-Reads, and has the `SampleEmbedder` it is given ask the provider; writes nothing and knows no key.
+Asks the provider only through the `SampleEmbedder` it is given; writes nothing and knows no key.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class SegmentDrift:
 
     sampled: int = 0
     drifting: tuple[SampledRow, ...] = ()
-    """Those below the least cosine, without their vectors."""
+    """Sampled rows whose cosine is below the least allowed, without their vectors."""
     cosines: tuple[float, ...] = ()
-    """Of the drifting rows, in their order."""
+    """The cosines of the drifting rows, in their order."""
     rechecked: bool = False
-    """Whether a repair has been since the rows were sampled."""
+    """Whether a repair has run since the rows were sampled."""
     unseen: str | None = None
     nothing: str | None = None
 
@@ -46,11 +46,11 @@ class SegmentDrift:
 
     @property
     def healed(self) -> bool:
-        """Whether rows were sampled and none drifts any more: see `still`."""
+        """Whether a repair has run and no sampled row drifts any more: see `still`."""
         return self.rechecked and not self.drifting
 
     def still(self, identities: Container[str]) -> SegmentDrift:
-        """The same, where only these of the drifting rows hold their vectors yet."""
+        """The segment after a repair, where only these drifting rows still hold their vectors."""
         left = [
             (row, value)
             for row, value in zip(self.drifting, self.cosines, strict=True)

@@ -1,7 +1,7 @@
-"""What drift means for a table: its verdicts, its words, and the rows that a repair may re-embed.
+"""Turns drift into verdicts and words for a table, and selects the rows a repair may re-embed.
 
-Only rows of a segment whose other sampled rows agree are a repair's: where none agrees, the model
-is in doubt, and new vectors beside the old ones would make two worlds of one segment.
+A repair may take only rows of a segment whose other sampled rows agree. Where none agrees, the
+model itself is in doubt, and new vectors could not be compared with the old ones beside them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def with_drift(
 ) -> tuple[TableExamination, ...]:
     """The examinations with a verdict for each segment seen, and a check over the drifting rows.
 
-    The check is there only where a repair may do something about one of them. Its predicate is
-    true of a row as long as it holds the very vector that was found to drift.
+    The check is added only where a repair may re-embed one of the rows. Its predicate is true of a
+    row as long as it holds the very vector that was found to drift.
     """
     asked = [_asked(table, seen[table.target.name], least) for table in tables]
     return tuple(
@@ -114,8 +114,8 @@ def repairable(target: Target, seen: Seen) -> list[SampledRow]:
 def drifting_check(target: Target, rows: Sequence[SampledRow]) -> AppliedCheck:
     """The row check that these rows fail, each for as long as it holds the vector it was seen with.
 
-    Its set knows a row by its key, and by its key with the md5 of that vector: only where the key
-    is found is the vector read.
+    Its set holds each row's key, and its key with the md5 of that vector: the vector is read only
+    where the key is in the set.
     """
     settings = target.declared.check_settings(NAME)
     stored = target.embedding_type.bytes(sql.SQL("embedding"), target.server.vector_schema)
@@ -139,7 +139,7 @@ def drifting_check(target: Target, rows: Sequence[SampledRow]) -> AppliedCheck:
 
 
 def still_drifting(sampler: Sampler, table: TableExamination, seen: Seen) -> frozenset[str]:
-    """The identities of rows that hold their drifting vectors yet. Raises psycopg's errors."""
+    """The identities of rows that still hold their drifting vectors. Raises psycopg's errors."""
     rows = repairable(table.target, seen)
     if not rows:
         return frozenset()

@@ -31,7 +31,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recall:
-    """How many of the true nearest rows of some searches were found, in whole rows."""
+    """How many of the true nearest rows some searches found, counted in rows."""
 
     nearest: int
     found: int
@@ -49,7 +49,7 @@ NO_SEARCH = Recall(nearest=0, found=0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRetrieval:
-    """What was found of a segment's sample."""
+    """What the searches with a segment's sample found."""
 
     sampled: int = 0
     lost: int = 0
@@ -57,16 +57,16 @@ class SegmentRetrieval:
     low: int = 0
     """Sampled rows whose search within the tenant's rows finds too few of the nearest."""
     of_index: Recall | None = None
-    """Over a sample of the whole table, without a tenant; None where not measured."""
+    """Recall over a sample of the whole table, without a tenant; None where not measured."""
     in_tenant: Recall | None = None
-    """Within the tenant's rows; None where not measured."""
+    """Recall within the tenant's rows; None where not measured."""
     unseen: str | None = None
     nothing: str | None = None
     settings: str = ""
-    """What the index is searched with, in words."""
+    """The settings that the index is searched with, in words."""
 
 
-Found = dict[str | None, SegmentRetrieval]
+Retrieved = dict[str | None, SegmentRetrieval]
 """By tenant, of one table."""
 
 
@@ -79,9 +79,9 @@ def searchable(target: Target) -> bool:
 
 def look_for_retrieval(
     sampler: Sampler, wanted: Sequence[tuple[TableExamination, Sequence[str | None]]]
-) -> dict[str, Found]:
+) -> dict[str, Retrieved]:
     """Search with each segment's sample; the result by table and tenant."""
-    found: dict[str, Found] = {}
+    found: dict[str, Retrieved] = {}
     for table, tenants in wanted:
         name = table.target.name
         try:
@@ -92,7 +92,7 @@ def look_for_retrieval(
     return found
 
 
-def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> Found:
+def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> Retrieved:
     searcher = sampler.read(target, lambda c: searcher_of(c, target))
     if searcher is None:
         reason = (
@@ -106,7 +106,7 @@ def _table(sampler: Sampler, target: Target, tenants: Sequence[str | None]) -> F
         target, lambda c: searcher.queries(c, tenants=tenants, rows=most, seed=seed)
     ):
         queries[query.tenant].append(query)
-    # One of each segment first: a table's sample should not be that of its first tenant.
+    # One row of each segment first: the table's sample should not be all of its first tenant.
     turns = chain.from_iterable(zip_longest(*queries.values()))
     some = list(islice((query for query in turns if query is not None), most))
     if not some:
@@ -200,7 +200,7 @@ def _recall(
     connection: Connection, searcher: Searcher, query: Query, *, within_tenant: bool
 ) -> Recall:
     """How many of the true nearest are found; a row as near as the last of them counts."""
-    # Within a tenant the planner has its own choice, as in an application: an exact plan is fine.
+    # Within a tenant the planner is free, as for an application: an exact plan is fine.
     way: Way = "planner" if within_tenant else "index"
     near = searcher.search(connection, query, way=way, within_tenant=within_tenant)
     exact = searcher.search(connection, query, way="exact", within_tenant=within_tenant)

@@ -1,4 +1,4 @@
-"""What retrieval means for a table: its verdicts and their words. Values only."""
+"""Turns what retrieval found of a table into verdicts and their words. Values only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from checks.examination.measurements import Sampled, Segment, Threshold, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from checks.canary.retrieval import Found, Recall, SegmentRetrieval
+    from checks.canary.retrieval import Recall, Retrieved, SegmentRetrieval
     from checks.examination.suites import Asked
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
@@ -29,7 +29,7 @@ IN_TENANT = "recall_in_tenant"
 
 
 def with_retrieval(
-    tables: Sequence[TableExamination], found: Mapping[str, Found], *, least: float
+    tables: Sequence[TableExamination], found: Mapping[str, Retrieved], *, least: float
 ) -> tuple[TableExamination, ...]:
     """The examinations with a verdict for each segment searched."""
     asked = [_asked(table, found[table.target.name], least) for table in tables]
@@ -52,7 +52,7 @@ def with_retrieval(
     return tuple(judged)
 
 
-def _asked(table: TableExamination, found: Found, least: float) -> tuple[Asked, ...]:
+def _asked(table: TableExamination, found: Retrieved, least: float) -> tuple[Asked, ...]:
     """Three questions: whether rows find themselves, and the recall where it was measured."""
     there = {tenant: seen for tenant, seen in found.items() if table.has(tenant)}
     looked_at = {tenant: seen for tenant, seen in there.items() if seen.unseen is None}
@@ -77,7 +77,7 @@ def _asked(table: TableExamination, found: Found, least: float) -> tuple[Asked, 
                 table.target,
                 Threshold(
                     check=about,
-                    # As it is written: 0.9 is nine tenths, not the float next to it.
+                    # By way of its text: 0.9 is nine tenths, not the float next to it.
                     min=Decimal(str(least)),
                     severity=itself.severity,
                     says=f"are among the true {NEAREST} nearest of a search that missed them",

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from checks.canary.drift import Seen, Wanted
-    from checks.canary.retrieval import Found
+    from checks.canary.retrieval import Retrieved
     from checks.canary.sampler import Price, SampleEmbedder
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from checks.examination.table_examination import TableExamination
 
 SEED_VARIABLE = "INTEGRITY_CANARY_SEED"
@@ -39,57 +39,57 @@ class CanaryRun:
     seed: int
     say: Callable[[str], None]
     drift: dict[str, Seen] | None = None
-    retrieval: dict[str, Found] | None = None
+    retrieval: dict[str, Retrieved] | None = None
 
     def look_for_drift(
-        self, evidence: Evidence, embedder: SampleEmbedder, wanted: Sequence[Wanted]
+        self, context: RunContext, embedder: SampleEmbedder, wanted: Sequence[Wanted]
     ) -> None:
-        """Tell the price, ask, and put the verdicts into the evidence."""
-        self.drift = self._look(evidence, embedder, wanted, seed=self.seed)
-        self._attach_drift(evidence, self.drift)
+        """Say the price, ask the provider, and put the verdicts into the context."""
+        self.drift = self._look(context, embedder, wanted, seed=self.seed)
+        self._attach_drift(context, self.drift)
 
-    def look_again(self, evidence: Evidence, embedder: SampleEmbedder) -> None:
-        """After a repair: tell again what drifts yet, and sample healed segments afresh.
+    def look_again(self, context: RunContext, embedder: SampleEmbedder) -> None:
+        """After a repair: see which rows still drift, and sample the healed segments anew.
 
-        The rows that were healed say nothing of those that were not sampled. Of tables that were
-        not measured again, nothing has changed.
+        Healed rows prove nothing about rows that were not sampled. Tables that were not measured
+        again have not changed, and are left out.
         """
         seen = self.drift or {}
         healed: list[Wanted] = []
         for name, first in seen.items():
-            table = evidence.examination.table(name)
-            if table is evidence.before.table(name):
+            table = context.examination.table(name)
+            if table is context.before.table(name):
                 continue
-            self._recheck(evidence, table, first)
+            self._recheck(context, table, first)
             tenants = [tenant for tenant, drift in first.items() if drift.healed]
             if tenants and table.measured:
                 healed.append((table, tenants))
         if healed:
-            again = self._look(evidence, embedder, healed, seed=self.seed + 1)
+            again = self._look(context, embedder, healed, seed=self.seed + 1)
             for name, of_table in again.items():
                 seen[name] |= of_table
-        self._attach_drift(evidence, seen)
+        self._attach_drift(context, seen)
 
-    def search(self, evidence: Evidence, wanted: Sequence[Wanted]) -> None:
-        """Search once; what was found is put into the evidence, also into what is measured anew."""
+    def search(self, context: RunContext, wanted: Sequence[Wanted]) -> None:
+        """Search once; put what was found into the context, tables measured anew included."""
         if self.retrieval is None:
             try:
-                with _sampler(evidence, self.seed) as sampler:
+                with _sampler(context, self.seed) as sampler:
                     self.retrieval = look_for_retrieval(sampler, wanted)
             except CannotExamineError as error:
                 unseen = SegmentRetrieval(unseen=str(error))
                 self.retrieval = {
                     table.target.name: dict.fromkeys(tenants, unseen) for table, tenants in wanted
                 }
-        found, least = self.retrieval, evidence.settings.canary.min_recall
+        found, least = self.retrieval, context.settings.canary.min_recall
         _replace(
-            evidence,
+            context,
             found.keys(),
             lambda tables: with_retrieval(tables, found, least=least),
         )
 
     def _look(
-        self, evidence: Evidence, embedder: SampleEmbedder, wanted: Sequence[Wanted], *, seed: int
+        self, context: RunContext, embedder: SampleEmbedder, wanted: Sequence[Wanted], *, seed: int
     ) -> dict[str, Seen]:
         def announce(price: Price, segments: int, rows: int) -> None:
             self.say(
@@ -102,19 +102,19 @@ class CanaryRun:
                 self.say(f"drift: {price.refused}")
 
         try:
-            with _sampler(evidence, seed) as sampler:
+            with _sampler(context, seed) as sampler:
                 return look_for_drift(sampler, embedder, wanted, announce)
         except CannotExamineError as error:
             unseen = SegmentDrift(unseen=str(error))
             return {table.target.name: dict.fromkeys(tenants, unseen) for table, tenants in wanted}
 
-    def _recheck(self, evidence: Evidence, table: TableExamination, first: Seen) -> None:
-        """Leave to each segment those of its drifting rows that hold their vectors yet."""
+    def _recheck(self, context: RunContext, table: TableExamination, first: Seen) -> None:
+        """Keep of each segment those drifting rows that still hold the same vectors."""
         partial = [tenant for tenant, drift in first.items() if drift.partial]
         if not partial or not table.measured:
             return
         try:
-            with _sampler(evidence, self.seed) as sampler:
+            with _sampler(context, self.seed) as sampler:
                 left = still_drifting(sampler, table, first)
         except (CannotExamineError, psycopg.Error) as error:
             reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
@@ -123,33 +123,33 @@ class CanaryRun:
         else:
             first |= {tenant: first[tenant].still(left) for tenant in partial}
 
-    def _attach_drift(self, evidence: Evidence, seen: dict[str, Seen]) -> None:
-        least = evidence.settings.canary.min_cosine
+    def _attach_drift(self, context: RunContext, seen: dict[str, Seen]) -> None:
+        least = context.settings.canary.min_cosine
         _replace(
-            evidence,
+            context,
             seen.keys(),
             lambda tables: with_drift(tables, seen, least=least),
         )
 
 
 @contextmanager
-def _sampler(evidence: Evidence, seed: int) -> Iterator[Sampler]:
-    place = evidence.measured_through or evidence.place
+def _sampler(context: RunContext, seed: int) -> Iterator[Sampler]:
+    place = context.measured_through or context.place
     with connect(place) as connection:
-        yield Sampler(connection=connection, place=place, settings=evidence.settings, seed=seed)
+        yield Sampler(connection=connection, place=place, settings=context.settings, seed=seed)
 
 
 def _replace(
-    evidence: Evidence,
+    context: RunContext,
     names: Collection[str],
     work: Callable[[Sequence[TableExamination]], Sequence[TableExamination]],
 ) -> None:
-    """Put verdicts into what is known now, and into what was known first where that is the same."""
+    """Put verdicts into the last examination, and into the first where a table is unchanged."""
     untouched = {
-        name for name in names if evidence.before.table(name) is evidence.examination.table(name)
+        name for name in names if context.before.table(name) is context.examination.table(name)
     }
-    worked = work([evidence.examination.table(name) for name in names])
-    evidence.examination = evidence.examination.updated(worked)
-    evidence.before = evidence.before.updated(
+    worked = work([context.examination.table(name) for name in names])
+    context.examination = context.examination.updated(worked)
+    context.before = context.before.updated(
         [table for table in worked if table.target.name in untouched]
     )

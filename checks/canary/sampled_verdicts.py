@@ -1,6 +1,6 @@
-"""Has suites judge what canaries counted of their samples; what could not be looked at is no data.
+"""Has suites judge what canaries counted of their samples, and attaches the verdicts.
 
-Values only; the words of a verdict are those of its canary.
+A segment that could not be looked at is no data. Values only; each canary words its own verdicts.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
 
-Sample = tuple[int, int]
-"""How many of a segment were looked at, and how many of these fail."""
+SampleCounts = tuple[int, int]
+"""How many rows of a segment were looked at, and how many of these fail."""
 
 
 def threshold_of(target: Target, canary: str, *, says: str) -> Threshold:
-    """What the settings ask of a canary: the share of each sample that must hold, 1 unless said."""
+    """What the settings ask of a canary: the share of each sample that must hold, 1 by default."""
     settings = target.declared.check_settings(canary)
     return Threshold(
         check=canary,
@@ -35,7 +35,7 @@ def threshold_of(target: Target, canary: str, *, says: str) -> Threshold:
 
 
 def asked_of_samples(
-    target: Target, threshold: Threshold, samples: Mapping[str | None, Sample], *, unseen: int
+    target: Target, threshold: Threshold, samples: Mapping[str | None, SampleCounts], *, unseen: int
 ) -> Asked:
     """What a suite is asked of a table's samples; `unseen` segments could not be looked at."""
     return Asked(
@@ -57,7 +57,7 @@ def asked_of_samples(
 
 
 def verdicts_of(asked: Sequence[Asked]) -> list[dict[str | None, Verdict]]:
-    """The verdicts of each by tenant; where its suite could not decide, nothing was seen."""
+    """For each, its verdicts by tenant; none where its suite could not decide."""
     return [
         {
             one.segment.tenant: Verdict.not_seen(question.about, one.segment, str(answer))

@@ -1,4 +1,4 @@
-"""Defines what the canaries share: who reads samples for them, and who embeds these.
+"""Defines what the canaries share: a reader of samples, and a protocol for who embeds them.
 
 The sampled checks run only with --canary; they write nothing, and know neither key nor provider.
 """
@@ -32,7 +32,7 @@ ROWS_AT_ONCE = 5_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantTexts:
-    """What is to be embedded with one tenant's key, by the model of one table."""
+    """Texts to embed with one tenant's key, by the model of one table."""
 
     target: Target
     tenant: str | None
@@ -43,7 +43,7 @@ class TenantTexts:
 class SampleAnswer:
     """The vectors of `TenantTexts`, aligned with its texts: float32, shape (dimensions,).
 
-    None where the provider takes no such text. `unseen` says why it could not be asked.
+    A text that the provider refuses has None. `unseen` says why the provider could not be asked.
     """
 
     vectors: tuple[NDArray[np.float32] | None, ...] = ()
@@ -60,19 +60,19 @@ class Price:
     counted: str
     """How tokens were counted, in words."""
     refused: str | None = None
-    """Why it must not be asked."""
+    """Why the provider must not be asked: an error."""
     nothing: str | None = None
-    """Why it is not asked, where that is in order."""
+    """Why the provider is not asked, where that is no error."""
 
 
 class SampleEmbedder(Protocol):
-    """What the fixture `embedder` gives: texts embedded with the key of the tenant they are of."""
+    """What the fixture `embedder` gives: it embeds texts, each with the key of its own tenant."""
 
     def price(self, texts: Iterable[TenantTexts]) -> Price:
-        """What it would take to embed these; asks nobody."""
+        """What embedding these would take; asks nobody."""
 
     def embed(self, texts: Sequence[TenantTexts]) -> list[SampleAnswer]:
-        """The answers, aligned. One tenant without a key or an answer harms no other."""
+        """The answers, aligned. A tenant without a key or an answer harms no other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +85,7 @@ class Sampler:
     seed: int
 
     def read(self, target: Target, work: Callable[[Connection], Read]) -> Read:
-        """Read in a short read-only transaction of its own, once more where that may help.
+        """Read in a short read-only transaction of its own, and try again where that may help.
 
         Raises psycopg's errors.
         """

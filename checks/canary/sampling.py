@@ -40,7 +40,7 @@ class SampledRow:
     tenant: str | None
     key: tuple[str, ...]
     identity: str
-    """The key in one piece, as `rows_of` writes it."""
+    """The key as one text, as `rows_of` writes it."""
     text: str
     vector: NDArray[np.float32] | None = None
     vector_hash: str = ""
@@ -58,8 +58,8 @@ def draw(
 ) -> Iterator[SampledRow]:
     """Up to `rows` rows of each tenant that fail no `re-embed` check, tenant by tenant.
 
-    Chosen by a hash of the key and the seed. A vector that is not finite or not of the declared
-    dimension shows nothing and is left out. Raises psycopg's errors.
+    Rows are chosen by a hash of the key and the seed. A vector that is not finite or not of the
+    declared dimension proves nothing, and its row is left out. Raises psycopg's errors.
     """
     statement = compile_draw(target, checks, tenants=tenants, rows=rows, seed=seed, vectors=vectors)
     for tenant, identity, *key, text, stored, stored_hash in connection.execute(statement):
@@ -89,8 +89,8 @@ def compile_draw(
 ) -> sql.Composed:
     """The statement of `draw`: tenant, identity, the key's columns as text, text, vector, its md5.
 
-    The vector is an array as it is, or any other type as a `vector` in binary form. Texts and
-    vectors pass the sort as they are stored, and only those of the candidates are read.
+    An array is returned as it is, any other type as a `vector` in binary form. The sort moves
+    texts and vectors as they are stored, and only those of the candidates are read.
     """
     keys = [sql.Identifier(f"key_{i}") for i in _positions(target)]
     embedding = sql.Identifier("embedding")
@@ -134,7 +134,7 @@ ORDER BY tenant, nth
 
 
 def chance(columns: Sequence[sql.Composable], seed: int) -> sql.Composable:
-    """SQL that puts rows in an order of chance: the same one for the same key and seed."""
+    """SQL that puts rows in a random order: the same one for the same keys and seed."""
     words = sql.SQL(", ").join(sql.SQL("{}::text").format(column) for column in columns)
     return sql.SQL("pg_catalog.hashtextextended(concat_ws('|', {}) COLLATE \"C\", {})").format(
         words, sql.Literal(seed)
@@ -142,7 +142,7 @@ def chance(columns: Sequence[sql.Composable], seed: int) -> sql.Composable:
 
 
 def one_of(tenants: Sequence[str | None]) -> sql.Composable:
-    """The condition that a row is of one of the tenants, of whom None is one."""
+    """The condition that a row is of one of the tenants; None stands for the NULL tenant."""
     return sql.SQL("({} OR tenant IS NULL AND {})").format(
         among([tenant for tenant in tenants if tenant is not None]),
         sql.Literal(None in tenants),
@@ -154,8 +154,8 @@ def _positions(target: Target) -> range:
 
 
 def _healthy(checks: Sequence[AppliedCheck]) -> sql.Composable:
-    # A rule about sets of rows would read every vector of the table for a sample of a few rows;
-    # what fails it may be sampled, and then drifts by right.
+    # A rule about sets of rows would read every vector of the table for a sample of a few rows.
+    # A row that fails it may be sampled, and then is rightly found to drift.
     fails = [c.predicate for c in checks if c.remedy == "re-embed" and c.members is None]
     if not fails:
         return sql.SQL("true")

@@ -1,4 +1,4 @@
-"""Builds searches for the nearest vectors: through an index, exactly, and within a tenant.
+"""Searches for the nearest vectors: through an index, exactly, and within a tenant.
 
 Reads only, in the caller's transaction, and judges nothing.
 """
@@ -34,14 +34,14 @@ SUFFIXES = {"cosine": "_cosine_ops", "l2": "_l2_ops", "inner_product": "_ip_ops"
 Way: TypeAlias = Literal["index", "exact", "planner"]
 
 _PLANNER: Mapping[Way, Mapping[str, str]] = {
-    # What could stand in for the ordered scan of the index is made dear.
+    # Makes every plan costly that could replace the ordered scan of the index.
     "index": {
         "enable_indexscan": "on",
         "enable_seqscan": "off",
         "enable_sort": "off",
         "enable_bitmapscan": "off",
     },
-    # pgvector's indexes know no other scan than the one that is off here.
+    # pgvector's indexes have no other scan than the one that is off here.
     "exact": {"enable_indexscan": "off", "enable_seqscan": "on", "enable_sort": "on"},
     "planner": {},
 }
@@ -65,7 +65,7 @@ class Searcher:
 
     @property
     def by_tenant(self) -> bool:
-        """Whether an application can narrow its search to a tenant of this relation."""
+        """Whether an application can restrict its search to one tenant of this relation."""
         return self.target.declared.tenant is not None and self.target.store is None
 
     def queries(
@@ -135,7 +135,7 @@ ORDER BY tenant, turn
         if store is None and declared.where is not None:
             conditions.append(embed_sql(declared.where))
         if within_tenant and declared.tenant is not None:
-            # Not cast to text: an index on the tenant's column is used, as by an application.
+            # Not cast to text, so that an index on the tenant's column can be used.
             tenant = embed_sql(declared.tenant)
             conditions.append(
                 sql.SQL("{} IS NULL").format(tenant)
@@ -179,14 +179,14 @@ def searcher_of(connection: Connection, target: Target) -> Searcher | None:
         and index.operator_class.endswith(suffix)
         and (index.expression is not None or index.column == target.embedding.name)
     ]
-    # One that holds every row, and one on the bare column, is what most searches go through.
+    # Most searches go through an index that holds every row and is on the bare column.
     fitting.sort(key=lambda index: (index.predicate is not None, index.expression is not None))
     return Searcher(target=target, index=fitting[0]) if fitting else None
 
 
 @contextmanager
 def _planner(connection: Connection, way: Way) -> Iterator[None]:
-    """What the planner may use for the block; then as before, but for an error, which ends all."""
+    """Set what the planner may use in the block; reset it after, unless an error ends it all."""
     former = {name: _setting(connection, name) for name in _PLANNER[way]}
     _set(connection, _PLANNER[way])
     yield

@@ -1,4 +1,4 @@
-"""Reads from the catalog which nearest-neighbour indexes there are, and on what.
+"""Reads nearest-neighbour indexes from the catalog: which there are, and what each is on.
 
 Reads the catalog only, and locks no table; judges nothing.
 """
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnIndex:
-    """An hnsw or ivfflat index. `column` is what it is on, None where that is an expression."""
+    """An hnsw or ivfflat index. `column` is its column, None where it is on an expression."""
 
     schema: str
     name: str
     method: str
     valid: bool
     building: bool
-    """Whether a session is at work on it now, as far as the role may see."""
+    """Whether a session is building it now, as far as the role may see."""
     operator_class: str
     column: str | None
     expression: str | None
     predicate: str | None
-    """As the server prints it; None where the index is on every row."""
+    """The index's condition as the server prints it; None where the index is on every row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ def read_indexed_relations(
 ) -> dict[int, tuple[IndexedRelation, ...]]:
     """The relations that hold the rows of each given one, by its oid: itself, or its partitions.
 
-    Two statements, however many they are.
+    Runs two statements, however many relations there are.
     """
     found = connection.execute(_RELATIONS, {"oids": list(oids)}).fetchall()
     indexes: dict[int, list[AnnIndex]] = {oid: [] for _, oid, *_ in found}
@@ -137,7 +137,7 @@ def read_indexed_relations(
 
 
 def key_of(index: AnnIndex, column: Column) -> IndexKey | None:
-    """What the index is on, where that is the embedding column as a whole; else None."""
+    """The key of an index on the embedding column as a whole; None for any other index."""
     if index.column is not None:
         same = index.column == column.name
         return IndexKey(type=column.type, dimension=column.dimension) if same else None

@@ -32,9 +32,9 @@ class Column:
 
     name: str
     type: str
-    """Without its modifier; what an embedding column is recognised by."""
+    """The type without its modifier; an embedding column is recognised by it."""
     full_type: str
-    """With its modifier; what a value that travelled as text is cast back to."""
+    """The type with its modifier; a value that travelled as text is cast back to it."""
     dimension: int | None
     not_null: bool
     readable: bool = True
@@ -60,7 +60,7 @@ class Relation:
     ann_indexed: frozenset[str]
     """Columns under an hnsw or ivfflat index, where a write costs a hundred times more."""
     hiding_policies: tuple[str, ...]
-    """Row-level security policies in force for this role that may hide rows; () when all show."""
+    """Row-level security policies in force for this role that may hide rows; () where none may."""
     row_security: bool
     """Whether row-level security is in force for this role at all."""
     readable: bool

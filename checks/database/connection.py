@@ -1,4 +1,4 @@
-"""Opens and cancels connections, and runs the short read-only transactions.
+"""Opens and cancels connections, and runs short read-only transactions.
 
 Never relies on session state that a transaction pooler would lose.
 """
@@ -42,7 +42,7 @@ KEEPALIVE = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
-    # What was sent and is never acknowledged; in milliseconds.
+    # How long what was sent may stay unacknowledged, in milliseconds.
     "tcp_user_timeout": "60000",
 }
 """libpq's parameters that find a link which died without a word in a minute, not in hours."""
@@ -80,7 +80,7 @@ def connect(
 ) -> Connection:
     """Open an autocommitting connection without server-side prepared statements.
 
-    What the URL says of time-outs and keepalives comes before ours. Raises `CannotExamineError`
+    Time-outs and keepalives in the URL override ours. Raises `CannotExamineError`
     with the place and the server's reason.
     """
     try:
@@ -100,7 +100,7 @@ def connect(
 
 
 def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
-    # In one expression: a name of its own would stand in a traceback that shows locals.
+    # In one expression: a variable for it would be shown in a traceback with locals.
     connection = psycopg.connect(
         make_conninfo(
             **{"connect_timeout": str(timeout_seconds), **KEEPALIVE, **target.parameters}
@@ -115,8 +115,8 @@ def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
 def cancel(connection: Connection) -> None:
     """Ask the server to cancel what runs on a connection, from another thread.
 
-    Nobody is told whether it did, and through a dead link it cannot: who waits on the connection
-    is let go by its statement's end, or by its link being cut.
+    Nothing reports whether it worked, and through a dead link it cannot: whoever waits on the
+    connection waits for the end of the statement, or until the link is cut.
     """
     with suppress(psycopg.Error):
         connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
@@ -131,7 +131,7 @@ def read_only(
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
 ) -> Iterator[Connection]:
-    """One short read-only, repeatable-read transaction in which hidden rows are an error.
+    """Run one short read-only, repeatable-read transaction in which hidden rows are an error.
 
     `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
     SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
@@ -158,7 +158,7 @@ def set_local(
     lock_timeout: timedelta | None = None,
     idle_timeout: timedelta = IDLE_TIMEOUT,
 ) -> None:
-    """The settings every transaction of ours begins with, local to it."""
+    """Make the settings that each of our transactions begins with, local to it."""
     limits = {
         "statement_timeout": _milliseconds(statement_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(idle_timeout),

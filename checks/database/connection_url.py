@@ -1,4 +1,4 @@
-"""Parses the connection URLs that people have: libpq's, Prisma's, SQLAlchemy's, key words.
+"""Parses connection URLs as libpq, Prisma and SQLAlchemy write them, and key=value strings.
 
 Never prints a URL or a part of it, and opens no connection.
 """
@@ -56,7 +56,7 @@ def parse_url(url: str, *, variable: str) -> ConnectionTarget:
     target = None
     try:
         if "\0" in url:
-            # libpq would take what stands before it for the whole.
+            # libpq would take what comes before it for the whole.
             raise ValueError
         target = _url_form(url) if _HAS_SCHEME.match(url) else _keyword_form(url)
     except (psycopg.Error, ValueError):
@@ -74,16 +74,16 @@ def parse_url(url: str, *, variable: str) -> ConnectionTarget:
 
 
 def _url_form(url: str) -> ConnectionTarget:
-    """Raises ValueError or psycopg's errors for what is no such URL, or may be read in two ways."""
+    """Raises ValueError or psycopg's errors for what is no such URL, or is ambiguous."""
     parts = urlsplit(url)
     if not _SCHEME.fullmatch(parts.scheme) or parts.fragment:
         raise ValueError
-    # An @ behind the host is the end of a password that holds an unencoded / or ?, most likely;
-    # what stands before it would be taken for a database, and shown.
+    # An @ after the host most likely ends a password that holds an unencoded / or ?;
+    # what comes before it would be taken for a database, and shown.
     if "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc):
         raise ValueError
     kept, search_path = [], None
-    # Pieces are passed on as they were written: libpq decodes %20, but leaves + as it is.
+    # The parts are passed on as they were written: libpq decodes %20, but leaves + as it is.
     for piece in filter(None, parts.query.split("&")):
         name, _, value = piece.partition("=")
         if name == "schema":
@@ -111,7 +111,7 @@ def _register_password(url: str) -> None:
 
 
 def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Refuse what libpq would repeat in an error: a port or host that may be half a password."""
+    """Refuse a port or host that may be half a password: libpq would repeat it in an error."""
     words = {name: str(value) for name, value in parameters.items() if value is not None}
     ports = words.get("port", "").split(",")
     hosts = words.get("host", "").split(",")

@@ -1,6 +1,6 @@
-"""Says why the server refused, without what it quotes: a trigger or a cast may quote a row.
+"""Says why the server refused, leaving out what its message quotes, which may be a row's values.
 
-Of an error only these words may be shown: its detail and its context hold whole rows.
+Nothing else of an error may be shown: its detail and its context hold whole rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def reason_of(error: psycopg.Error) -> str:
         or diag.source_function in RAISED_BY
         or diag.source_file in OTHER_LANGUAGES
     ):
-        # It may say anything of the row. The first line of the context names the function.
+        # Its message may quote any part of the row. The context's first line names the function.
         where = (diag.context or "").partition("\n")[0] if diag.source_function in RAISED_BY else ""
         return _line(f"a trigger or function raised SQLSTATE {state}" + (where and f" ({where})"))
     if state.startswith(DATA_EXCEPTION) or diag.internal_query is not None:
@@ -43,7 +43,7 @@ def reason_of(error: psycopg.Error) -> str:
 
 
 def whole_reason_of(error: psycopg.Error) -> str:
-    """The same with what it quotes, for statements that read no row: that is the settings' own."""
+    """The same with what it quotes, for statements that read no row: they quote settings alone."""
     primary = error.diag.message_primary or str(error)
     return _line(f"{primary} ({hint})" if (hint := error.diag.message_hint) else primary)
 

@@ -34,7 +34,7 @@ SEVERAL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expression:
-    """One expression of the settings: where it stands there, and the type it must have."""
+    """One expression of the settings, its key there, and the type it must have."""
 
     key: str
     source: str
@@ -57,7 +57,7 @@ def _as_operand(source: str, *, before: LiteralString, after: LiteralString) -> 
 
 
 def beside_parameters(piece: sql.Composable) -> sql.SQL:
-    """The piece for a statement that carries parameters, where psycopg reads `%` as a placeholder.
+    """Escape `%` in SQL for a statement with parameters, where psycopg reads it as a placeholder.
 
     Statements without parameters must not use it: there `%` stands for itself.
     """
@@ -66,7 +66,7 @@ def beside_parameters(piece: sql.Composable) -> sql.SQL:
 
 
 def plain_statement(relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
-    """A statement in which a condition meets the rows of one relation; it reads none of them."""
+    """A statement with a condition over the rows of one relation; it reads none of them."""
     return sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(relation, condition)
 
 
@@ -79,9 +79,9 @@ def faults_of(
 ) -> list[str]:
     """The faults of the expressions, each with its key in the settings and the server's reason.
 
-    In a WHERE clause, where aggregates, window functions and set-returning functions are refused,
-    as none of them is a fact about one row. Runs in savepoints of the caller's transaction, and
-    leaves its settings as they were. `around` builds the statement of a relation and a condition.
+    Each is planned in a WHERE clause, which refuses aggregates, window functions and set-returning
+    functions: none of them is a fact about one row. Runs in savepoints of the caller's transaction
+    and leaves its settings unchanged. `around` builds the statement of a relation and a condition.
     Raises psycopg.OperationalError where the connection is lost or the server gives up.
     """
     return [
@@ -112,7 +112,7 @@ def _fault(
     around: Callable[[sql.Composable, sql.Composable], sql.Composed],
 ) -> str | None:
     one_operand = embed_sql(expression.source)
-    # What parentheses forgive: `a, b` is a row to them, and `a) OR (b` closes and opens them.
+    # Parentheses would hide these: they make a row of `a, b`, and `a) OR (b` closes and opens them.
     one_branch = _as_operand(expression.source, before="(CASE WHEN true THEN ", after=" END)")
     try:
         _plan(connection, around(relation, _condition(one_operand, expression.type)))
@@ -125,7 +125,7 @@ def _fault(
     except psycopg.errors.SyntaxError:
         return SEVERAL
     except psycopg.errors.DatatypeMismatch:
-        # A bare NULL has no type of its own until CASE gives it one; it has proven to fit.
+        # CASE gives a bare NULL a type of its own; the first plan has shown that it fits.
         return None
     return None
 

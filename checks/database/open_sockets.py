@@ -1,6 +1,6 @@
-"""Knows every open socket to a server, so that a run that must end can cut them.
+"""Keeps every open socket to a server, so that a run that must end can cut them.
 
-Closes nothing and holds nothing open: a link that is cut fails for whoever waits on it, at once.
+Closes nothing and holds nothing open; whoever waits on a link that is cut fails at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HasSocket(Protocol):
 
 
 class OpenSockets:
-    """Links by weak reference. Safe across threads."""
+    """Holds links by weak reference. Safe across threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class OpenSockets:
 
 
 def _cut(link: HasSocket) -> None:
-    # Closed meanwhile, or never connected: there is nothing to cut.
+    # It was closed meanwhile, or never connected: there is nothing to cut.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
@@ -58,8 +58,8 @@ def _cut(link: HasSocket) -> None:
 def within(link: HasSocket, seconds: float) -> Iterator[None]:
     """Cut the link where the block takes longer.
 
-    A server that has fallen silent, or a link that swallows what is sent, ends no statement by a
-    time-out of the server's.
+    A time-out of the server's cannot end a statement where the server has fallen silent, or the
+    link swallows what is sent.
     """
     timer = threading.Timer(seconds, _cut, [link])
     timer.daemon = True

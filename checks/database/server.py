@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatabaseIdentity:
-    """What a database is known by, whatever the host: a replica has its primary's."""
+    """What identifies a database whatever the host: a replica has its primary's identity."""
 
     system_identifier: int | None
     database: str
@@ -83,7 +83,7 @@ LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
 WHERE d.datname = current_database()
 """
 
-# Two statements: PostgreSQL asks for the right to call a function even where CASE skips the call.
+# Two statements: PostgreSQL demands the right to call a function even where CASE skips the call.
 _MAY_SEE_IDENTIFIER = (
     "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
 )

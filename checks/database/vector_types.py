@@ -1,4 +1,4 @@
-"""Speaks SQL to each embedding type: its dimension, bytes, norm and cast.
+"""Builds SQL for each embedding type: its dimension, bytes, norm and cast.
 
 Builds expressions only; runs nothing.
 """
@@ -31,7 +31,7 @@ own vector has no such tail: each dimension is a real number.
 
 
 def padded_tail(dimensions: int) -> int:
-    """How many of the last elements are padding where all of them are zero; 0: nothing is told."""
+    """How many last elements count as padding where all of them are zero; 0: none do."""
     return dimensions // TAIL_SHARE if dimensions >= LEAST_PADDED else 0
 
 
@@ -48,7 +48,7 @@ class EmbeddingType:
     element_bytes: int | None
 
     def function(self, name: str, schema: str | None) -> sql.Composable:
-        """A function of the type, qualified, as the extension's schema may not be on the path."""
+        """A function of the type, qualified: the extension's schema may not be on the path."""
         return sql.Identifier(schema, name) if schema else sql.Identifier(name)
 
     def dimension(self, value: sql.Composable, schema: str | None) -> sql.Composable:
@@ -61,7 +61,7 @@ class EmbeddingType:
         return sql.SQL("{}({})").format(self.function("vector_dims", schema), value)
 
     def bytes(self, value: sql.Composable, schema: str | None) -> sql.Composable:
-        """SQL for the value's binary form, the same on every server; what guards a write."""
+        """SQL for the value's binary form, which is the same on every server and guards a write."""
         owner = schema if self.from_extension else "pg_catalog"
         return sql.SQL("{}({})").format(self.function(self.send, owner), value)
 
@@ -114,7 +114,7 @@ class EmbeddingType:
             zero = sql.SQL("{} = 0").format(norm)
         else:
             zero = sql.SQL("0 = ALL ({})").format(array)
-        # An array's subscripts may begin anywhere, those of a cast vector begin at 1.
+        # An array's subscripts may begin anywhere; those of a cast vector begin at 1.
         end = (
             sql.Literal(dimensions)
             if self.from_extension
@@ -126,7 +126,7 @@ class EmbeddingType:
         )
         if self.from_extension:
             return rule
-        # An empty array has no axis at all; it is `zero`.
+        # An empty array has no axis at all; it counts as `zero`.
         return sql.SQL(
             """CASE
         WHEN pg_catalog.array_ndims({value}) > 1 THEN true

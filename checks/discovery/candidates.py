@@ -1,4 +1,4 @@
-"""Finds the tables that hold embeddings, with all the catalog says of them.
+"""Finds the tables that hold embeddings, with all that the catalog says about them.
 
 Reads the catalog only, in a few statements however many tables there are; guesses nothing.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignKey:
-    """What a table's columns refer to. The columns are matched in order."""
+    """A foreign key of a table. Its columns match the parent's in order."""
 
     columns: tuple[str, ...]
     parent: Relation
@@ -37,18 +37,18 @@ class Candidate:
     embeddings: tuple[Column, ...]
     foreign_keys: tuple[ForeignKey, ...]
     indexes: tuple[AnnIndex, ...]
-    """On the relation or its partitions."""
+    """The ANN indexes on the relation or its partitions."""
     estimated_rows: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Candidates:
     """The candidates, every relation's name, and how the server quotes each name."""
 
     candidates: tuple[Candidate, ...]
     names: tuple[RelationName, ...]
     neighbours: Mapping[tuple[str, str], Relation]
-    """Relations that a candidate's name points to, by schema and name."""
+    """Relations that a candidate is named after, by schema and name."""
     quoted: Mapping[str, str]
 
 
@@ -106,8 +106,8 @@ STORE_SUFFIX = "_embedding_store"
 """pgai names the table of a vectorizer after its source."""
 
 
-def find_candidates(connection: Connection) -> Found:
-    """Every table with an embedding column; a view only where no table behind it is one."""
+def find_candidates(connection: Connection) -> Candidates:
+    """Every table with an embedding column; a view only where no table behind it has one."""
     names = [name for name in read_relation_names(connection) if not name.partition]
     oids = [name.oid for name in names]
     columns: dict[int, list[str]] = defaultdict(list)
@@ -140,7 +140,7 @@ def find_candidates(connection: Connection) -> Found:
     ]
     words = {name for relation in relations.values() for name in relation.columns}
     words |= {word for relation in relations.values() for word in (relation.schema, relation.name)}
-    return Found(
+    return Candidates(
         candidates=tuple(sorted(candidates, key=lambda c: (c.relation.schema, c.relation.name))),
         names=tuple(names),
         neighbours={
@@ -153,7 +153,7 @@ def find_candidates(connection: Connection) -> Found:
 
 
 def _neighbours(names: Sequence[RelationName], oids: set[int]) -> list[int]:
-    """The relations after which a store of pgai is named."""
+    """The relations that stores of pgai are named after."""
     wanted = {
         (name.schema, name.name.removesuffix(STORE_SUFFIX))
         for name in names
@@ -165,7 +165,7 @@ def _neighbours(names: Sequence[RelationName], oids: set[int]) -> list[int]:
 def _without_derived(
     connection: Connection, relations: Mapping[int, Relation], oids: Sequence[int]
 ) -> list[int]:
-    """The relations without those views whose rows come from another one of them."""
+    """The relations without the views whose rows come from another of these relations."""
     views = [oid for oid in oids if oid in relations and relations[oid].kind in ("v", "m")]
     tables = {oid for oid in oids if oid in relations} - set(views)
     derived = {

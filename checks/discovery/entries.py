@@ -14,26 +14,26 @@ Value: TypeAlias = "str | int | tuple[str, ...]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A key with the value that was found or guessed, and why."""
+    """A key of an entry with the value that was found or guessed, and why."""
 
     key: str
     value: Value
     reason: str
     stands: bool = True
-    """False: not known well enough; written behind a `#`, for a person to fill in."""
+    """False: not certain enough; then written after a `#`, for a person to fill in."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Entry:
-    """A table as it will stand in the file."""
+    """A table as the file will declare it."""
 
     remarks: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     sections: dict[str, list[Line]] = field(default_factory=dict)
-    """`store` and `source`."""
+    """The sections `store` and `source`, by name."""
     dimensions: int | None = None
     missing: str | None = None
-    """Why the entry cannot stand as it is; then all of it is written behind `#`."""
+    """Why the entry cannot be used as it is; then all of it is written after `#`."""
 
     def add(self, key: str, value: Value, reason: str, *, stands: bool = True) -> None:
         self.lines.append(Line(key=key, value=value, reason=reason, stands=stands))
@@ -71,13 +71,13 @@ def toml(value: Value) -> str:
         return "[" + ", ".join(map(toml, value)) + "]"
     if '"' in value and "'" not in value and value.isprintable():
         return f"'{value}'"
-    # Whatever a terminal could take for more than text, and what TOML itself keeps out.
+    # Escapes what a terminal could obey, and what TOML does not allow.
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return '"' + _without_controls(escaped) + '"'
 
 
 def _is_block(value: str) -> bool:
-    """Whether a value of several lines can stand as it is between triple quotes."""
+    """Whether a value of several lines can be written as it is between triple quotes."""
     plain = value.replace("\n", "").isprintable() and "'''" not in value
     return "\n" in value and plain and not value.endswith("'")
 

@@ -1,6 +1,6 @@
 """Folds copies of one layout into a pattern: a schema per tenant, or a table per data set.
 
-Decides on names and columns; asks nothing. A pattern is taken only where it means no other table.
+Decides by names and columns; asks nothing. Takes a pattern only where it means no other table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import RelationName
     from checks.discovery.candidates import Candidate
 
-Part = Literal["schema", "table"]
+NamePart = Literal["schema", "table"]
 
 FEWEST = 3
 """Tables of one layout, with unlike names in one schema, that are taken for copies."""
@@ -38,7 +38,7 @@ class Group:
 
     members: tuple[Candidate, ...]
     name: TableName
-    tenant_from: Part | None = None
+    tenant_from: NamePart | None = None
 
     @property
     def example(self) -> Candidate:
@@ -52,9 +52,9 @@ def fold(
     *,
     unlisted: Collection[int] = (),
 ) -> tuple[Group, ...]:
-    """Every candidate in exactly one group, those that stand alone included.
+    """Every candidate in exactly one group; one without copies is a group of its own.
 
-    `unlisted` are the oids of candidates that no entry of their own name will stand for: no pattern
+    `unlisted` are the oids of candidates that get no entry of their own name, so that no pattern
     but their own may mean them.
     """
     by_name: dict[object, list[Candidate]] = defaultdict(list)
@@ -76,7 +76,7 @@ def fold(
 
 
 def _layout_of(candidate: Candidate) -> object:
-    """What copies have in common: columns with types, key, and what they refer to."""
+    """What copies have in common: columns with types, key, and foreign keys."""
     relation = candidate.relation
     columns = tuple((column.name, column.full_type) for column in relation.columns.values())
     referred = tuple((key.columns, key.parent.name) for key in candidate.foreign_keys)
@@ -86,7 +86,7 @@ def _layout_of(candidate: Candidate) -> object:
 def _folded(
     alike: Sequence[Sequence[Candidate]],
     names: Sequence[RelationName],
-    part: Part,
+    part: NamePart,
     acceptable: Callable[[Sequence[Candidate], list[str]], bool],
     unlisted: Collection[int],
 ) -> tuple[list[Group], list[Candidate]]:
@@ -104,21 +104,21 @@ def _folded(
         if name is None or not meant or not acceptable(members, stars):
             rest.extend(members)
             continue
-        # What the pattern means beside them is listed by its exact name, which wins over it.
+        # Other tables that the pattern means are listed by their exact names, which win over it.
         alone |= matched - own
         free -= own
         groups.append(Group(members=tuple(members), name=name, tenant_from=part))
     return groups, rest
 
 
-def _pattern(members: Sequence[Candidate], part: Part) -> TableName | None:
+def _pattern(members: Sequence[Candidate], part: NamePart) -> TableName | None:
     """A name with one `*` that all members fit, or None."""
     relation = members[0].relation
     varying = [getattr(c.relation, "schema" if part == "schema" else "name") for c in members]
     before = _common_start(varying)
     after = _common_start([name[::-1] for name in varying])[::-1]
     if not all(name[len(before) :].isdigit() for name in varying):
-        # Up to a separator: tenant_a(cme) and tenant_a(jax) have `tenant_` in common.
+        # Cut at a separator: tenant_acme and tenant_ajax have `tenant_` in common.
         before = re.sub(r"[^_]*\Z", "", before)
     after = re.sub(r"\A[^_]*", "", after)
     if not (_IN_A_PATTERN.fullmatch(before) and _IN_A_PATTERN.fullmatch(after)):
@@ -136,14 +136,14 @@ def _common_start(words: Sequence[str]) -> str:
     return "".join(letters[0] for letters in same)
 
 
-def _star(name: TableName, candidate: Candidate, part: Part) -> str:
+def _star(name: TableName, candidate: Candidate, part: NamePart) -> str:
     match = name.match(candidate.relation.schema, candidate.relation.name)
     star = None if match is None else match.schema_part if part == "schema" else match.table_part
     return star or ""
 
 
 def _is_copy(members: Sequence[Candidate], stars: list[str]) -> bool:
-    """Whether tables of one name are copies: `public` is no tenant's own schema."""
+    """Whether tables of one name are copies: not where one is in `public`, no tenant's schema."""
     return all(stars) and all(candidate.relation.schema != "public" for candidate in members)
 
 

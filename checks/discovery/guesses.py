@@ -1,6 +1,6 @@
 """Guesses one [[tables]] entry from one group of tables; the server validates each guess.
 
-A guess that no sampled row bears out is dropped; what could not be guessed is left to a person.
+Drops a guess that no sampled row confirms; leaves to a person what could not be guessed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from checks.wording import plural
 
 if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation
-    from checks.discovery.candidates import Found
+    from checks.discovery.candidates import Candidates
     from checks.discovery.folding import Group
     from checks.discovery.samples import TableSampler
 
@@ -42,7 +42,7 @@ class Guesser:
     """Guesses the entry of one group of tables, by its largest member."""
 
     group: Group
-    found: Found
+    found: Candidates
     sampler: TableSampler
     layout: KnownLayout | None = field(init=False)
     relation: Relation = field(init=False)

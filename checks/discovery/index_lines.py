@@ -1,6 +1,6 @@
 """Chooses the index that an entry declares: over the whole vectors, for a known metric.
 
-Decides on catalog facts alone; whether the index is sound is for the check to say.
+Decides by catalog facts alone; the check `index` judges whether the index is sound.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_prod
 
 
 def index_lines(indexes: Sequence[AnnIndex], embedding: Column) -> list[Line]:
-    """`index` and `metric` by the best of a table's indexes, or why none stands."""
+    """`index` and `metric` by the best of a table's indexes, or why there are none."""
     known = [
         (index, metric)
-        # A valid one before an invalid one, one over all rows before a partial one.
+        # A valid index comes before an invalid one, one over all rows before a partial one.
         for index in sorted(indexes, key=lambda index: (not index.valid, index.predicate or ""))
         if key_of(index, embedding) is not None
         for suffix, metric in METRICS

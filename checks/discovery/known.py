@@ -1,6 +1,6 @@
 """Recognises the layouts of common frameworks by table and columns (docs/layouts.md).
 
-Names and expressions only: asks no database.
+Compares names only: asks no database.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class KnownLayout:
 
     title: str
     table: str
-    """Regular expression that the whole name of the table fits."""
+    """A regular expression that matches the whole name of the table."""
     columns: frozenset[str]
     embedding: str
     text: str
     tenant: str | None = None
-    """SQL, with {schema} for the table's own; None: guessed as for any other table."""
+    """SQL, with {schema} for the table's schema; None: guessed as for any other table."""
     only: bool = False
-    """Whether the columns must be these and no others: names that alone say little."""
+    """Whether no other columns may be there: for layouts whose names alone prove little."""
     remark: str | None = None
 
     def fits(self, relation: Relation) -> bool:
@@ -99,7 +99,7 @@ KNOWN = (
         remark="vectors of a smaller model are filled up with zeros: see docs/layouts.md",
     ),
     KnownLayout(
-        # 64 characters with the last letter of `node`, which PostgreSQL cuts off.
+        # 64 characters with the last letter of `node`, which PostgreSQL therefore cuts off.
         title="Dify",
         table="embedding_vector_index_.+_node?",
         columns=frozenset({"id", "text", "meta", "embedding"}),

@@ -1,6 +1,6 @@
-"""Tries the expressions that a table's text and tenant are likely in, the surest first.
+"""Tries likely expressions for a table's text and tenant, the most certain first.
 
-A guess holds once the server takes it and no sample speaks against it.
+Takes a guess that the server accepts and no sample contradicts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.catalog import Column, Relation
-    from checks.discovery.candidates import Found
+    from checks.discovery.candidates import Candidates
     from checks.discovery.folding import Group
     from checks.discovery.known import KnownLayout
     from checks.discovery.samples import TableSampler, Values
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
-    """An SQL expression and what speaks for it."""
+    """An SQL expression and the reason for it."""
 
     source: str
     reason: str
@@ -52,10 +52,10 @@ class Guess:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Likely:
-    """What is likely of one group of tables, by its largest member."""
+    """Guesses text and tenant of one group of tables, by its largest member."""
 
     group: Group
-    found: Found
+    found: Candidates
     sampler: TableSampler
     layout: KnownLayout | None
     embedding: Column
@@ -65,14 +65,14 @@ class Likely:
         return self.group.example.relation
 
     def text(self) -> Guess | None:
-        """The first text that the server takes and that sampled rows have."""
+        """The first text that the server accepts and that sampled rows have."""
         for guess in self._texts():
             if (checked := self._borne_out(guess, blank_counts=False)) is not None:
                 return checked
         return None
 
     def tenant(self) -> Guess | None:
-        """The first tenant that the server takes and that sampled rows have."""
+        """The first tenant that the server accepts and that sampled rows have."""
         for guess in self._tenants():
             if (checked := self._borne_out(guess)) is not None:
                 return checked
@@ -140,7 +140,7 @@ class Likely:
 
     def _parents(self) -> Iterator[tuple[tuple[str, ...], Relation, tuple[str, ...]]]:
         """What the rows belong to: by foreign key, or by the name of a pgai store."""
-        # A subselect names one table, which a pattern does not.
+        # A subselect names one table; a pattern means several.
         if len(self.group.members) > 1:
             return
         for key in self.group.example.foreign_keys:
@@ -165,7 +165,7 @@ class Likely:
                 yield Guess(source=source, reason=f"a key of its JSON, named like a {kind}")
 
     def _borne_out(self, guess: Guess, *, blank_counts: bool = True) -> Guess | None:
-        """The guess with what the sample shows; None where it is invalid or always empty."""
+        """The guess with what the sample shows; None where it is invalid, or empty in every row."""
         if not self.relation.readable or not self.sampler.valid(guess.source):
             return None
         seen = self.sampler.values(guess.source, blank_counts=blank_counts)

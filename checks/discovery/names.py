@@ -1,4 +1,4 @@
-"""Lists what columns and JSON keys are usually called, by what they hold. Asks nothing."""
+"""Lists the usual names of columns and JSON keys, by what they hold. Asks nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Column
 
-# All without case and underscores, the surest first.
+# Lower case, without underscores, the most certain first.
 TEXT = (
     "content", "contents", "body", "text", "chunk", "chunktext", "pagecontent", "rawtext",
     "fulltext", "document", "passage", "transcript", "message", "description", "summary",
@@ -34,7 +34,7 @@ EMBEDDED = ("embeddedat", "embeddingupdatedat", "embeddingcreatedat", "vectorize
 HASHES = ("contenthash", "texthash", "bodyhash", "embeddinghash", "contentmd5", "hash", "md5")
 MODELS = ("embeddingmodel", "embeddingmodelname", "embeddermodel", "modelname", "model")
 DELETED = ("deletedat", "deletedon", "removedat", "isdeleted", "deleted")
-# Short words about a row: never its text, even where they are the only ones.
+# Labels of a row: never its text, even where the table has no other text column.
 LABELS = (
     "status", "state", "kind", "type", "category", "lang", "language", "locale", "url", "uri",
     "path", "filename", "source", "slug", "email", "name", "username", "role", "externalid", "key",
@@ -74,5 +74,5 @@ def named(
 
 
 def subject_of(embedding: str) -> str:
-    """What an embedding column is of, by its name: `body` of body_embedding, else nothing."""
+    """The column that an embedding column is named after: `body` of body_embedding, else ''."""
     return re.sub(r"(embeddings?|embed|vectors?|vec)", "", plain(embedding))

@@ -1,4 +1,4 @@
-"""Draws bounded samples of a table: how many tenants, which JSON keys, which dimension.
+"""Draws bounded samples of a table, to count tenants and find JSON keys and dimensions.
 
 Never reads a whole table: at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
 """
@@ -35,7 +35,7 @@ SPARE = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Values:
-    """Of the sampled rows: how many, how many with a value, and how many different ones."""
+    """Counts of the sampled rows, of those with a value, and of the different values."""
 
     rows: int
     present: int
@@ -56,7 +56,7 @@ class TableSampler:
         try:
             return not faults_of(self.connection, self._identifier, [asked])
         except psycopg.OperationalError:
-            # A locked table: what cannot be validated is no guess.
+            # The table is locked: what cannot be validated is not guessed.
             if self.connection.closed:
                 raise
             return False
@@ -102,7 +102,7 @@ class TableSampler:
         return [str(key) for (key,) in rows or ()]
 
     def dimension(self, column: Column) -> tuple[int, int, int] | None:
-        """The most frequent dimension, in how many of how many sampled vectors; None: no vector."""
+        """The most frequent dimension, its count, and the count of sampled vectors; None: none."""
         measured = EMBEDDING_TYPES[column.type].dimension(sql.SQL("value"), self.vector_schema)
         rows = self._ask(
             sql.SQL(
@@ -121,7 +121,7 @@ class TableSampler:
             held = hash_type_of(column).as_text(sql.Identifier(column.name))
         except LookupError:
             return False
-        # Compared where it is read: a text is not carried along.
+        # Compared in the row's own scan, so that no text is passed on.
         same = sql.SQL("{} = md5({}::text) AS same").format(held, embed_sql(text))
         rows = self._ask(
             sql.SQL("SELECT count(*) FROM ({rows}) AS sampled WHERE same").format(
@@ -146,7 +146,7 @@ class TableSampler:
         )
 
     def _ask(self, statement: sql.Composed) -> Sequence[tuple[Any, ...]] | None:
-        """The rows; None where the server refuses or takes too long, which is no fault of ours."""
+        """The rows; None where the server refuses or takes too long, which is not an error here."""
         try:
             with self.connection.transaction(force_rollback=True):
                 return self.connection.execute(statement).fetchall()

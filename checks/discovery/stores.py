@@ -1,4 +1,4 @@
-"""Makes the entry of a table whose embeddings another table holds."""
+"""Guesses the entry of a table whose embeddings another table holds. Asks only its samplers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def store_entry(own: Guesser) -> Entry | None:
-    """The entry of the table whose embeddings this one holds, by a foreign key, if there is one.
+    """The entry of the table whose embeddings this one holds, found by a foreign key, if any.
 
-    For a table without a text of its own.
+    Meant for a table without a text of its own.
     """
     for key in own.group.example.foreign_keys:
         name = _name_of_parent(own, key)
@@ -32,7 +32,7 @@ def store_entry(own: Guesser) -> Entry | None:
 
 
 def _name_of_parent(own: Guesser, key: ForeignKey) -> TableName | None:
-    """Its name, or a pattern with the `*` where the own name has it; None where none fits."""
+    """The parent's name, or a pattern with `*` where the table's own has it; None: none fits."""
     group = own.group
     if len(group.members) == 1:
         return TableName(schema=key.parent.schema, name=key.parent.name)

@@ -1,6 +1,6 @@
 """Surveys a whole database: one entry for each group of tables, and the file they make.
 
-One short read-only transaction for the catalog and one for each group; writes nothing.
+Uses one short read-only transaction for the catalog and one for each group; writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
-    from checks.discovery.candidates import Found
+    from checks.discovery.candidates import Candidates
     from checks.discovery.entries import Entry
     from checks.discovery.folding import Group
 
@@ -72,21 +72,21 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
         strays = _strays(list(zip(groups, entries, strict=True)), found)
         if strays <= unlisted:
             break
-        # Each turn takes at least one more table out of every pattern, so it ends.
+        # Each round takes at least one more table out of every pattern, so the loop ends.
         unlisted |= strays
     _keep_one_of_a_name(entries)
     return _file(server, entries)
 
 
-def _strays(pairs: Sequence[tuple[Group, Entry]], found: Found) -> frozenset[int]:
-    """Tables that a pattern means beside its own, and that no entry of their name stands for.
+def _strays(pairs: Sequence[tuple[Group, Entry]], found: Candidates) -> frozenset[int]:
+    """Tables that a pattern means beside its own, and that get no entry in force by their name.
 
-    Those whose entry a person must complete, and those that are the store of another table.
+    A person must complete their entry, or they are the store of another table.
     """
     standing = {entry.lines[0].value for _, entry in pairs if entry.missing is None}
     strays: set[int] = set()
     for group, entry in pairs:
-        # The entry of a store is that of its table, whose pattern was found to mean no other.
+        # A store is declared in the entry of its table, whose pattern means no other table.
         own_name = entry.lines[0].value == str(group.name)
         if group.tenant_from is None or entry.missing is not None or not own_name:
             continue
@@ -101,7 +101,7 @@ def _strays(pairs: Sequence[tuple[Group, Entry]], found: Found) -> frozenset[int
     return frozenset(strays)
 
 
-def _nothing(server: Server, found: Found) -> str:
+def _nothing(server: Server, found: Candidates) -> str:
     database = f"database {server.database!r}"
     if server.vector_version is None:
         missing = "; the extension vector is not installed there"
@@ -113,7 +113,7 @@ def _nothing(server: Server, found: Found) -> str:
     )
 
 
-def _entry(connection: Connection, server: Server, found: Found, group: Group) -> Entry:
+def _entry(connection: Connection, server: Server, found: Candidates, group: Group) -> Entry:
     sampler = TableSampler(
         connection=connection, candidate=group.example, vector_schema=server.vector_schema
     )
@@ -127,7 +127,7 @@ def _entry(connection: Connection, server: Server, found: Found, group: Group) -
 
 
 def _keep_one_of_a_name(entries: Sequence[Entry]) -> None:
-    """The settings take a table once; what would be its second entry is shown, but not in force."""
+    """Comment out a second entry of one table: the settings accept a table once."""
     seen = set()
     for entry in entries:
         name = entry.lines[0].value

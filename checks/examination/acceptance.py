@@ -1,6 +1,6 @@
 """Decides what an acceptance of known failures covers, and when it ends.
 
-Decides on values alone; today's day is handed in.
+Decides by values alone; the caller says which day it is.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Whether an acceptance covers a failure, and in words why, or why not any more."""
+    """Whether an acceptance covers a failure, and why, or why no longer, in words."""
 
     accepted: bool
     words: str
 
 
 def today_in_utc() -> date:
-    """The day by which acceptances end; the same one wherever the run takes place."""
+    """Today in UTC, by which acceptances end: the same day wherever the run takes place."""
     return datetime.now(UTC).date()
 
 
@@ -43,7 +43,7 @@ def acceptances_of(declared: Table) -> Mapping[tuple[str, str | None], Accepted]
 
 
 def decide(accepted: Accepted, *, failing: int, today: date) -> Decision:
-    """Whether `failing` rows are still what was agreed to, on the last day too."""
+    """Whether an acceptance covers `failing` rows today; its last day is included."""
     reasons = []
     if failing > accepted.rows:
         reasons.append(f"{accepted.rows:,} rows were accepted ({accepted.reason}), there are more")
@@ -60,7 +60,7 @@ def decide(accepted: Accepted, *, failing: int, today: date) -> Decision:
 
 
 def not_needed(check: str, tenant: str | None, table: str) -> str:
-    """What is said of an acceptance whose check holds."""
+    """The words for an acceptance whose check holds."""
     return (
         f"{check} holds for {tenant_words(tenant)} in {table}: the acceptance is no longer needed;"
         " remove it"
@@ -68,7 +68,7 @@ def not_needed(check: str, tenant: str | None, table: str) -> str:
 
 
 def not_known(check: str, tenant: str | None, table: str) -> str:
-    """What is said of an acceptance for a tenant that has no rows."""
+    """The words for an acceptance of a tenant that has no rows."""
     return (
         f"an acceptance of {check} is for {tenant_words(tenant)}, who has no rows in {table};"
         " correct its tenant, or remove it"
@@ -76,5 +76,5 @@ def not_known(check: str, tenant: str | None, table: str) -> str:
 
 
 def not_applied(check: str, table: str) -> str:
-    """What is said of an acceptance of a check that the table's declaration does not call for."""
+    """The words for an acceptance of a check that the table's declaration does not call for."""
     return f"{check} does not apply to {table}, so nothing of it can be accepted; remove it"

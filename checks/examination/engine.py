@@ -1,6 +1,6 @@
 """Loads Great Expectations late, quietly and beside the scan, and has it validate a frame.
 
-Its import takes seconds. What it raises becomes a `SuiteError`, neither a pass nor a failure.
+Its import takes seconds. Whatever it raises becomes a `SuiteError`, never a pass or a failure.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class SuiteError(IntegrityError):
 
 @contextmanager
 def loading_beside() -> Iterator[None]:
-    """Import the engine in a thread while the body waits for its server, and then await it.
+    """Import the engine in a thread while the body waits for the database; join the thread after.
 
-    What the import raises is raised again, as the engine's error, when a suite is asked for.
+    An error of the import is raised again, as the engine's, when a suite is asked for.
     """
     if _loaded():
         yield
@@ -57,7 +57,7 @@ def loading_beside() -> Iterator[None]:
         thread.start()
         yield
         while thread.is_alive():
-            thread.join(0.1)  # short: an interrupt that another thread was sent ends it as well
+            thread.join(0.1)  # short, so that an interrupt sent to another thread ends it too
 
 
 def load() -> None:
@@ -70,7 +70,7 @@ def load() -> None:
 
 @contextmanager
 def its_errors_as_suite_errors(table: str) -> Iterator[None]:
-    """Raise SuiteError for whatever an engine of this size may raise in the body."""
+    """Raise SuiteError for whatever the engine raises in the body."""
     try:
         yield
     except IntegrityError:
@@ -80,7 +80,7 @@ def its_errors_as_suite_errors(table: str) -> Iterator[None]:
 
 
 def engine_failed(table: str, reason: str) -> str:
-    """What is said where the engine could not decide."""
+    """The words for a table that the engine could not decide."""
     return (
         f"expected Great Expectations to decide the checks of table {table!r}, found an error of "
         f"the engine ({reason}): nothing is known of these checks, and no row is to blame"
@@ -127,8 +127,8 @@ def _load() -> None:
         for name in _MODULES:
             importlib.import_module(name)
     finally:
-        # What was imported stays to the end: no collection looks through it again, of which the
-        # interpreter's last ones alone take a second.
+        # What was imported stays to the end, so no collection need look through it again; the
+        # interpreter's last ones alone would take a second.
         gc.freeze()
         if collecting:
             gc.enable()
@@ -149,7 +149,7 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("great_expectations")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)
-    # Entered and left by the main thread alone, as the filters are those of the process.
+    # Only the main thread enters and leaves this, because the filters are the process's.
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", r"module 'sre_(constants|parse)' is deprecated", DeprecationWarning

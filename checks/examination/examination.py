@@ -1,4 +1,4 @@
-"""Examines every declared table: resolved, scanned and judged; the evidence of one moment.
+"""Examines every declared table: resolves it, scans it and judges what was measured.
 
 The catalog is read in one short transaction and each table in one of its own, never one over the
 whole run. Reads only.
@@ -47,9 +47,9 @@ class Examination:
     today: date | None = None
     """The day by which acceptances end; None for the day it is in UTC."""
     partial: frozenset[str] = frozenset()
-    """Names of declarations of whose tables only some were selected."""
+    """Names of declarations of which only some tables were selected."""
     idle: tuple[Finding, ...] = field(init=False, repr=False, compare=False)
-    """Acceptances that nothing needs, each a finding at one table of its declaration."""
+    """Acceptances that are not needed, each a finding at one table of its declaration."""
     _tables: dict[str, TableExamination] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Examination:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Every finding, accepted ones and acceptances that nothing needs included."""
+        """Every finding, accepted ones and acceptances that are not needed included."""
         return (*(finding for table in self.tables for finding in table.findings), *self.idle)
 
     @property
@@ -138,7 +138,7 @@ def _forbidden(target: Target) -> bool:
 def _tenants_there(
     connection: Connection, place: ConnectionTarget, targets: Sequence[Target], timeout: timedelta
 ) -> set[str]:
-    """The tenants of the targets that can be read; for a suggestion, so no error is one."""
+    """The tenants of the targets that can be read; errors are ignored, as they only suggest."""
     tenants: set[str] = set()
     for target in targets:
         if not target.scannable:
@@ -155,7 +155,7 @@ def _tenants_there(
 
 
 def _require_tables(connection: Connection, place: ConnectionTarget) -> None:
-    """An empty database is its own message: a fresh volume looks like a hundred missing tables."""
+    """Refuse an empty database by name: a fresh volume would look like a hundred missing tables."""
     row = connection.execute(
         "SELECT count(*) FROM pg_catalog.pg_class AS c"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"

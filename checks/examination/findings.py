@@ -25,7 +25,7 @@ class Finding:
     table: str
     tenant: str | None
     whole_table: bool
-    """True of a table check, where `tenant` says nothing."""
+    """True for a table check, where `tenant` means nothing."""
     severity: Severity
     says: str
     rows: int = 0
@@ -36,9 +36,9 @@ class Finding:
     sampled: bool = False
     """Whether `rows` are a sample of the segment's."""
     accepted: str | None = None
-    """How long and why it is agreed to; then it neither fails the run nor is repaired."""
+    """Until when and why it is accepted; then it neither fails the run nor is repaired."""
     beside: str | None = None
-    """The store or source whose rows it is about, where they are not the table's own."""
+    """The store or source whose rows fail, where they are not the table's own."""
     outgrown: str | None = None
     """Why an acceptance that names it does not cover it."""
     unrepairable: str | None = None
@@ -81,7 +81,7 @@ def sampled_finding(table: str, verdict: Verdict) -> Finding:
         check=verdict.check,
         table=table,
         tenant=tenant,
-        # Nothing was counted: it is told as a whole, like a table that could not be scanned.
+        # Nothing was counted: reported for the whole table, like one that could not be scanned.
         whole_table=unseen,
         severity=verdict.severity,
         says=f"could not look at {tenant_words(tenant)} in {table}: {sampled.unseen}"

@@ -1,6 +1,6 @@
-"""Gaps beside a table: source rows without a chunk, store rows without their table row.
+"""Finds gaps beside a table: source rows without a chunk, store rows without their table row.
 
-Such rows have no tenant, so they are told of the whole table; nothing repairs them.
+Such rows have no tenant, so their findings are about the whole table; nothing repairs them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Gap:
 
     check: GapCheck
     beside: str
-    """The store or the source, by the name a person knows it by."""
+    """The store or the source, by the name that people know."""
     rows: int
     failing: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Side:
-    """One direction in which to look: rows of `beside` that no row of the target matches."""
+    """One direction of the search: rows of `beside` that no row of the target matches."""
 
     check: GapCheck
     name: str
@@ -77,7 +77,7 @@ def asked_of_gaps(target: Target, gaps: Sequence[Gap]) -> tuple[Asked, ...]:
             severity=settings.severity,
             says=f"stand beside the table without a {_lack(gap)} in it",
         )
-        # Rows beside a table have no tenant, and so are one segment.
+        # Rows beside a table have no tenant, so they are one segment.
         counts = Counts(
             segment=Segment(table=target.name, tenant=None),
             rows=gap.rows,

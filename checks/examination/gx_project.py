@@ -1,7 +1,7 @@
 """Writes suites, counts and results as a project that Great Expectations' own tools open.
 
-Decides nothing: the suites that have judged are asked once more, of the same counts, with the
-names of tables and tenants beside them. Overwrites no project but one that it wrote itself.
+Decides nothing: it validates the same counts again with the suites that have judged them, with the
+names of tables and tenants added. Overwrites no project but one that it wrote itself.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ NOT_MEASURED: Final = "not_measured"
 
 RESULT_FORMAT: Final[dict[str, Any]] = {
     "result_format": "COMPLETE",
-    # It costs 30 times the time of positions, and only here does anyone read it.
+    # This takes 30 times as long as positions, and nobody reads it elsewhere.
     "unexpected_index_column_names": ["table", "tenant"],
     "return_unexpected_index_query": False,
 }
 
 
 class ForeignProjectError(IntegrityError):
-    """There is something in the way that these checks did not write."""
+    """The folder holds something that these checks did not write."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
-    """One suite of the project, and the tables it is asked of."""
+class _ProjectSuite:
+    """One suite of the project, and what it is asked of each table."""
 
     name: str
     asked: tuple[Asked, ...]
@@ -88,7 +88,7 @@ def require_ours(root: Path) -> None:
 
 
 def write_project(root: Path, tables: Sequence[TableExamination]) -> Path:
-    """Write what was asked of these tables, and the results; the folder of the context.
+    """Write what was asked of these tables, and the results; returns the folder of the context.
 
     Suites and counts of an earlier run are replaced, its results are kept. No secret that the
     redactor knows is written. Raises OSError, ForeignProjectError, and SuiteError for whatever
@@ -108,7 +108,7 @@ def _context(root: Path) -> FileDataContext:
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     root.mkdir(parents=True, exist_ok=True)
-    # It names tenants: only its owner may look inside.
+    # The project names tenants, so only its owner may look inside.
     (root / CONTEXT).mkdir(mode=0o700, exist_ok=True)
     (root / CONTEXT / MARK).write_text(MARKED, encoding="utf-8")
     (root / CONTEXT / COUNTS).mkdir(exist_ok=True)
@@ -119,8 +119,8 @@ def _context(root: Path) -> FileDataContext:
     return context
 
 
-def _parts(tables: Sequence[TableExamination]) -> Iterator[_Part]:
-    """A suite for each declaration and what was asked of its tables, those unmeasured included."""
+def _parts(tables: Sequence[TableExamination]) -> Iterator[_ProjectSuite]:
+    """A suite for each declaration, with what was asked of its tables, unmeasured ones included."""
     asked = [
         question
         for table in tables
@@ -138,7 +138,7 @@ def _parts(tables: Sequence[TableExamination]) -> Iterator[_Part]:
             copies += 1
             name = f"{own}.{copies}"
         taken.add(name.casefold())
-        yield _Part(name=name, asked=tuple(group.values()))
+        yield _ProjectSuite(name=name, asked=tuple(group.values()))
 
 
 def _not_measured(table: TableExamination) -> Asked:
@@ -154,7 +154,7 @@ def _not_measured(table: TableExamination) -> Asked:
     )
 
 
-def _validate(context: FileDataContext, folder: Path, part: _Part) -> None:
+def _validate(context: FileDataContext, folder: Path, part: _ProjectSuite) -> None:
     """Write one suite and its counts, and have the engine write its result."""
     from great_expectations import ValidationDefinition
 
@@ -162,7 +162,7 @@ def _validate(context: FileDataContext, folder: Path, part: _Part) -> None:
     _frame(part).to_csv(folder / file, index=False)
     source = _source(context, folder)
     if part.name not in source.get_asset_names():
-        # Without na_filter, or a name such as "NA" would be read as none.
+        # na_filter is off, or a name such as "NA" would be read as missing.
         source.add_csv_asset(part.name, na_filter=False)
     asset = source.get_asset(part.name)
     if not any(one.name == part.name for one in asset.batch_definitions):
@@ -185,7 +185,7 @@ def _validate(context: FileDataContext, folder: Path, part: _Part) -> None:
 
 
 def _source(context: FileDataContext, folder: Path) -> PandasFilesystemDatasource:
-    """The data source of the counts, where the project is now: it may have been moved."""
+    """The data source of the counts, at the project's present place: it may have been moved."""
     from great_expectations.datasource.fluent.pandas_filesystem_datasource import (
         PandasFilesystemDatasource,
     )
@@ -199,7 +199,7 @@ def _source(context: FileDataContext, folder: Path) -> PandasFilesystemDatasourc
     return found
 
 
-def _suite(part: _Part) -> ExpectationSuite:
+def _suite(part: _ProjectSuite) -> ExpectationSuite:
     first = part.asked[0]
     suite = expectation_suite(
         part.name,
@@ -210,7 +210,7 @@ def _suite(part: _Part) -> ExpectationSuite:
     return suite
 
 
-def _notes(part: _Part) -> str:
+def _notes(part: _ProjectSuite) -> str:
     told = f"The checks of {_shown(part.asked[0].entry)}; a row is a segment."
     unseen = sum(one.unseen for one in part.asked)
     if unseen:
@@ -218,18 +218,18 @@ def _notes(part: _Part) -> str:
     return told
 
 
-def _frame(part: _Part) -> pd.DataFrame:
-    """The counts that were judged, with the names that no engine was told until now."""
+def _frame(part: _ProjectSuite) -> pd.DataFrame:
+    """The counts that were judged, with the names that the judging engine was never given."""
     counts = [counted for one in part.asked for counted in one.counts]
     frame = frame_of(part.name, counts, part.asked[0].thresholds)
     frame.insert(0, "table", [_shown(counted.segment.table) for counted in counts])
     tenants = [counted.segment.tenant for counted in counts]
-    # In quotes, so that nobody is taken for the rows without a tenant.
+    # In quotes, so that no tenant's name is taken for the rows without a tenant.
     frame.insert(1, "tenant", ["NULL" if t is None else f"'{_shown(t)}'" for t in tenants])
     return frame
 
 
 def _shown(text: str) -> str:
-    """A foreign text without secrets, escaped: Data Docs obey markup, and `$` names a variable."""
+    """A text from outside, redacted and escaped: Data Docs obey markup, `$` names a variable."""
     shown = repr(redactor.clean(text))[1:-1]
     return re.sub(r"[<>&$]", lambda found: f"\\x{ord(found[0]):02x}", shown)

@@ -1,6 +1,6 @@
-"""Finds acceptances that nothing needs any more, so that the list of them only shrinks.
+"""Finds acceptances that are no longer needed, so that the list of them only shrinks.
 
-Decides on values alone; the words are those of `acceptance`.
+Decides by values alone; `acceptance` has the words.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def idle_acceptances(
 ) -> tuple[Finding, ...]:
     """A finding for each acceptance whose check holds, does not apply, or names nobody.
 
-    `partial` are the declarations of which not all tables were examined: nothing is said of them,
-    nor where a table could not be measured, nor of tenants that were not selected.
+    `partial` are the declarations of which not all tables were examined. Nothing is decided about
+    these, about tables that could not be measured, or about tenants that were not selected.
     """
     groups: dict[str, list[TableExamination]] = {}
     for table in tables:
@@ -45,7 +45,7 @@ def _idle_in(name: str, tables: Sequence[TableExamination]) -> Iterator[Finding]
     where = there[0].target.name if len(there) == 1 else name
     for check, tenant in acceptances_of(declared):
         unselected = there[0].tenants is not None and tenant not in there[0].tenants
-        # A sample in which nothing fails does not prove that nothing does.
+        # A sample without a failing row does not prove that no row fails.
         if unselected or check in CANARIES or any(_needed(t, check, tenant) for t in there):
             continue
         home = next((table for table in there if table.has(tenant)), None)

@@ -1,4 +1,4 @@
-"""What a scan measured, what is asked of it, and what was decided: plain values.
+"""Defines what a scan measured, what is asked of it, and what was decided: plain values.
 
 Touches no database and decides nothing; `tolerated_failures` is the one place where a share
 becomes a number of rows.
@@ -67,7 +67,7 @@ class Threshold:
 
     @property
     def words(self) -> str:
-        """What is asked, for a person who reads the suite."""
+        """The threshold in words, for a person who reads the suite."""
         failing = f"rows that {self.says}" if self.says else "failing rows"
         if self.min == 1:
             return f"no segment has {failing}"
@@ -83,7 +83,7 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """What a canary saw of a segment's sample, in words of its own, or why it saw nothing."""
+    """What a canary saw of a segment's sample, in its own words, or why it saw nothing."""
 
     says: str = ""
     """What is wrong, completing "3 of 5 sampled rows …"."""
@@ -99,7 +99,7 @@ class Sampled:
 class Verdict:
     """Whether a check holds for a segment: `failing` of `rows`, of which `tolerated` may.
 
-    Of a canary, `rows` are those of its sample, and `sampled` has its words.
+    A canary's `rows` are those of its sample, and `sampled` has its words.
     """
 
     check: str
@@ -113,9 +113,9 @@ class Verdict:
 
     @classmethod
     def not_seen(cls, check: str, segment: Segment, reason: str) -> Verdict:
-        """Of a canary that could not look at a segment: no pass, and no failure of its rows.
+        """The verdict of a canary that could not look at a segment: neither a pass nor a failure.
 
-        It is no mere warning either: it is as if there were no canary.
+        It is an error even where the canary's findings are warnings.
         """
         return cls(
             check=check,

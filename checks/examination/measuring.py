@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scanned:
-    """A target that was scanned, and is not judged yet."""
+    """A target that was scanned and is not judged yet."""
 
     target: Target
     checks: tuple[AppliedCheck, ...]
@@ -47,7 +47,7 @@ class Scanned:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """What the suites are asked: of the rows first, then of each gap."""
+        """What the suites are asked: about the rows first, then about each gap."""
         of_rows = Asked(
             table=self.target.name,
             entry=entry_of(self.target),

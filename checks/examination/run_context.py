@@ -1,4 +1,4 @@
-"""Holds what a run knows: what it was asked for, where it looked, and what it saw.
+"""Holds the context of a run: what it was asked for, where it looked, and what it saw.
 
 Values only; filled by the plugins.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, slots=True)
-class Evidence:
-    """What the run knows; the repair replaces `examination` when it has measured again."""
+class RunContext:
+    """What the run knows. `before` is what it saw first, `examination` what it saw last."""
 
     settings: Settings
     environment: Mapping[str, str] = field(repr=False)
@@ -28,6 +28,6 @@ class Evidence:
     before: Examination
     examination: Examination
     provisional: frozenset[str] = frozenset()
-    """Tables that will be repaired and measured again: what is said of them now is not final."""
+    """Tables that will be repaired and measured again: their verdicts are not final yet."""
     measured_through: ConnectionTarget | None = None
-    """Where the repaired tables were measured again, and are to be read: a replica may lag."""
+    """Where the repaired tables were measured again, to be read from there: a replica may lag."""

@@ -36,20 +36,20 @@ class Scan:
     measurements: tuple[Measurement, ...]
     segments_seen: int
     gaps: tuple[Gap, ...] = ()
-    """What stands alone beside the table; not looked at where only some tenants are selected."""
+    """Gaps in the tables beside this one; not looked for where only some tenants are selected."""
 
 
 def compile_scan(
     target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None = None
 ) -> sql.Composed:
-    """One pass over the rows: each predicate is computed once per row, then counted by tenant.
+    """The statement of a scan: each predicate is computed once per row, then counted by tenant.
 
     Result: a row per tenant: how many segments the server counts, tenant, rows, not embeddable,
     pending, then for each check the failing count and the first and last creation time of its
     failing rows.
     """
     sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
-    # A rule about sets is about all tenants, whichever are selected.
+    # A rule about sets looks at all tenants, whichever are selected.
     rows = _rows(target, checks, tenants=None if sets else tenants)
     relations: list[sql.Composable] = [
         sql.SQL("integrity_rows AS {} ({})").format(
@@ -93,7 +93,7 @@ ORDER BY c.tenant NULLS LAST
 def _rows(
     target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
 ) -> sql.Composed:
-    """What is counted of each row, computed once.
+    """The rows with what is counted of each, computed once.
 
     OFFSET 0 keeps PostgreSQL from computing a column again wherever it is used.
     """
@@ -130,7 +130,7 @@ def _rows(
 
 
 def _failing_together(target: Target, check: AppliedCheck, n: int) -> list[sql.Composable]:
-    """The rows that may fail a rule about sets, read once more, and those that do, by tenant."""
+    """Reads the rows again that may fail a rule about sets, and counts those that do, by tenant."""
     rule = check.rule_of_sets
     assert rule is not None
     own_print = "scanned_norm" if rule.fingerprint == NORM else f"print_{n}"

@@ -1,6 +1,6 @@
-"""Restricts a run to `--table` and `--tenant`, and refuses names that mean nothing.
+"""Restricts a run to `--table` and `--tenant`, and refuses unknown names.
 
-Decides on values alone; asks no database.
+Decides by values alone; asks no database.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ def require_known_tenants(
     tables: Sequence[TableExamination],
     tenants_there: Callable[[], Collection[str]],
 ) -> None:
-    """`tenants_there` lists the tenants of the selected tables, to suggest one; it may be dear."""
+    """Raise UnknownNameError for a selected tenant that has no rows.
+
+    `tenants_there` lists the tenants of the selected tables, to suggest one; it may take long.
+    """
     seen = {m.segment.tenant for table in tables for m in table.measurements}
     declared = {name for table in tables for name in table.target.declared.tenants}
-    # Where a table could not be measured, the tenant may well be in it.
+    # A table that could not be measured may hold the tenant.
     known = all(table.measured or table.target.absent for table in tables)
     for tenant in selection.tenants or ():
         if known and tenant not in seen | declared:

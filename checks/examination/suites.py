@@ -1,6 +1,6 @@
 """Builds Great Expectations suites over measurements, and reads from their results what holds.
 
-The one judge of row checks, gaps and canaries; reads no database, and loads its engine only when a
+Judges row checks, gaps and canaries alike; reads no database, and loads its engine only when a
 suite is asked for.
 """
 
@@ -40,7 +40,7 @@ HOW_TO_READ = (
 
 
 class Counted(Protocol):
-    """What was counted of a segment, such as a `Measurement`: `failing` by check, of `rows`."""
+    """Counts of a segment, as in a `Measurement`: `rows`, and of these the `failing` by check."""
 
     @property
     def segment(self) -> Segment: ...
@@ -52,7 +52,7 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """What was counted of a segment beside its scan: of a sample, or of the rows beside a table."""
+    """Counts of a segment that no scan made: of a sample, or of the rows beside a table."""
 
     segment: Segment
     rows: int
@@ -69,21 +69,21 @@ class Asked:
     counts: tuple[Counted, ...]
     thresholds: tuple[Threshold, ...]
     segments_seen: int
-    """How many segments there are counts of, counted independently of them."""
+    """How many segments have counts, counted independently of them."""
     about: str = ""
-    """What is asked where it is not the row checks: the name of a canary or of a gap's check."""
+    """The name of the canary or of the gap's check, where the row checks are not asked."""
     unseen: int = 0
-    """Segments that could not be looked at: they are no data, and an error elsewhere."""
+    """How many segments could not be looked at: they have no counts, and are errors elsewhere."""
 
 
 def entry_of(target: Target) -> str:
-    """The name that the tables of a target's declaration share: its own where it is no pattern."""
+    """The name that the tables of a target's declaration share; without a pattern, its own."""
     declared = target.declared.name
     return str(declared) if declared.is_pattern else target.name
 
 
 def alike(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:
-    """Those that one suite can answer together, group by group in order of appearance."""
+    """Groups of what one suite can answer together, by position, in order of appearance."""
     groups: dict[tuple[str, str, tuple[Threshold, ...]], dict[int, Asked]] = {}
     for position, one in asked.items():
         groups.setdefault((one.entry, one.about, one.thresholds), {})[position] = one
@@ -93,13 +93,13 @@ def alike(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:
 def judge(asked: Sequence[Asked]) -> tuple[tuple[Verdict, ...] | SuiteError, ...]:
     """The verdicts of each, in order, or why its suite could not decide.
 
-    Those alike are judged together: a validation costs the same for one segment as for thousands.
+    Groups are judged together: a validation costs the same for one segment as for thousands.
     """
     answers: dict[int, tuple[Verdict, ...] | SuiteError] = {}
     whole: dict[int, Asked] = {}
     for position, one in enumerate(asked):
         try:
-            # Within the sum over many tables, one too many would hide one too few.
+            # Checked per table: in the sum over many, one too many would hide one too few.
             _require_all_seen(one.table, measured=len(one.counts), seen=one.segments_seen)
         except SuiteError as error:
             answers[position] = error
@@ -121,7 +121,7 @@ def _judged_together(group: Mapping[int, Asked]) -> dict[int, tuple[Verdict, ...
         first.thresholds,
         segments_seen=sum(one.segments_seen for one in group.values()),
     )
-    # They come check by check, and within a check table by table.
+    # The verdicts come check by check, and within a check table by table.
     taken = iter(verdicts)
     answers: dict[int, list[Verdict]] = {position: [] for position in group}
     for _ in first.thresholds:
@@ -193,8 +193,8 @@ def validate(
     scan counted independently of them. The verdicts are in the order of the thresholds, within one
     in that of the counts.
 
-    Raises SuiteError where the engine failed, the number of segments is another, or counts and
-    thresholds do not fit each other; a failing row is never an error, nor an error a verdict.
+    Raises SuiteError where the engine failed, the number of segments differs, or counts and
+    thresholds do not fit each other; a failing row is never an error, an error never a verdict.
     """
     suite = expectation_suite(table, thresholds)
     with engine.its_errors_as_suite_errors(table):
@@ -318,8 +318,8 @@ def _refused_positions(
 ) -> frozenset[int]:
     """The positions of the segments that the engine refused, proven to be all of them."""
     result: Mapping[str, Any] = answer.result
-    # None of these may be taken for an answer: a segment left out, a list cut short (the engine
-    # caps its other lists), or a success that the counts contradict.
+    # These must not pass for an answer: a segment left out, a list cut short (the engine caps
+    # its other lists), or a success that the counts contradict.
     positions = result.get("unexpected_index_list")
     refused = frozenset(map(int, positions)) if isinstance(positions, list) else None
     if (
@@ -339,7 +339,7 @@ def _refused_positions(
 def require_no_exception(table: str, answer: ExpectationValidationResult) -> None:
     """Raise SuiteError where the engine caught an exception and filed it as a failure."""
     found: Mapping[str, Any] = answer.exception_info or {}
-    # One flat record for an exception of the expectation, one per metric for those of metrics.
+    # An exception of the expectation is one flat record; those of metrics are one per metric.
     records = [found] if "raised_exception" in found else list(found.values())
     for record in records:
         if record["raised_exception"]:

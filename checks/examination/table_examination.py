@@ -1,4 +1,4 @@
-"""Holds what one scan of one table showed, and the findings that follow from it.
+"""Holds what the scan of a table showed, and derives the findings.
 
 Values only; knows neither pytest nor the database.
 """
@@ -35,9 +35,9 @@ class TableExamination:
     verdicts: tuple[Verdict, ...] = ()
     gaps: tuple[Gap, ...] = ()
     gap_verdicts: tuple[Verdict, ...] = ()
-    """One for each gap, in their order."""
+    """A verdict for each gap, in the order of the gaps."""
     asked: tuple[Asked, ...] = ()
-    """What the suites were asked, for whoever wants to see them."""
+    """What the suites were asked; `--gx-dir` writes it."""
     error: str | None = None
     tenants: tuple[str, ...] | None = None
     """The tenants the scan was restricted to; None for all."""
@@ -50,7 +50,7 @@ class TableExamination:
     )
 
     def __post_init__(self) -> None:
-        # Tables have tens of thousands of segments, and each is looked up by name.
+        # Tables may have tens of thousands of segments, and each is looked up by tenant.
         by_check = {(v.check, v.segment.tenant): v for v in self.verdicts}
         by_tenant = {m.segment.tenant: m for m in self.measurements}
         object.__setattr__(self, "_verdicts", by_check)
@@ -61,7 +61,7 @@ class TableExamination:
         return next(check for check in self.checks if check.name == name)
 
     def verdict(self, name: str, tenant: str | None) -> Verdict | None:
-        """The verdict of a check for a tenant; None where the segment has no rows (any more)."""
+        """The verdict of a check for a tenant; None where the segment has no rows."""
         return self._verdicts.get((name, tenant))
 
     def measurement(self, tenant: str | None) -> Measurement:
@@ -72,7 +72,7 @@ class TableExamination:
         return tenant in self._measurements
 
     def applies(self, check: str) -> bool:
-        """Whether a check of rows, its own or those beside it, is made of this table."""
+        """Whether a check of the table's rows, or of those beside it, applies here."""
         return check in {one.name for one in self.checks} | {one.check for one in self.gaps}
 
     @property
@@ -95,9 +95,9 @@ class TableExamination:
 
     @property
     def must_have_rows(self) -> bool:
-        """Whether it is worth a warning when this table has no row at all.
+        """Whether a warning is due when this table has no row at all.
 
-        Not where tenants are declared, who are asked for one by one, nor where some are selected.
+        Not where tenants are declared, as each is then checked by name, or where some are selected.
         """
         declared = self.target.declared
         return declared.required and not declared.tenants and self.tenants is None
@@ -108,7 +108,7 @@ class TableExamination:
 
     @property
     def accepted(self) -> frozenset[tuple[str, str | None]]:
-        """Check and tenant of every failure of rows that is agreed to: it is not repaired."""
+        """Check and tenant of every accepted failure of rows: these rows are not repaired."""
         failing = (
             (accepted, verdict)
             for (check, tenant), accepted in self._acceptances.items()
@@ -121,13 +121,13 @@ class TableExamination:
         )
 
     def finding(self, verdict: Verdict) -> Finding:
-        """The finding that a verdict which does not hold stands for."""
+        """The finding of a verdict that does not hold."""
         return self._weighed(self._finding(verdict))
 
     def _weighed(self, finding: Finding) -> Finding:
-        """The finding, with what its acceptance says of it where it has one."""
+        """The finding, marked as accepted or outgrown where it has an acceptance."""
         accepted = self._acceptances.get((finding.check, finding.tenant))
-        # What could not be looked at is not known, and so cannot be agreed to.
+        # Nobody can accept what could not be looked at.
         if accepted is None or (finding.sampled and finding.whole_table):
             return finding
         decision = decide(accepted, failing=finding.failing, today=self.today)
@@ -170,12 +170,12 @@ class TableExamination:
         return (*of_table, *of_rows)
 
     def findings_beside(self, check: str, beside: str) -> tuple[Finding, ...]:
-        """What a check finds of the rows of the store or source, not of the table's own."""
+        """The findings of one check about the rows of the store or source."""
         return tuple(f for f in self.of_whole_table if (f.check, f.beside) == (check, beside))
 
     @property
     def of_whole_table(self) -> tuple[Finding, ...]:
-        """The findings of the table checks that can be agreed to: all but `schema`."""
+        """The findings of the table checks that can be accepted: all but `schema`."""
         gaps = gap_findings(self.target, self.gaps, self.gap_verdicts) if self.measured else ()
         found = (*self._tenant_findings(), *self._index_findings(), *gaps)
         return tuple(self._weighed(finding) for finding in found)
@@ -202,7 +202,7 @@ class TableExamination:
             says = f"{self.target.name} has no rows"
             if self.target.declared.where is not None:
                 says += f" where {self.target.declared.where}"
-            # Nobody declared that there must be rows: the weight is the user's to raise.
+            # Nobody declared that there must be rows; users may raise the severity.
             stated = "severity" in settings.model_fields_set
             severity = settings.severity if stated else "warning"
             return (self._of_table("tenants", says=says, severity=severity),)

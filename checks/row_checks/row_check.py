@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 class SetRule:
     """A rule about sets of rows: those of one identity fail together, or none of them does.
 
-    A fingerprint tells the rows that may have one identity, and those alone are looked at: so a
+    Only rows that share a fingerprint may share an identity, and only these are looked at. So a
     healthy table is read once, and nothing ever holds all of its identities.
     """
 
     among: sql.Composable
     """True of the rows that the rule is about."""
     fingerprint: sql.Composable
-    """Cheap, and equal for rows of one identity; NULL for a row that has none."""
+    """The fingerprint: cheap, equal for rows of one identity, NULL for a row that has none."""
     identity: sql.Composable
-    """A text that a row is known by."""
+    """The identity of a row, as text."""
     fails: sql.Composable
     """An aggregate over the rows of one identity, true where they fail."""
 
     def holds_member(self, name: str) -> sql.Composable:
         """The predicate of a row, which reads the set of that name.
 
-        IS TRUE keeps PostgreSQL from joining the set: hashed, an empty one, as it mostly is, is
-        told without computing an identity.
+        IS TRUE keeps PostgreSQL from joining the set. It hashes the set instead, and where that is
+        empty, as it mostly is, computes no identity.
         """
         return sql.SQL("{} AND ({} IN {}) IS TRUE").format(self.among, self.identity, set_of(name))
 
     def members(self, source: sql.Composable) -> sql.Composable:
         """A SELECT of the identities that fail, of all rows of a source (FROM and WHERE).
 
-        Sets travel through arrays because PostgreSQL takes those for ten rows: it would not hash
-        a set that it takes for a large one, but search it row by row.
+        Sets travel through arrays because PostgreSQL estimates those at ten rows: a set that it
+        believes large it would search row by row instead of hashing it.
         """
         return sql.SQL(
             """SELECT pg_catalog.unnest(pg_catalog.array_agg(identity))
@@ -90,13 +90,13 @@ class RowCheck:
     """What is wrong with failing rows, completing "12 of 90 rows …"."""
     remedy: Remedy
     predicate: Callable[[Target, RowWords], sql.Composable] | None = None
-    """In the words given; true of a failing row, false or NULL otherwise."""
+    """Builds the predicate from the words given: true of a failing row, else false or NULL."""
     rule_of_sets: Callable[[Target, RowWords], SetRule] | None = None
-    """In place of a predicate, for a rule about sets of rows."""
+    """Builds the rule in place of a predicate, for a rule about sets of rows."""
     applies: Callable[[Table], bool] = lambda _: True
     """Whether the settings declare what it needs."""
     meaningful: Callable[[Target], bool] = lambda _: True
-    """Whether what it declares can be told of the rows as they are; where not, it is not made."""
+    """Whether the target's rows allow the check at all; where not, it is not made."""
     proven: Callable[[Target], str | None] = lambda _: None
     """How the catalog alone proves that no row can fail, in words; None where it does not."""
 
@@ -133,7 +133,7 @@ class AppliedCheck:
 
     @property
     def set_name(self) -> sql.Identifier:
-        """What a statement that begins with `with_sets` calls its set."""
+        """The name of its set in a statement that begins with `with_sets`."""
         return _set_name(self.name)
 
     def frozen(self, members: Sequence[str]) -> AppliedCheck:
@@ -150,7 +150,7 @@ def set_of(name: str) -> sql.Composable:
 
 
 def with_sets(checks: Sequence[AppliedCheck]) -> sql.Composable:
-    """What a statement that uses the predicates begins with: their sets, each evaluated once."""
+    """The beginning of a statement that uses the predicates: their sets, each evaluated once."""
     sets = [
         sql.SQL("{} (member) AS MATERIALIZED ({})").format(_set_name(check.name), check.members)
         for check in checks

@@ -1,4 +1,4 @@
-"""Builds the SQL of what a declaration says of a row: tenant, text, times, tags.
+"""Builds SQL for what a declaration says about a row: tenant, text, times, tags.
 
 Builds expressions only; runs nothing.
 """
@@ -44,7 +44,7 @@ def time_of(source: str | None) -> sql.Composable:
 
 
 def updated_at_of(target: Target) -> sql.Composable | None:
-    """SQL of the time of a row's last edit; None where none is declared, as for all words below."""
+    """SQL of the time of a row's last edit; None where it is not declared, as in those below."""
     declared = target.declared.updated_at
     return None if declared is None else time_of(declared)
 
@@ -80,7 +80,7 @@ def declared_model_of(target: Target, tenant: sql.Composable) -> sql.Composable:
 
 
 def beside_vector_of(target: Target) -> sql.Composable:
-    """SQL of what stands in the columns that a write sets with a vector, an array of texts."""
+    """SQL of the values in the columns that a write sets with a vector, as an array of texts."""
     kept = (kept_text(_held(target, held)) for held in target.written_beside)
     return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(kept))
 
@@ -119,9 +119,9 @@ def other_dimension_of(
 ) -> sql.Composable:
     """SQL that is true of a vector of another dimension than the declared one.
 
-    Read from the vector only where its size is silent: the size of a value stored out of line and
-    not compressed is 4 + element bytes * dimensions (measured: 6,148 bytes for vector(1536)), and
-    telling it does not read the value.
+    The vector is read only where its size does not show the dimension. A value stored out of line
+    and uncompressed has 4 + element bytes * dimensions (measured: 6,148 bytes for vector(1536)),
+    and its size is known without reading it.
     """
     kind = target.embedding_type
     differs = sql.SQL("{} <> {}").format(
@@ -164,7 +164,7 @@ def scope_of(target: Target) -> sql.Composable:
 
 def embeddable_of(text: sql.Composable) -> sql.Composable:
     """SQL that is true of a text that is not blank."""
-    # Collation "C": the same characters are blank on every server, ASCII's white space.
+    # Collation "C", so that the same characters are blank on every server: ASCII's white space.
     return sql.SQL("({} COLLATE \"C\" ~ '[^[:space:]]') IS TRUE").format(text)
 
 

@@ -56,7 +56,7 @@ class RowWords:
     embeddable: sql.Composable
     """Its text is not blank."""
     past_grace: tuple[sql.Composable, ...]
-    """What must hold of a row that is no longer pending; () where there is no grace."""
+    """Conditions of a row that is no longer pending; () where there is no grace."""
     text: sql.Composable
     updated_at: sql.Composable | None
     """As timestamptz; None where it is not declared, as for the words below."""
@@ -74,7 +74,7 @@ class RowWords:
     custom: Mapping[str, sql.Composable]
     """The condition of each of the user's own checks, by its name."""
     for_people: bool = False
-    """Whether a person reads the SQL: then what is only faster is left out."""
+    """Whether people read the SQL: then it leaves out what only makes it faster."""
 
 
 def columns_of(target: Target) -> RowWords:
@@ -97,9 +97,9 @@ def columns_of(target: Target) -> RowWords:
 
 
 def source_of(target: Target, *, for_people: bool = False) -> sql.Composable:
-    """What a statement about all rows, not only a tenant's, reads them from: FROM and WHERE.
+    """FROM and WHERE of a statement about the rows of all tenants.
 
-    For people it is the user's own table, but beside a store, as in `expressions_of`.
+    For people it reads the user's own table, except beside a store, as in `expressions_of`.
     """
     if for_people and target.store is None:
         return sql.SQL("FROM {} WHERE {}").format(target.identifier, scope_of(target))
@@ -163,7 +163,7 @@ def rows_of(target: Target) -> sql.Composed:
             target.identifier, scope_of(target)
         )
         if has_place(target):
-            # Where the row is, by which a statement finds it again for nothing.
+            # The row's place, by which a statement finds it again at no cost.
             columns |= {"place_table": sql.SQL("tableoid"), "place": sql.SQL("ctid")}
     else:
         columns = _columns_beside(target, target.store)
@@ -189,7 +189,7 @@ def rows_of(target: Target) -> sql.Composed:
 
 
 def has_place(target: Target) -> bool:
-    """Whether `rows_of` tells where each row is: of a table of its own, not of a view or a join."""
+    """Whether `rows_of` has the place of each row: for a table, not for a view or a join."""
     return target.store is None and target.facts.kind in ("r", "p", "m")
 
 
@@ -211,7 +211,7 @@ def _as(columns: Mapping[str, sql.Composable], prefix: str = "") -> list[sql.Com
 
 
 def _plain_columns(target: Target) -> dict[str, sql.Composable]:
-    """What is read of the table's own row, by its name in `rows_of`."""
+    """What is read from the table's own row, by its name in `rows_of`."""
     columns: dict[str, sql.Composable] = {
         f"key_{position}": sql.Identifier(column.name)
         for position, column in enumerate(target.key, start=1)
@@ -224,7 +224,7 @@ def _plain_columns(target: Target) -> dict[str, sql.Composable]:
 
 
 def _embedding_columns(target: Target) -> dict[str, sql.Composable]:
-    """What is read of the row that holds the embedding."""
+    """What is read from the row that holds the embedding."""
     name = target.embedding.name
     columns: dict[str, sql.Composable] = {
         "embedding": sql.Identifier(name) if target.store is None else store_column(name),

@@ -1,4 +1,4 @@
-"""Names the checks that are no row checks. Imports nothing."""
+"""Names the checks that are not row checks. Imports nothing."""
 
 TABLE_CHECKS = ("schema", "tenants", "index")
 

@@ -1,6 +1,6 @@
 """Reads the environment of a run: the process's variables over what a `.env` file holds.
 
-Shows none of its values, not even in a traceback: some are passwords and keys. Changes neither.
+Shows no value, not even in a traceback: some are passwords and keys. Changes no variable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Words the faults of a settings file for a person; knows the words, not the rules.
+"""Words the faults of a settings file for a person; decides no rule.
 
-Values under [database] and [keys], and a base_url, are never shown: people paste secrets there.
+Never shows a base_url, or a value under [database] or [keys]: people paste secrets there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads integrity.toml as frozen models: every key, its default, what contradicts what.
+"""Reads integrity.toml into frozen models: every key, its default, and contradictions.
 
-Knows no database and no pytest; whether a declared table exists is for the catalog to say.
+Knows no database and no pytest; cannot say whether a declared table exists.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from checks.settings.values import (
     Dimensions,
     Duration,
     EnvironmentName,
-    Expression,
     FilePath,
     Flag,
-    Recall,
+    RecallShare,
     Section,
+    SqlExpression,
     Text,
     entries,
     readable_table_name,
@@ -89,7 +89,7 @@ class Keys(Section):
     """How a tenant's API key is found, first match wins; holds no key."""
 
     env: str = "OPENAI_API_KEY__{tenant}"
-    sql: Expression | None = None
+    sql: SqlExpression | None = None
     command: tuple[str, ...] | None = None
     fallback_env: EnvironmentName | None = None
 
@@ -162,7 +162,7 @@ class Canary(Section):
 
     sample: Count = 5
     min_cosine: Cosine = 0.999
-    min_recall: Recall = 0.9
+    min_recall: RecallShare = 0.9
 
 
 class Settings(Section):
@@ -174,7 +174,7 @@ class Settings(Section):
     repair: RepairLimits = RepairLimits()
     canary: Canary = Canary()
     tables: tuple[Table, ...] = ()
-    # Not a field: fields are the keys of the file, and it has no key of this name.
+    # Not a field: fields are the keys of the file, and this is none.
     _path: Path = PrivateAttr(default=Path("integrity.toml"))
 
     @property

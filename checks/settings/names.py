@@ -20,7 +20,7 @@ _LONGEST_SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """What `*` stood for in a schema name and in a table name; None where there was no `*`."""
+    """What `*` stands for in a schema name and in a table name; None where there is no `*`."""
 
     schema_part: str | None
     table_part: str | None
@@ -65,7 +65,7 @@ class TableName:
         """What each `*` stands for in this table, or None where the table is not meant.
 
         `*` stands for one character or more: an empty part would name no tenant. A name without
-        a schema fits every schema; which one is meant is a matter of the search path.
+        a schema fits every schema; the search path decides which one is meant.
         """
         schema_part: str | None = None
         if self.schema is not None:
@@ -85,9 +85,9 @@ class TableName:
         return Match(schema_part=schema_part, table_part=table_part)
 
     def filled(self, match: Match) -> TableName:
-        """This name where each `*` stands for what it stood for in another one.
+        """This name with each `*` replaced by what it stood for in another name.
 
-        The same part's first; the other part's where there was no `*` in the same.
+        The match of the same part comes first, then that of the other part.
         """
         schema_part = match.schema_part or match.table_part or "*"
         table_part = match.table_part or match.schema_part or "*"

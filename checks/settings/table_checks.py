@@ -1,6 +1,6 @@
 """Defines what the settings say of a table's checks, and refuses what would have no effect.
 
-Reads no file. Which row checks are built in is told by whoever loads the settings.
+Reads no file. Whoever loads the settings says which row checks are built in.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from checks.settings.values import (
     Conflict,
     Count,
     Day,
-    Expression,
     Flag,
     Section,
     Share,
+    SqlExpression,
     Text,
     entries,
     value_of,
@@ -37,7 +37,7 @@ class Accepted(Section):
     """Findings someone has agreed to live with, up to a number of rows and a day."""
 
     tenant: str | None = None
-    """Left out: the segment without a tenant."""
+    """None: the segment without a tenant."""
     rows: Count
     until: Day
     reason: Text
@@ -57,7 +57,7 @@ class CustomCheck(Section):
     """A user's own row check: one line of SQL that is true of a failing row."""
 
     name: str
-    failing_when: Expression
+    failing_when: SqlExpression
     remedy: Remedy = "report"
     severity: Severity = "error"
     min: Share | None = None

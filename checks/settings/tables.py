@@ -10,13 +10,13 @@ from pydantic import Field
 from checks.settings.faults import shown
 from checks.settings.table_checks import CheckSettings, CustomCheck, without_effect
 from checks.settings.values import (
-    Column,
+    ColumnName,
     Conflict,
     Dimensions,
     Duration,
-    Expression,
     Flag,
     Section,
+    SqlExpression,
     TableReference,
     Text,
     entries,
@@ -33,21 +33,21 @@ class Store(Section):
     """The table that holds the embeddings where they are not beside the text."""
 
     name: TableReference
-    key: Annotated[tuple[Column, ...], Field(min_length=1)]
-    embedding: Column = "embedding"
-    text: Expression | None = None
-    model_column: Column | None = None
-    embedded_at: Column | None = None
-    content_hash: Column | None = None
-    insert: Mapping[Column, Expression] = Field(default_factory=dict)
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+    embedding: ColumnName = "embedding"
+    text: SqlExpression | None = None
+    model_column: ColumnName | None = None
+    embedded_at: ColumnName | None = None
+    content_hash: ColumnName | None = None
+    insert: Mapping[ColumnName, SqlExpression] = Field(default_factory=dict)
 
 
 class Source(Section):
     """The table that a chunk table's rows were cut from."""
 
     name: TableReference
-    key: Annotated[tuple[Column, ...], Field(min_length=1)]
-    source_key: Annotated[tuple[Column, ...], Field(min_length=1)]
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+    source_key: Annotated[tuple[ColumnName, ...], Field(min_length=1)]
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -59,24 +59,24 @@ class Table(Section):
     """A declared target: where the text is, where the embedding is, whose it is."""
 
     name: TableReference
-    key: Annotated[tuple[Column, ...], Field(min_length=1)] = ()
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
     """Empty: the primary key."""
-    tenant: Expression | None = None
+    tenant: SqlExpression | None = None
     tenant_from: Literal["schema", "table"] | None = None
     tenants: Annotated[tuple[str, ...], Field(min_length=1)] = ()
-    text: Expression
-    embedding: Column = "embedding"
-    where: Expression | None = None
-    created_at: Expression | None = None
+    text: SqlExpression
+    embedding: ColumnName = "embedding"
+    where: SqlExpression | None = None
+    created_at: SqlExpression | None = None
     grace: Duration | None = None
-    updated_at: Expression | None = None
-    embedded_at: Column | None = None
-    content_hash: Column | None = None
-    model_column: Column | None = None
-    group_by: Annotated[tuple[Column, ...], Field(min_length=1)] = ()
+    updated_at: SqlExpression | None = None
+    embedded_at: ColumnName | None = None
+    content_hash: ColumnName | None = None
+    model_column: ColumnName | None = None
+    group_by: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
     model: Text | None = None
     tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
-    """Tenants that are embedded with another model than the table's, and with which."""
+    """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
     required: Flag = True
     index: IndexMethod | None = None
@@ -106,7 +106,7 @@ class Table(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Keys that exclude or need each other, and names that stand twice or for nothing."""
+        """Keys that exclude or need each other, repeated names, and names without effect."""
         if "tenant" in given and "tenant_from" in given:
             yield ("tenant_from",), "tenant is given as well; keep one of the two"
         if "tenants" in given and not given.keys() & {"tenant", "tenant_from"}:

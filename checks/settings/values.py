@@ -50,7 +50,7 @@ class Section(BaseModel):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:  # noqa: ARG003
-        """Contradictions between the given keys, whose values may be wrong in themselves."""
+        """Contradictions between the given keys, whose values are not validated yet."""
         yield from ()
 
     @model_validator(mode="wrap")
@@ -215,9 +215,9 @@ def _text(value: object, what: str) -> str:
 
 TableReference = Annotated[TableName, PlainValidator(_table_name), PlainSerializer(str)]
 """`table` or `schema.table`, written as in SQL."""
-Column = Annotated[str, PlainValidator(_column)]
+ColumnName = Annotated[str, PlainValidator(_column)]
 """A column written as in SQL; holds the name as PostgreSQL stores it."""
-Expression = Annotated[str, PlainValidator(_expression)]
+SqlExpression = Annotated[str, PlainValidator(_expression)]
 """A column or SQL expression, kept as written."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
@@ -231,7 +231,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 """Dollars."""
 Cosine = Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
-Recall = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+RecallShare = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Share = Annotated[Decimal, BeforeValidator(_share), Field(strict=True, ge=0, le=1)]
 """From 0 to 1, exactly as written in the file."""
 Dimensions = Annotated[int, Field(strict=True, ge=1, le=16_000)]

@@ -26,7 +26,7 @@ OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 
 @dataclass(kw_only=True, slots=True)
 class Scopes:
-    """Whether partial indexes hold the rows of the declared scope, each kind asked once."""
+    """Asks whether partial indexes hold the rows of the declared scope, once for each kind."""
 
     connection: Connection
     _known: dict[tuple[object, ...], bool] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def _proven(
     It uses a partial index only where the query's conditions imply the index's own.
     """
     name = sql.Identifier(target.embedding.name)
-    # The server printed it, and it was found to be a cast of the column.
+    # Safe to run: the server printed it, and it is a cast of the column.
     printed = cast("LiteralString", index.expression)
     key: sql.Composable = name if index.expression is None else sql.SQL(printed)
     where = target.declared.where if target.store is None else None

@@ -31,7 +31,7 @@ MANY_ROWS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedKey:
-    """What a sound index is on: the column, or the column cast to a type that can be indexed."""
+    """What a sound index covers: the column, or the column cast to a type that can be indexed."""
 
     type: str
     dimension: int

@@ -1,7 +1,7 @@
 """Judges whether every row that can be found lies under the declared kind of index.
 
-Judges what the catalog says, and prints the statement that mends it; reads no row. Rows that no
-index holds (NULL, and zero vectors under cosine) are the business of other checks.
+Judges by the catalog and builds the statement that mends it; reads no row. Other checks look for
+the rows that no index holds (NULL, and zero vectors under cosine).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _misfit(target: Target, index: AnnIndex) -> str | None:
     key = key_of(index, target.embedding)
     if key is None:
         if index.expression is not None and target.embedding.name in index.expression:
-            # binary_quantize() or subvector(): a search through it needs a second, exact order.
+            # binary_quantize() or subvector(): its results must be sorted again by exact distance.
             return f"is on {index.expression}, not on the whole of {target.embedding.name}"
         return f"is on {index.column or index.expression}"
     if index.method != declared.index:
@@ -147,7 +147,7 @@ def _statements(target: Target, relation: IndexedRelation) -> Iterator[str]:
     broken = [index for index in fitting if not index.valid]
     if any(index.building for index in broken):
         return
-    # What REINDEX CONCURRENTLY left behind is a copy of an index, or of one that is gone.
+    # REINDEX CONCURRENTLY may leave behind a copy of an index, which itself may be gone.
     copies = [index for index in broken if re.search(r"_cc(new|old)\d*$", index.name)]
     for index in copies:
         yield f"DROP INDEX CONCURRENTLY {display_name(index.schema, index.name)};"
@@ -159,7 +159,7 @@ def _statements(target: Target, relation: IndexedRelation) -> Iterator[str]:
     key = expected_key(target)
     if relation.kind == "f" or key is None:
         why = "it is a foreign table, indexed where its rows are" if key else no_key(target)
-        # A comment, as it stands among statements that are pasted.
+        # An SQL comment, because it is pasted together with statements.
         name = visible(display_name(relation.schema, relation.name), keep="")
         yield f"-- {name} can hold no such {method} index: {why}"
         return

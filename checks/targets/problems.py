@@ -38,12 +38,12 @@ __all__ = ["Problem", "no_extension", "problems_of"]
 
 
 def problems_of(connection: Connection, target: Target, layouts: Layouts) -> tuple[Problem, ...]:
-    """Everything that is not as declared, all at once."""
+    """Everything that is not as declared."""
     declared = target.declared
     place = Declared(name=target.name, relation=target.facts, server=target.server)
     if forbidden := right_problems(place):
         return tuple(forbidden)
-    # With a store, the embedding is a column of that.
+    # With a store, the embedding is a column of the store.
     embedding = declared.embedding if declared.store is None else None
     wanted: list[tuple[str, str | None]] = [("embedding", embedding)]
     wanted += [("key", name) for name in declared.key]
@@ -69,8 +69,8 @@ def _expression_problems(connection: Connection, target: Target, layouts: Layout
     try:
         faults = layouts.faults(target.declared, [target.facts], "table", ask)
     except psycopg.OperationalError as error:
-        # Someone keeps the table locked, or it is a foreign one that does not answer: it alone
-        # cannot be looked at, the others can.
+        # The table is locked, or is a foreign one that does not answer: only this table cannot be
+        # looked at.
         if connection.closed:
             raise
         faults = [f"its expressions could not be validated: {reason_of(error)}"]
@@ -82,7 +82,7 @@ def _expressions(table: Table) -> list[Expression]:
     texts = [("text", table.text), ("tenant", table.tenant)]
     times = [("created_at", table.created_at), ("updated_at", table.updated_at)]
     conditions = [("where", table.where)]
-    # Beside a store they may speak of it, and are validated with it.
+    # Beside a store they may name its columns, and are validated with it.
     own = table.custom if table.store is None else ()
     conditions += [(f"custom.{check.name}", check.failing_when) for check in own]
     kinds: tuple[tuple[ExpressionType, list[tuple[str, str | None]]], ...] = (
@@ -100,7 +100,7 @@ def _expressions(table: Table) -> list[Expression]:
 
 @dataclass(kw_only=True, slots=True)
 class Layouts:
-    """What expressions of one declaration came to over columns of the same names and types."""
+    """Remembers the faults of a declaration's expressions for tables of the same columns."""
 
     _known: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
     _sources: dict[TableName, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Layouts:
         source = self._sources.get(declared.name)
         if source is None:
             source = self._sources[declared.name] = "\0".join(_sources(declared)).casefold()
-        # An expression that speaks of its own table by name means another one in each.
+        # An expression that names its own table means something else in each table.
         spoken = tuple(
             name for name in (relation.schema, relation.name) if name.casefold() in source
         )

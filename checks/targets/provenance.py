@@ -1,4 +1,4 @@
-"""Reads and writes, as SQL, the columns that say what an embedding was made from.
+"""Builds SQL to read and write the columns that say what an embedding was made from.
 
 Builds expressions only; runs nothing, and decides nothing about pass or fail.
 """
@@ -59,9 +59,9 @@ HASH_TYPES = (
 
 
 def kept_text(column: sql.Composable) -> sql.Composable:
-    """SQL of a value as text that a cast to the column's type makes the same value of again.
+    """SQL of a value as text that a cast to the column's type turns back into the same value.
 
-    By way of JSON, whose times are ISO 8601 whatever the session's DateStyle.
+    It goes through JSON, whose times are ISO 8601 whatever the session's DateStyle.
     """
     return sql.SQL("(pg_catalog.to_json({}) #>> '{{}}')").format(column)
 

@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something that is not as declared; `blocks` when the table cannot be scanned for it."""
+    """Something that is not as declared; `blocks` where it keeps the table from being scanned."""
 
     text: str
     blocks: bool = True
     forbidden: bool = False
-    """The role has no right to look, which is not the same as a broken table."""
+    """Whether the role has no right to look, which does not mean a broken table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declared:
-    """A relation, the name a person knows it by, and the section of the settings it stands in."""
+    """A relation, the name that people know, and the section of the settings that declares it."""
 
     name: str
     relation: Relation
     server: Server
     section: str = ""
-    """What a key of it begins with: nothing, `store.` or `source.`"""
+    """The beginning of its keys in the settings: nothing, `store.` or `source.`"""
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -48,7 +48,7 @@ class Declared:
 
 
 def no_extension(server: Server) -> str:
-    """Why no vector can be there, and what an administrator does about it."""
+    """Why there can be no vector, and what an administrator can do about it."""
     return (
         f"extension vector is not installed in database {server.database!r};"
         " an administrator installs it with CREATE EXTENSION vector"
@@ -56,7 +56,7 @@ def no_extension(server: Server) -> str:
 
 
 def right_problems(place: Declared) -> list[Problem]:
-    """That the role may not read the relation at all."""
+    """The problem that the role may not read the relation at all."""
     if place.relation.readable:
         return []
     text = f"role {place.server.role!r} may not read {place.name}; {_grant(place)}"
@@ -64,7 +64,7 @@ def right_problems(place: Declared) -> list[Problem]:
 
 
 def column_problems(place: Declared, wanted: Iterable[tuple[str, str | None]]) -> list[Problem]:
-    """Declared columns, each by its setting, that are not there or that the role may not read."""
+    """Declared columns that are not there or that the role may not read, each by its setting."""
     columns = place.relation.columns
     problems = []
     for setting, name in wanted:
@@ -108,7 +108,7 @@ def policy_problems(place: Declared) -> list[Problem]:
 
 
 def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Problem]:
-    """That the embedding column is of another type or dimension than declared."""
+    """The problem that the embedding column has another type or dimension than declared."""
     column = place.relation.columns.get(name)
     if column is None:
         return []
@@ -137,7 +137,7 @@ def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Prob
 
 
 def provenance_problems(place: Declared, declared: Table | Store) -> list[Problem]:
-    """Declared columns that cannot hold what they are declared to tell."""
+    """Declared columns whose type cannot hold what they are declared for."""
     columns = place.relation.columns
     faults = (
         ("content_hash", declared.content_hash, hash_fault),

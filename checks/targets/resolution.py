@@ -1,4 +1,4 @@
-"""Resolves declared tables against the catalog: which relations each means.
+"""Resolves declared tables against the catalog, to the relations that each means.
 
 Reads the catalog and plans expressions; reads no row.
 """
@@ -101,7 +101,7 @@ def _with_beside(
     found: Mapping[tuple[int, str], RelationName | None],
     relations: Mapping[int, Relation],
 ) -> Target:
-    """The target with its store and source, as far as they are there."""
+    """The target with its store and source, where they exist."""
     oid, declared = target.facts.oid, target.declared
     store, source = found.get((oid, "store")), found.get((oid, "source"))
     if declared.store is not None and store is not None:
@@ -130,7 +130,7 @@ def _declared_twice(first: Target, second: Table) -> Target:
 
 
 def _vanished(bare: Target, found_names: Sequence[RelationName]) -> list[Target]:
-    """Declared tenants, of those that a name's `*` stands for, whose table is not there."""
+    """Targets of the declared tenants that are named by a `*` and whose table is not there."""
     declared = bare.declared
     if declared.tenant_from is None or not found_names or not declared.required:
         return []
@@ -167,7 +167,7 @@ def _name_for(table: Table, tenant: str) -> str:
 
 
 def _matching(table: Table, names: Sequence[RelationName]) -> list[RelationName]:
-    """The relations a declared name means; an unqualified exact one goes by the search path."""
+    """The relations that a declared name means; the search path decides an unqualified one."""
     wanted = table.name
     return [
         found
@@ -178,7 +178,7 @@ def _matching(table: Table, names: Sequence[RelationName]) -> list[RelationName]
 
 
 def _wanted(table: Table, found: RelationName, exact: set[int]) -> bool:
-    """An exact entry wins over a pattern, and a pattern means parents, not their partitions."""
+    """Whether a table means a relation: exact names win, and patterns leave out partitions."""
     return not table.name.is_pattern or (found.oid not in exact and not found.partition)
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def problems_beside(
     connection: Connection, target: Target, layouts: Layouts
 ) -> tuple[Problem, ...]:
-    """Everything of a table's store and source that is not as declared, all at once."""
+    """Everything about a table's store and source that is not as declared."""
     declared = target.declared
     names = names_beside(declared, target.facts)
     problems: list[Problem] = []
@@ -135,7 +135,7 @@ def _source_problems(
 
 
 def _key_is_there(target: Target) -> bool:
-    """Whether the table's own key can be matched; where not, that is told of the table."""
+    """Whether the table's own key can be matched; where not, that is a problem of the table."""
     return bool(target.key_names) and all(name in target.facts.columns for name in target.key_names)
 
 
@@ -148,7 +148,7 @@ def _unmatched(
     own_key: Sequence[str],
     layouts: Layouts,
 ) -> list[Problem]:
-    """That two keys are of different length, or of types that PostgreSQL does not compare."""
+    """Problems of two keys of different length, or of types that PostgreSQL cannot compare."""
     words = f"({', '.join(map(display_identifier, key))}) of {name}"
     own_words = f"({', '.join(map(display_identifier, own_key))}) of {target.name}"
     if len(key) != len(own_key):

@@ -1,4 +1,4 @@
-"""Joins a table's rows to those of its store, each side's expressions in their own scope.
+"""Joins a table's rows to those of its store, with each side's expressions in its own scope.
 
 Builds SQL only; runs nothing.
 """
@@ -82,7 +82,7 @@ def joined_rows(
 
 
 def store_row_is_there(store: StoreTable) -> sql.Composable:
-    """Whether a row of the table has one in the store: only a joined row has the key."""
+    """SQL that is true of a row with a row in the store: only a joined row has the store's key."""
     return sql.SQL("({} IS NOT NULL)").format(store_column(store.declared.key[0]))
 
 
@@ -103,7 +103,7 @@ def source_is_gone(target: Target, source: SourceTable) -> sql.Composed:
 def beside_store(
     target: Target, store: StoreTable
 ) -> Callable[[sql.Composable, sql.Composable], sql.Composed]:
-    """How a condition of a user's own check is planned: in the scope in which it will stand."""
+    """Builds the statement that plans a condition of a user's own check in its final scope."""
 
     def around(relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
         return sql.SQL(
@@ -127,8 +127,8 @@ def _all_of(target: Target) -> sql.Composed:
 
 
 def _scope(target: Target) -> sql.Composed:
-    """The own row once more, a level further in: its columns come before the store's."""
+    """The own row again, one level further in, so that its columns hide the store's."""
     name = target.facts.name
-    # A table that is called `store` itself gives the name up to its store.
+    # A table that is itself called `store` gives the name up to its store.
     alias = OWN if name == "store" else sql.Identifier(name)
     return sql.SQL("(SELECT {own}.*) AS {alias}").format(own=OWN, alias=alias)

@@ -1,6 +1,6 @@
 """Finds the tables beside a declared one: the store of its embeddings, the source of chunks.
 
-Says which relations they are; what is wrong with them is told in `checks.targets.store_problems`.
+Says which relations they are; `checks.targets.store_problems` says what is wrong with them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StoreTable:
 
     @property
     def unique_columns(self) -> tuple[str, ...] | None:
-        """Those of the key on which a unique index stands; None where it may hold a key twice."""
+        """Columns of the key under a unique index; None where the store may hold a key twice."""
         return next(
             (
                 unique
@@ -59,7 +59,7 @@ class StoreTable:
 
     @property
     def text_column(self) -> str | None:
-        """The column of what was embedded, where `text` is one that a repair can write."""
+        """The column that keeps the embedded text, where `text` is a column a repair can write."""
         try:
             name = parse_identifier(self.declared.text or "")
         except ValueError:
@@ -87,7 +87,7 @@ class StoreTable:
 
     @property
     def unrepairable(self) -> str | None:
-        """Why no repair can write here, or None."""
+        """Why no repair can write to the store, or None."""
         if not self.relation.writable_kind:
             return f"{self.name} is no table, and can be checked but not repaired"
         if self.unique_columns is None:
@@ -132,7 +132,7 @@ class Names:
 
 
 def names_beside(table: Table, found: RelationName | Relation) -> Mapping[str, TableName]:
-    """The names of a table's store and source, by section; a `*` is what it is in the table's."""
+    """The names of a table's store and source, by section, with `*` replaced as in the table's."""
     match = table.name.match(found.schema, found.name)
     sections = {"store": table.store, "source": table.source}
     return {

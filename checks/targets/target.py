@@ -32,7 +32,7 @@ class Target:
     dimensions: int
     relation: Relation | None = None
     store: StoreTable | None = None
-    """The table of its embeddings, where that is another one."""
+    """The table that holds its embeddings, where that is another one."""
     source: SourceTable | None = None
     """The table that its rows were cut from."""
     store_is_shared: bool = False
@@ -49,7 +49,7 @@ class Target:
 
     @property
     def absent(self) -> bool:
-        """Declared with `required = false`, and not there."""
+        """Whether it is declared with `required = false` and not there."""
         return self.relation is None and not self.problems
 
     @property
@@ -85,7 +85,7 @@ class Target:
         return self.holder.columns[(beside or self.declared).embedding]
 
     def provenance_column(self, setting: ProvenanceColumn) -> PlacedColumn | None:
-        """The column that is declared to tell this of an embedding, the store's before its own."""
+        """The column declared for this provenance, the store's before the table's own."""
         if self.store is not None:
             name = getattr(self.store.declared, setting)
             if name is not None:
@@ -113,7 +113,7 @@ class Target:
 
     @property
     def text_is_known(self) -> bool:
-        """Whether each embedding's text is: a store that repeats keys holds pieces of the text."""
+        """Whether each embedding's text is known; a store that repeats keys holds pieces of it."""
         return not self.repeats or (self.store is not None and self.store.declared.text is not None)
 
     @property
@@ -159,7 +159,7 @@ class Target:
         return None
 
     def _tagged_elsewhere(self) -> str | None:
-        """Why a write to the store would leave its provenance untold, or None."""
+        """Why a write to the store could not update its provenance, or None."""
         settings: tuple[ProvenanceColumn, ...] = ("model_column", "embedded_at", "content_hash")
         own = [
             setting

@@ -47,7 +47,7 @@ DRY_RUN = "a dry run calls no provider, so drift was not looked for"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
+class _Request:
     """The texts of one request, and where they stand among their tenant's."""
 
     positions: tuple[int, ...]
@@ -78,7 +78,7 @@ class CanaryEmbedder:
         """What it would take; a tenant without a key costs nothing. Keeps no text."""
         requests = tokens = 0
         for one in texts:
-            parts = self._parts(one)
+            parts = self._requests(one)
             if isinstance(self.keys.find(one.tenant), MissingKey):
                 continue
             requests += len(parts)
@@ -103,8 +103,8 @@ class CanaryEmbedder:
 
     def embed(self, texts: Sequence[TenantTexts]) -> list[SampleAnswer]:
         """Every tenant's texts with its own key, `concurrency` requests at a time."""
-        works = [(one, self._embedders_for(one.target), self._parts(one)) for one in texts]
-        reserved = sum(part.tokens for _, _, parts in works for part in parts)
+        works = [(one, self._embedders_for(one.target), self._requests(one)) for one in texts]
+        reserved = sum(request.tokens for _, _, requests in works for request in requests)
         self.budget.reserve(rows=0, tokens=reserved)
         took = NOTHING
         answers = []
@@ -130,20 +130,20 @@ class CanaryEmbedder:
             self.budget.settle(reserved=reserved, took=took)
         return answers
 
-    def _ask(self, work: tuple[TenantTexts, Embedders, Sequence[_Part]]) -> _Taken:
-        one, embedders, parts = work
+    def _ask(self, work: tuple[TenantTexts, Embedders, Sequence[_Request]]) -> _Taken:
+        one, embedders, requests = work
         vectors: list[NDArray[np.float32] | None] = [None] * len(one.texts)
         usage = NOTHING
         failure: ProviderError | None = None
-        for part in parts:
+        for request in requests:
             try:
                 with embedders.lend(one.tenant) as embedder:
-                    answer = embed_isolating(embedder, part.texts)
+                    answer = embed_isolating(embedder, request.texts)
             except ProviderError as error:
                 failure = error
                 break
             usage += answer.usage
-            for position, outcome in zip(part.positions, answer.outcomes, strict=True):
+            for position, outcome in zip(request.positions, answer.outcomes, strict=True):
                 vectors[position] = None if isinstance(outcome, InputRejected) else outcome
             if answer.failure is not None:
                 failure = answer.failure
@@ -155,17 +155,17 @@ class CanaryEmbedder:
         )
         return _Taken(answer=answer_of_all, usage=usage)
 
-    def _parts(self, one: TenantTexts) -> list[_Part]:
+    def _requests(self, one: TenantTexts) -> list[_Request]:
         """The requests of a tenant's texts: as a repair would send them, within its limits."""
         counter = self._counter(one.target.model)
         provider = self.settings.provider
-        parts: list[_Part] = []
+        requests: list[_Request] = []
         waiting: list[tuple[int, str, int]] = []
 
         def leave() -> None:
             if waiting:
                 positions, texts, tokens = zip(*waiting, strict=True)
-                parts.append(_Part(positions=positions, texts=texts, tokens=sum(tokens)))
+                requests.append(_Request(positions=positions, texts=texts, tokens=sum(tokens)))
                 waiting.clear()
 
         for position, text in enumerate(one.texts):
@@ -179,7 +179,7 @@ class CanaryEmbedder:
                 leave()
             waiting.append((position, sent, tokens))
         leave()
-        return parts
+        return requests
 
     def _counter(self, model: str) -> TokenCounter:
         if model not in self._counters:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import ConnectionTarget
     from checks.examination.examination import Examination
-    from checks.examination.run_context import Evidence
+    from checks.examination.run_context import RunContext
     from checks.settings.integrity_toml import Settings
     from remediation.run.repair_run import RepairRun
 
@@ -44,16 +44,16 @@ def measure_again(
 
 
 def take_in(
-    evidence: Evidence, run: RepairRun, examination: Examination, place: ConnectionTarget
+    context: RunContext, run: RepairRun, examination: Examination, place: ConnectionTarget
 ) -> None:
     """Make what was measured again, through `place`, what the checks judge from now on."""
-    evidence.examination = examination
-    evidence.measured_through = place
+    context.examination = examination
+    context.measured_through = place
     run.measured_again = bool(run.results)
-    known = {m.segment for table in evidence.before.tables for m in table.measurements}
+    known = {m.segment for table in context.before.tables for m in table.measurements}
     run.new_findings = tuple(
         finding
-        for table in evidence.examination.tables
+        for table in context.examination.tables
         for verdict in table.verdicts
         if not verdict.holds and verdict.severity == "error" and verdict.segment not in known
         if (finding := table.finding(verdict)).accepted is None

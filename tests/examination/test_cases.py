@@ -1,4 +1,4 @@
-"""What becomes an item, under which id, and how the evidence judges it."""
+"""What becomes an item, under which id, and how an examination judges it."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from checks.redaction import redactor
 from reports import html
 from reports.incident import (
-    Finding,
     Incident,
+    ReportedFinding,
     Versions,
 )
 from tests.incidents import (
@@ -38,7 +38,9 @@ def test_secrets_appear_neither_in_the_page_nor_in_the_json(
             "interruption": f"postgresql://u:{password}@h/db and p%C3%A4%24%24%20w%C3%B6rd",
             "command": ("pytest", f"--token={key}"),
             "findings_before": (
-                Finding(table=TABLE, check="schema", message=key, sql=f"SELECT '{password}'"),
+                ReportedFinding(
+                    table=TABLE, check="schema", message=key, sql=f"SELECT '{password}'"
+                ),
             ),
             "versions": Versions(python=password, packages={key: password}),
         }

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from reports import summary, wording
 from reports.incident import (
-    Event,
     Incident,
     Result,
+    TimelineEvent,
 )
 from tests.incidents import (
     incident,
@@ -32,10 +32,10 @@ def test_a_run_id_cannot_lead_out_of_the_folder(run_id: str) -> None:
 
 def test_times_are_utc_and_a_naive_time_of_the_run_is_refused() -> None:
     berlin = timezone(timedelta(hours=2))
-    event = Event(time=datetime(2026, 7, 1, 12, 0, tzinfo=berlin), text="noon")
+    event = TimelineEvent(time=datetime(2026, 7, 1, 12, 0, tzinfo=berlin), text="noon")
     assert wording.moment(event.time) == "2026-07-01 10:00:00 UTC"
     with pytest.raises(ValidationError, match="timezone"):
-        Event(time=datetime(2026, 7, 1, 12, 0), text="naive")
+        TimelineEvent(time=datetime(2026, 7, 1, 12, 0), text="naive")
 
 
 def test_every_result_has_a_verdict_in_words() -> None:

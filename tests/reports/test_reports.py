@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from checks.wording import visible
 from reports import html
 from reports.incident import (
-    Event,
-    Finding,
     Incident,
-    Left,
-    Probe,
-    Repair,
+    LeftFinding,
+    ProbeSummary,
+    RepairSummary,
+    ReportedFinding,
     Result,
+    TimelineEvent,
 )
 from reports.tables import SegmentCounts, TableReport
 from tests.incidents import (
@@ -154,7 +154,7 @@ def test_a_run_that_broke_before_any_table_was_examined_claims_nothing_about_row
 
 def test_a_repair_that_wrote_nothing_leaves_the_counts_of_before() -> None:
     refused = interrupted().model_copy(
-        update={"result": Result.STOPPED, "interruption": None, "repair": Repair()}
+        update={"result": Result.STOPPED, "interruption": None, "repair": RepairSummary()}
     )
     page = Page(html.render(refused))
     assert "382 rows still fail a check." in page.words
@@ -205,10 +205,10 @@ def test_no_text_from_outside_becomes_markup(text: str) -> None:
             "settings_file": text,
             "command": (text,),
             "findings_before": (
-                Finding(table=text, tenant=text, check=text, message=text, sql=text),
+                ReportedFinding(table=text, tenant=text, check=text, message=text, sql=text),
             ),
-            "left": (Left(table=text, tenant=text, check=text, why=text, next_step=text),),
-            "timeline": (Event(time=BEGIN, text=text),),
+            "left": (LeftFinding(table=text, tenant=text, check=text, why=text, next_step=text),),
+            "timeline": (TimelineEvent(time=BEGIN, text=text),),
         }
     )
     blank = hostile.model_copy(update={"interruption": "x"})
@@ -245,7 +245,7 @@ def test_ten_thousand_tables_with_long_names_stay_small_too() -> None:
 def test_one_reason_shared_by_thousands_of_tenants_is_one_line() -> None:
     many = incident({f"t{place}": 2 for place in range(3_000)})
     left = tuple(
-        Left(
+        LeftFinding(
             table=TABLE,
             tenant=f"t{place}",
             check="completeness",
@@ -293,7 +293,7 @@ def test_a_check_that_fails_only_after_the_repair_is_shown() -> None:
 def test_a_table_without_tenants_speaks_of_rows_not_of_a_missing_tenant() -> None:
     segment = SegmentCounts(tenant=None, rows=10, before={"completeness": 4})
     table = TableReport(name="t", rows=10, segments_total=1, segments=(segment,))
-    finding = Finding(table="t", check="completeness", message="4 rows", failing=4, rows=10)
+    finding = ReportedFinding(table="t", check="completeness", message="4 rows", failing=4, rows=10)
     page = Page(
         html.render(
             incident().model_copy(
@@ -359,12 +359,14 @@ def test_creation_times_with_and_without_a_zone_are_shown_together() -> None:
 def test_a_refused_probe_is_told_with_its_numbers_and_nan_refuses() -> None:
     whole = incident()
     assert whole.repair is not None
-    probe = Probe(table=TABLE, tenant="acme", model="m", cosines=(0.71, float("nan")), least=0.99)
+    probe = ProbeSummary(
+        table=TABLE, tenant="acme", model="m", cosines=(0.71, float("nan")), least=0.99
+    )
     repair = whole.repair.model_copy(update={"probes": (probe,)})
     stopped = whole.model_copy(update={"repair": repair, "result": Result.STOPPED})
     page = Page(html.render(stopped))
     assert "0.7100, nan" in page.words
     assert "refused" in page.words
     assert "The repair stopped early" in page.words
-    assert Probe(table="t", model="m", cosines=(float("nan"),), least=0.99).refused
-    assert not Probe(table="t", model="m", cosines=(0.99,), least=0.99).refused
+    assert ProbeSummary(table="t", model="m", cosines=(float("nan"),), least=0.99).refused
+    assert not ProbeSummary(table="t", model="m", cosines=(0.99,), least=0.99).refused

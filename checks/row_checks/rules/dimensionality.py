@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _other_dimension(target: Target, row: RowWords) -> sql.Composable:
     present = sql.SQL("{} IS NOT NULL").format(row.embedding)
     if target.embedding.dimension is not None:
-        # The type admits one dimension; `schema` has said that it is not the declared one.
+        # The type admits one dimension; `schema` reports that it is not the declared one.
         return present
     differs = other_dimension_of(target, row.embedding, for_people=row.for_people)
     return sql.SQL("{} AND {}").format(present, differs)

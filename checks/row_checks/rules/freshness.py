@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def _stale(_: Target, row: RowWords) -> sql.Composable:
-    """Whether a row's text changed after it was embedded, by each word that is declared.
+    """Whether a row's text changed after it was embedded, by every column that is declared.
 
-    A NULL embedded_at or content_hash says nothing of the text, and so fails, as does a store's
-    NULL text; a NULL updated_at says that it was never edited.
+    A NULL embedded_at, content_hash or text of a store proves nothing about the text, so the row
+    fails; a NULL updated_at means that the row was never edited.
     """
     return sql.SQL("{embedding} IS NOT NULL AND {embeddable} AND ({signs})").format(
         embedding=row.embedding,
@@ -41,7 +41,7 @@ def _signs_of_edits(row: RowWords) -> list[sql.Composable]:
             sql.SQL("{} IS DISTINCT FROM pg_catalog.md5({})").format(row.content_hash, row.text)
         )
     if row.embedded_text is not None:
-        # Byte for byte, as the md5 of it would tell.
+        # Compared byte for byte, as its md5 would be.
         signs.append(
             sql.SQL('{} COLLATE "C" IS DISTINCT FROM {} COLLATE "C"').format(
                 row.embedded_text, row.text
