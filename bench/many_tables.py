@@ -12,7 +12,6 @@ from time import perf_counter
 
 import psycopg
 
-from checks.cases import cases_of
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
@@ -20,7 +19,8 @@ from checks.examination import suites
 from checks.examination.examination import Examination
 from checks.examination.measurements import Threshold
 from checks.examination.measuring import examine_targets
-from checks.judgements import judge
+from checks.items.cases import cases_of
+from checks.items.judgements import judge
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import Settings, load_settings
 from checks.targets.resolution import resolve

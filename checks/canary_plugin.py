@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checks.items.stash import CASES, RUN_CONTEXT, SETTINGS
 from checks.plugin import active, case_of, checked, environment_of
 from checks.redaction import for_terminal
 from checks.settings.check_names import CANARIES
-from checks.stash import CASES, RUN_CONTEXT, SETTINGS
 
 if TYPE_CHECKING:
     from checks.canary.drift import Wanted
     from checks.canary.run import CanaryRun
     from checks.canary.sampler import SampleEmbedder
-    from checks.cases import Case
-    from checks.checked_case import CheckedCase
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
+    from checks.items.cases import Case
+    from checks.items.checked_case import CheckedCase
 
 CANARY: pytest.StashKey[CanaryRun] = pytest.StashKey()
 """Outlives the fixtures, which end with each pass."""
@@ -64,8 +64,8 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     if CANARY not in config.stash or SETTINGS not in config.stash:
         return
-    from checks.cases import Case
-    from checks.collection import run_what_is_listed
+    from checks.items.cases import Case
+    from checks.items.collection import run_what_is_listed
 
     declared = {
         f"{check}_check": [
@@ -84,7 +84,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def _cases(examination: Examination, check: str) -> list[Case]:
-    from checks.cases import SEGMENTS_WITH_ITEMS, Case
+    from checks.items.cases import SEGMENTS_WITH_ITEMS, Case
 
     tables = [table for table in examination.tables if _applies(table, check)]
     segments = Counter[str]()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
+from checks.items.stash import RUN_CONTEXT
 from checks.plugin import active
 from checks.redaction import for_terminal
-from checks.stash import RUN_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Generator

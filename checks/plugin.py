@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
+from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
-from checks.stash import CASES, FIXTURES, RUN_CONTEXT
 from checks.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from checks.cases import Case
-    from checks.checked_case import CheckedCase
+    from checks.items.cases import Case
+    from checks.items.checked_case import CheckedCase
     from checks.settings.integrity_toml import Settings
 
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
@@ -77,7 +77,7 @@ def pytest_collection(session: pytest.Session) -> None:
     settings = _settings(config, environment)
     if settings is None:
         return
-    from checks.collection import collect
+    from checks.items.collection import collect
 
     collect(config, environment, settings)
 
@@ -135,7 +135,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def case_of(item: pytest.Item) -> Case | None:
     """The case behind an item of ours; None for any other item."""
-    from checks.cases import Case
+    from checks.items.cases import Case
 
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     return next((value for value in parameters.values() if isinstance(value, Case)), None)
@@ -143,7 +143,7 @@ def case_of(item: pytest.Item) -> Case | None:
 
 def checked(request: pytest.FixtureRequest) -> CheckedCase:
     """The case that a fixture is parametrised with; an error or a skip without a verdict."""
-    from checks.collection import checked_case
+    from checks.items.collection import checked_case
 
     return checked_case(request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from checks.checked_case import CheckedCase
+    from checks.items.checked_case import CheckedCase
 
 
 def test_schema(table_check: CheckedCase) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
+from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal
-from checks.stash import RUN_CONTEXT
 from remediation.options import overridden, report_directory
 from remediation.run.repair_run import REPAIR_RUN, begin_run
 from remediation.two_pass import PASSES, REPAIR

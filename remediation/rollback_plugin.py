@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
+from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
-from checks.stash import RUN_CONTEXT
 from checks.wording import plural
 from remediation.options import report_directory, require_whole_run
 from remediation.run.repair_run import REPAIR_RUN, begin_run

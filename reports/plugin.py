@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.stash import RUN_CONTEXT, UNEXAMINED
+from checks.items.stash import RUN_CONTEXT, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import REPAIR_RUN, new_run_id

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.cases import Case
-from checks.judgements import judge
+from checks.items.cases import Case
+from checks.items.judgements import judge
 from tests.canaries import drift
 from tests.provider_server import ProviderServer, Reply, vector_of
 from tests.repairs import docs, environment, key_of, settings

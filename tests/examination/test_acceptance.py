@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.cases import SEGMENTS_WITH_ITEMS, cases_of
 from checks.examination.acceptance import Decision, decide, today_in_utc
-from checks.judgements import judge
+from checks.items.cases import SEGMENTS_WITH_ITEMS, cases_of
+from checks.items.judgements import judge
 from checks.settings.table_checks import Accepted
 from remediation.run.repair import accepted_checks, repairable_checks
 from tests.tables import DOCS, examined, run, table

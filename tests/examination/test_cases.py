@@ -8,8 +8,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from checks.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
-from checks.judgements import QUERIES_SHOWN, TENANTS_LISTED, judge
+from checks.items.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
+from checks.items.judgements import QUERIES_SHOWN, TENANTS_LISTED, judge
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
 
 ROW_CHECKS = ("completeness", "dimensionality", "degenerate", "uniqueness")

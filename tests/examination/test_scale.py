@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.cases import cases_of
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from checks.examination import engine
 from checks.examination.measuring import examine_targets
-from checks.judgements import judge
+from checks.items.cases import cases_of
+from checks.items.judgements import judge
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, drop_database
 from tests.tables import examined, run, settings, table

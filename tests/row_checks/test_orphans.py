@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.cases import cases_of
-from checks.judgements import judge
+from checks.items.cases import cases_of
+from checks.items.judgements import judge
 from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer
 from tests.repairs import environment, repaired, settings

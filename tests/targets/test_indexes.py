@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from checks.cases import cases_of
-from checks.judgements import judge
+from checks.items.cases import cases_of
+from checks.items.judgements import judge
 from tests.tables import DOCS, examined, run, says, table
 
 FIXED = """

@@ -14,10 +14,10 @@ from checks.wording import number, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.cases import Case
     from checks.examination.examination import Examination
     from checks.examination.findings import Finding
     from checks.examination.table_examination import TableExamination
+    from checks.items.cases import Case
 
 TENANTS_LISTED = 50
 """Failing tenants that one item spells out; its properties in JUnit XML have them all."""

@@ -16,7 +16,7 @@ from checks.redaction import for_terminal, redactor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checks.judgements import Judgement
+    from checks.items.judgements import Judgement
 
 
 class IntegrityWarning(UserWarning):

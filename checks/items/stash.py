@@ -9,8 +9,8 @@ import pytest
 from checks.settings.check_names import TABLE_CHECKS
 
 if TYPE_CHECKING:
-    from checks.cases import Case
     from checks.examination.run_context import RunContext
+    from checks.items.cases import Case
     from checks.settings.integrity_toml import Settings
 
 FIXTURES = dict(zip(TABLE_CHECKS, ("table_check", "tenant_check", "index_check"), strict=True))

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from checks.cases import Case, cases_declared, cases_listed_as, cases_of
-from checks.checked_case import CheckedCase
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.examination import examine
 from checks.examination.run_context import RunContext
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
-from checks.judgements import judge
+from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
+from checks.items.checked_case import CheckedCase
+from checks.items.judgements import judge
+from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 from checks.redaction import for_terminal
-from checks.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
