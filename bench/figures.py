@@ -1,4 +1,4 @@
-"""Times work against its baseline, alternating, and writes the figures as a table of ratios."""
+"""Times work and its baseline in turn, and writes the ratios as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """Seconds of a piece of work beside those of what it is held against."""
+    """The seconds of a piece of work, and those of its baseline."""
 
     work: str
     seconds: float
@@ -33,7 +33,7 @@ class Figure:
 def compared(
     work: str, ours: Callable[[], object], baseline: str, theirs: Callable[[], object]
 ) -> Figure:
-    """The medians of both sides, timed in turn after one round that warms the caches."""
+    """The medians of work and baseline, timed in turn after one round that warms the caches."""
     times: tuple[list[float], list[float]] = ([], [])
     for round_number in range(ROUNDS + 1):
         for side, run in enumerate((ours, theirs)):
@@ -61,7 +61,7 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def machine() -> str:
-    """What it was measured on: processor cores, system and Python."""
+    """The machine of the measurement: processor cores, system and Python."""
     return (
         f"{os.cpu_count()} processor cores, {platform.system()} {platform.machine()},"
         f" Python {platform.python_version()}"

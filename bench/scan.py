@@ -42,7 +42,7 @@ TAIL = DIMENSIONS // 8
 MISSING = 997
 """Every such row lacks its embedding."""
 SHARED = 5_000
-"""Of so many rows one holds the vector of the row before it."""
+"""One of so many rows holds the vector of the row before it."""
 AT_ONCE = 5_000
 
 SCHEMA = """
@@ -134,7 +134,7 @@ def build(url: str, name: str, kind: str, rows: int) -> None:
 
 
 def measured(url: str, name: str, *, dated: bool, kind: str) -> list[Figure]:
-    """Ours against the hand-written SQL, for each set of checks."""
+    """The scan against the hand-written SQL, for each set of checks."""
     place = parse_url(url, variable="DATABASE_URL")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "integrity.toml")

@@ -1,6 +1,6 @@
-"""Runs the demo, `python -m demo [pytest's arguments]`: the main job, start to end.
+"""Runs the demo from start to end: `python -m demo [pytest's arguments]`.
 
-Says what pytest's exit status means; succeeds when it is the one that belongs to the mode.
+Says what pytest's exit status means, and succeeds when it is the one expected of the arguments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Answers as OpenAI's embeddings API does, offline: an ASGI application.
+"""Answers as OpenAI's embeddings API does, offline, as an ASGI application.
 
-Knows which key is whose and counts what each tenant asks; it never shows or writes a key.
+Knows whose each key is and counts what each tenant asks; never shows or writes a key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_TOKENS_PER_REQUEST = 300_000
 
 
 class TenantUsage(BaseModel):
-    """What one tenant asked for, with its own key. Tokens are an estimate: four letters each."""
+    """What one tenant asked for with its own key. Tokens are estimated at four letters each."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,9 +42,10 @@ class TenantUsage(BaseModel):
 
 
 class Stats(BaseModel):
-    """What the endpoint was asked since it started; `refused` counts requests without a known key.
+    """What the endpoint was asked since it started.
 
-    `requests` counts all of them; a tenant's `texts` only those that were answered.
+    `refused` counts requests without a known key; a tenant's `requests` counts all of its requests,
+    its `texts` only those that were answered.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,7 +79,7 @@ class _ErrorAnswer(Exception):  # noqa: N818 - an answer, not a fault of this pr
 
 
 class _Question(BaseModel):
-    """The body of POST /v1/embeddings, as far as it matters offline."""
+    """The body of POST /v1/embeddings, as far as it is used offline."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -92,7 +93,7 @@ class _Question(BaseModel):
 
 
 class _Ledger:
-    """Counts by tenant. Only touched by the event loop, hence without a lock."""
+    """Counts by tenant. Only the event loop uses it, so it needs no lock."""
 
     def __init__(self, record: Path | None) -> None:
         self.record = record
@@ -169,7 +170,7 @@ def _bearer(request: Request) -> str:
 
 
 def _unknown_key(key: str) -> _ErrorAnswer:
-    # OpenAI's own message repeats a part of the key; here no part of one is ever written.
+    # OpenAI's own message repeats a part of the key; this one never does.
     if not key:
         message = "You didn't provide an API key. Provide it in an Authorization header."
         return _ErrorAnswer(HTTPStatus.UNAUTHORIZED, message)

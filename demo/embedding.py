@@ -1,6 +1,6 @@
-"""Embeds texts without a network: those that share words and stems are near each other.
+"""Embeds texts without a network, so that those that share words and stems are near each other.
 
-Signed feature hashing of words, word pairs and character n-grams; it does not understand meaning.
+Hashes words, word pairs and character n-grams into signed features; does not understand meaning.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _word_features(word: str, model: str) -> tuple[tuple[int, float], ...]:
         for start in range(len(padded) - length + 1)
     }
     hashed = [(_hashed(word, model), 1.0)]
-    # Sorted: the order of a set of strings changes from process to process, and sums with it.
-    # The share of each falls with their number, so that a long word weighs no more than two.
+    # Sorted: the order of a set of strings changes from process to process, and so do sums.
+    # The weight of each falls with their number, so that a long word weighs no more than two.
     share = GRAM_WEIGHT * 2 / math.sqrt(len(grams) + 1)
     hashed.extend((_hashed(f"#{gram}", model), share) for gram in sorted(grams))
     return tuple((place, sign * weight) for (place, sign), weight in hashed)

@@ -1,6 +1,6 @@
 """Runs an offline, OpenAI-compatible embeddings endpoint on loopback, in its own process.
 
-Starts it, waits for it, ends it; what it answers is in `demo.answers`. No key on a command line.
+Starts it, waits for it, ends it; `demo.answers` has the answers. Puts no key on a command line.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Running:
     record: Path | None = None
 
     def stats(self) -> Stats:
-        """What was asked until now. Raises OSError if the endpoint is gone."""
+        """What was asked so far. Raises OSError if the endpoint is gone."""
         # http.client takes no proxy from the environment; loopback must not leave the machine.
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT)
         try:
@@ -81,12 +81,12 @@ def endpoint(
     record: Path | None = None,
     stop_timeout: float = STOP_TIMEOUT,
 ) -> Iterator[Running]:
-    """Run the endpoint in a process of its own until the block ends; it ends with its parent, too.
+    """Run the endpoint in a process of its own until the block, or the parent process, ends.
 
     `keys` is tenant to API key. `latency` is added to each request, in seconds. `vectors_of` names
-    the model whose vectors are given whatever model is asked for: a model swapped in silence.
-    `record` is a file that each accepted request's texts are appended to. At the end the requests
-    that it is at are waited for twice `stop_timeout` seconds. Raises RuntimeError if the process
+    the model whose vectors are given whatever model is asked for, as if swapped in silence.
+    `record` is a file that each accepted request's texts are appended to. At the end, requests in
+    progress have twice `stop_timeout` seconds. Raises RuntimeError if the process
     does not announce its port in `START_TIMEOUT` seconds.
     """
     for key in keys.values():
@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         threading.Thread(target=watch, daemon=True).start()
     with socket.create_server(("127.0.0.1", options.port), backlog=2048) as listener:
-        # Announced once it listens: what comes before the server runs waits in the backlog.
+        # Announced once it listens: requests that come before the server runs wait in the backlog.
         print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
         server.run(sockets=[listener])
     return 0

@@ -1,4 +1,4 @@
-"""Builds the incident in an empty database: rows without an embedding, and what stood around them.
+"""Builds the incident in an empty database: rows without an embedding, among healthy ones.
 
 The story. Two workers embed new insights, one for the queue `eu`, one for `us`. One evening at
 21:40 (UTC) the `eu` worker loses its name resolution. Each job is tried three times, then
@@ -6,9 +6,9 @@ acknowledged and dropped; nothing crashes, the table fills on, no alert exists f
 stays NULL. At 05:25 the worker is restarted for another reason, and new rows have embeddings
 again. Every insight that an `eu` tenant created in between has none: many of globex, which imports
 its backlog at night, few of initech, which works in office hours, and none of the `us` tenants.
-Nobody notices for days. Beside it stands an older fault: support macros kept from a prototype that
-embedded with 768 dimensions, in a column that takes any. Drafts without a word in them, deleted
-rows and a table that does not exist yet are there as in any real database, and are no faults.
+Nobody notices for days. There is an older fault, too: support macros kept from a prototype that
+embedded with 768 dimensions, in a column that takes any. Empty drafts, deleted rows and a
+table that does not exist yet are there as in any real database, and are no faults.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Window:
 
 
 def outage(now: datetime) -> Window:
-    """When the `eu` worker was out, seen from `now` (an aware moment)."""
+    """When the `eu` worker was out, relative to `now` (an aware moment)."""
     evening = now.astimezone(UTC).date() - timedelta(days=OUTAGE_DAYS_AGO)
     return Window(
         start=datetime.combine(evening, OUTAGE_START),
@@ -154,7 +154,7 @@ def build(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
-    """A row to be; `dimensions` are those of its vector, None for a row without."""
+    """A row to insert; `dimensions` are those of its vector, None for a row without one."""
 
     tenant: str
     text: Documented
@@ -207,7 +207,7 @@ def _rows(now: datetime, window: Window) -> dict[LiteralString, list[_Row]]:
     macros: list[_Row] = []
     for tenant, count in MACROS.items():
         wrong = WRONG_DIMENSION_BY_TENANT.get(tenant, 0)
-        # The prototype was there first: its rows are the oldest of the table.
+        # The prototype came first, so its rows are the oldest of the table.
         first = latest - timedelta(days=DAYS)
         macros += [
             row(tenant, first - timedelta(days=chance.uniform(0, 5)), PROTOTYPE_DIMENSIONS)

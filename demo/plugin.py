@@ -1,6 +1,6 @@
-"""Gives one pytest run with `--demo` a database with the incident, and a provider.
+"""Gives a pytest run with `--demo` a database with the incident, and a provider.
 
-Gives the rest of the tool an environment and nothing else; without the option it does nothing.
+Passes them to the rest of the tool by the environment alone; does nothing without the option.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Demo:
     dry_run: bool
     asked_before: Stats
     vector: NDArray[np.float32] | None = None
-    """Of the question; None where nothing will be repaired."""
+    """The vector of the question; None where nothing will be repaired."""
     before: tuple[SearchHit, ...] = ()
 
 
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly or config.option.help:
         return
     stack = ExitStack()
-    # Runs after every plugin's own end, also when a later plugin fails to start.
+    # Runs after every plugin's own clean-up, also when a later plugin fails to start.
     config.add_cleanup(stack.close)
     try:
         config.stash[DEMO] = _start(config, stack)
@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Print the search again and what the provider was asked; what came of the repair is last."""
+    """Print the search again and what the provider was asked, before the repair's own summary."""
     yield
     demo = config.stash.get(DEMO, None)
     if demo is None:

@@ -1,6 +1,6 @@
 """Runs an embedded PostgreSQL 18 with pgvector for the demo and the tests.
 
-For data that nobody would miss: it trades durability for speed. Never for a user's database.
+Trades durability for speed, so it must never hold a user's data.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def server(directory: Path | None = None) -> Iterator[str]:
     with ExitStack() as stack:
         stack.enter_context(_sigterm_as_interrupt())
         if directory is None:
-            # A name of few characters: a socket's path may have about 100.
+            # A short name, because a socket's path may have only about 100 characters.
             parent = tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True)
             directory = Path(stack.enter_context(parent)) / "d"
         cluster = _cluster(directory)
@@ -95,7 +95,7 @@ def create_database(url: str, name: str) -> str:
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop a database of the server of `url`, ending its sessions; none there is no error."""
+    """Drop a database of the server of `url`, if it is there, ending its sessions."""
     with psycopg.connect(url, autocommit=True) as connection:
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         connection.execute(statement.format(sql.Identifier(name)))
@@ -172,7 +172,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM by default ends Python without any clean-up, and the cluster would stay behind."""
+    """Turn SIGTERM into KeyboardInterrupt: by default it would end Python and leave the cluster."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt("terminated")

@@ -1,6 +1,6 @@
-"""Reads the documentation strings of Python's standard library, as texts anyone can judge.
+"""Reads the documentation strings of Python's standard library, as texts that anyone can judge.
 
-Reads source files only: no module is imported, so nothing can run, open a window or warn.
+Reads source files and imports no module, so nothing can run, open a window or warn.
 """
 
 from __future__ import annotations

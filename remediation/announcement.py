@@ -1,6 +1,6 @@
-"""Words what a repair says on the terminal: the plan, the progress, and what came of it.
+"""Words what a repair says on the terminal: the plan, the progress and the results.
 
-Words only; decides nothing.
+Decides nothing.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
 def result_lines(
     results: Sequence[TableRepair], texts: Mapping[RowName, str] | None = None
 ) -> Iterator[str]:
-    """What came of the repair, a line per table, and the reasons behind what was not fixed.
+    """The results of a repair, a line per table, and the reasons why rows were not fixed.
 
-    Below a reason, how the `texts` of some of its rows begin, where they are given.
+    Below a reason comes how the `texts` of some of its rows begin, where they are given.
     """
     for result in results:
         account = result.account
@@ -108,7 +108,7 @@ def result_lines(
 
 
 def put_back_lines(results: list[TableRepair], *, dry_run: bool) -> Iterator[str]:
-    """What came of a rollback, or would, as `result_lines`."""
+    """The results of a rollback, or of its dry run, in the form of `result_lines`."""
     for result in results:
         account = result.account
         yield from _lines_of_the_rest(result, Outcome.RESTORED)
@@ -157,9 +157,9 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """A bar on a terminal, a line at every tenth elsewhere.
+    """Shows a bar on a terminal, and a line at every tenth elsewhere.
 
-    Where nobody is there any more to read it, the work goes on without a word.
+    Where the output can no longer be written, the work goes on silently.
     """
 
     def __init__(self, total: int, writer: TerminalWriter, *, what: str = "repair") -> None:
@@ -173,12 +173,12 @@ class Progress:
         )
 
     def write(self, text: str) -> None:
-        """For the bar, which draws on what looks like a file."""
+        """Called by the bar, which draws on a file-like object."""
         with suppress(OSError):
             self._writer.write(text, flush=True)
 
     def flush(self) -> None:
-        """For the bar."""
+        """Called by the bar."""
         with suppress(OSError):
             self._writer.flush()
 
@@ -194,7 +194,7 @@ class Progress:
             self._line(f"settled {done:,} of {self._total:,} rows ({share} %)")
 
     def say(self, line: str) -> None:
-        """A line of its own; a bar is drawn again below it."""
+        """Write a line of its own; a bar is drawn again below it."""
         if self._bar is not None:
             self._bar.clear()
         self._line(line)

@@ -1,7 +1,7 @@
 """Lets a signal end every wait of the main thread, and remembers why a repair ended.
 
-The kernel may hand a signal to a thread that is just being created. Python then leaves its handler
-to the main thread, which a wait without a time-out keeps from ever running: so no wait here is one.
+The kernel may hand a signal to a thread that is just being created. Python leaves the handler to
+the main thread, which never runs it in a wait without a time-out. So every wait here has one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 Returned = TypeVar("Returned")
 
 AWAKE_SECONDS = 0.1
-"""A signal is noticed after so long at most, as in psycopg's own waits."""
+"""How long a signal goes unnoticed at most; the same as in psycopg's own waits."""
 
 
 def wait_for_all(
     futures: Collection[Future[Any]], *, meanwhile: Callable[[], object] = lambda: None
 ) -> None:
-    """Return when all have ended; raises nothing of theirs, but what `meanwhile` raises."""
+    """Return when all have ended. Raises what `meanwhile` raises, and no error of theirs."""
     while wait(futures, timeout=AWAKE_SECONDS, return_when=ALL_COMPLETED).not_done:
         meanwhile()
 
@@ -37,7 +37,7 @@ def wait_for_all(
 def wait_for_one(
     futures: Collection[Future[Returned]], *, meanwhile: Callable[[], object] = lambda: None
 ) -> set[Future[Returned]]:
-    """Return those that go on when at least one has ended; raises as `wait_for_all` does."""
+    """Return the unfinished ones when at least one has ended. Raises as `wait_for_all` does."""
     while True:
         ended, others = wait(futures, timeout=AWAKE_SECONDS, return_when=FIRST_COMPLETED)
         if ended or not others:
@@ -46,7 +46,7 @@ def wait_for_one(
 
 
 def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> None:
-    """Run `work` on a thread of its own, which no signal reaches, and raise what it raises.
+    """Run `work` on a thread of its own, which no signal interrupts, and raise what it raises.
 
     An interrupt calls `on_interrupt`, waits for the work to end, and goes on.
     """
@@ -67,7 +67,7 @@ def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> 
         wait_for_all([working])
     except BaseException:
         on_interrupt()
-        # Work that an interrupt kept from beginning must not begin any more.
+        # Work that had not begun when the interrupt came must not begin any more.
         if not working.cancel():
             wait_for_all([working])
         raise
@@ -79,29 +79,29 @@ INTERRUPTED = "the repair was interrupted"
 
 @dataclass(kw_only=True, slots=True)
 class Ending:
-    """Of one table; changed by one thread."""
+    """Whether and why the repair of one table must end. Changed by one thread."""
 
     stop: threading.Event
     """Set when the repair must end: waits of its threads end at once."""
     reason: str | None = None
     """Why nothing more is sent; None while the repair goes on."""
     rest_is_counted: bool = False
-    """Whether rows that were not read yet are read after all, to be counted as skipped."""
+    """Whether rows that are still unread must be read, to count them as skipped."""
 
     def end(self, reason: str, *, rest_is_counted: bool = False) -> str:
-        """Send no more; what is in flight is finished. Returns the first reason, which counts."""
+        """Send no more, but finish what is in flight. Returns the reason that came first."""
         if self.reason is None:
             self.reason, self.rest_is_counted = reason, rest_is_counted
         return self.reason
 
     def break_off(self, reason: str) -> None:
-        """Send no more, and wait no longer for what could not be written anyway."""
+        """Send no more, and end all waits: what is in flight could not be written anyway."""
         self.end(reason)
         self.stop.set()
 
 
 def words_of(error: BaseException) -> str:
-    """What stopped the work, in words that hold nothing of its rows."""
+    """What stopped the work, in words that quote none of its rows."""
     if isinstance(error, psycopg.Error):
         return f"the database refused: {reason_of(error)}"
     return str(error) if isinstance(error, IntegrityError) else f"unexpected {type(error).__name__}"

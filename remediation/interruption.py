@@ -1,6 +1,6 @@
-"""Ends a repair on SIGINT and SIGTERM: the first in order, the second at once.
+"""Ends a repair on SIGINT and SIGTERM: the first signal in order, the second at once.
 
-Decides when, not how: who waits on a thread or a link sees KeyboardInterrupt, or the link cut.
+Decides when, not how: whoever waits on a thread or a link sees KeyboardInterrupt, or a cut link.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Handles both signals for as long as the `with` block runs. For the main thread.
 
-    A signal that is ignored from the start, as a shell has SIGINT ignored in the background, stays
-    ignored.
+    A signal that was ignored before stays ignored, as SIGINT is in a shell's background jobs.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -61,7 +60,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def finish(self) -> None:
-        """The repair is over: a first signal from now on no longer keeps the report unwritten."""
+        """Mark the repair as over: from now on a first signal lets the report be written."""
         self._finishing = True
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
@@ -73,8 +72,8 @@ class Interruption:
         if self._finishing:
             return
         self._timer.start()
-        # Written in the middle of another line, perhaps; a stream that is being written refuses.
-        # And nobody may be there any more to read it: an interrupt it is all the same.
+        # This may land in the middle of another line, a stream in use refuses it, and nobody may
+        # be there to read it: the interrupt counts all the same.
         with suppress(RuntimeError, OSError):
             self._say(
                 f"stopping: what is in flight has {GRACE_SECONDS:.0f} s to come back;"
@@ -85,9 +84,9 @@ class Interruption:
 
 @contextmanager
 def ends_in_order(config: pytest.Config) -> Iterator[None]:
-    """One signal ends the block in order. After it, one lets the report be written.
+    """Let one signal end the block in order; after the block, a first one waits for the report.
 
-    That is written when the session finishes, beyond the block. See `Interruption`.
+    The report is written when the session finishes. See `Interruption`.
     """
     reporter = reporter_of(config)
 

@@ -1,4 +1,4 @@
-"""Declares pytest's options of a repair, refuses what cannot be meant, applies the others.
+"""Declares the options of a repair, refuses wrong combinations, and applies the rest.
 
 Opens and runs nothing.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """An option that stands in the place of a setting, and has that setting's bounds."""
+    """An option that overrides a setting, and has that setting's bounds."""
 
     option: str
     metavar: str
@@ -31,7 +31,7 @@ class Override:
     key: str
 
     def parse(self, text: str) -> Any:
-        """The value that a person wrote; argparse shows the words of what it raises."""
+        """The value that a person wrote; argparse shows the message of what this raises."""
         from checks.settings.integrity_toml import parse_override
 
         try:
@@ -106,7 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse combinations that cannot be meant; exits with 4."""
+    """Refuse options that contradict each other; exits with 4."""
     remediate = config.getoption("--remediate")
     if config.getoption("--dry-run") and not remediate and not config.getoption("--rollback"):
         raise pytest.UsageError(
@@ -123,7 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def require_whole_run(config: pytest.Config, option: str, *, what: str) -> None:
-    """Refuse an option where no check would run, or nothing could be shown; exits with 4."""
+    """Refuse an option where no check would run or nothing could be shown; exits with 4."""
     if config.option.setupplan or config.option.setuponly:
         raise pytest.UsageError(f"--setup-plan and --setup-only do not run a check, nor a {what}")
     if not config.pluginmanager.has_plugin("terminal"):
@@ -153,7 +153,7 @@ def overridden(config: pytest.Config, settings: Settings) -> Settings:
 
 
 def reporter_of(config: pytest.Config) -> TerminalReporter:
-    """The terminal's reporter: a repair is refused without it."""
+    """The terminal's reporter. Raises pytest's usage error: no repair runs without one."""
     reporter: TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         raise pytest.UsageError("--remediate needs pytest's terminal reporter")

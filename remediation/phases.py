@@ -1,6 +1,6 @@
-"""Runs a `--remediate` run in its order: checks, plan, repair, and the checks again.
+"""Runs the phases of a `--remediate` run in order: checks, plan, repair, and the checks again.
 
-Decides what comes when; `repair` plans and repairs, `passes` runs the checks.
+Decides the order alone; `run.repair` plans and repairs, `two_pass` runs the checks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
             try:
                 run.note("first pass of the checks")
                 passes.run_first(session.items)
-                repair.examination = context.examination  # with what the canaries saw
+                repair.examination = context.examination  # now with the canaries' verdicts
                 _repair(config, context, run, repair)
             except BaseException:
                 run.interrupted = True
@@ -71,14 +71,14 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
                 raise
     except (IntegrityError, psycopg.Error) as error:
         run.refuse(error)
-    # Out here: what a check says must not seem to come from what the repair ran into.
+    # Outside the except clause: a check's error must not seem to come from the repair's.
     if PASSES not in config.stash:
-        # Nothing ran yet: the checks are reported all the same.
+        # No check has run yet; the checks are reported all the same.
         TwoPasses(tables=frozenset()).run_first(session.items)
 
 
 def _repair(config: pytest.Config, context: RunContext, run: RepairRun, repair: Repair) -> None:
-    """Plan; then, but for a dry run, repair and measure again. Failures of it are the run's."""
+    """Plan; unless it is a dry run, repair and measure again. Enters refusals in the run."""
     try:
         run.plan = repair.plan()
     except psycopg.Error as error:
@@ -121,7 +121,7 @@ def _repair(config: pytest.Config, context: RunContext, run: RepairRun, repair: 
 def _touched(repair: Repair, items: Sequence[pytest.Item]) -> frozenset[str]:
     """Tables whose checks run again: those with a failing row that a repair may heal.
 
-    Which rows drift is known only after the first pass.
+    Tables with a drift check are included: which rows drift is known only after the first pass.
     """
     cases = filter(None, map(case_of, items))
     sampled = {case.table for case in cases if case.check == "drift"}

@@ -1,6 +1,6 @@
 """Connects the repair with pytest: its loop, its embedder, its status and summary.
 
-Thin: `options` has the options, `phases` says what comes when, `announcement` has the words.
+Thin: `options` has the options, `phases` the order, `announcement` the words.
 Imports late what its hooks need, as `checks.plugin` does.
 """
 
@@ -34,7 +34,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if context is None or not config.getoption("--remediate") or config.option.collectonly:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
-        return None  # pytest's own loop says what went wrong
+        return None  # pytest's own loop reports what went wrong
     from remediation.interruption import ends_in_order
     from remediation.phases import run_passes
 
@@ -46,7 +46,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.fixture(scope="session")
 def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
-    """What the canary `drift` embeds its samples with: within the caps of the run, and its keys."""
+    """The embedder of the canary `drift`, with the run's keys and within its caps."""
     from remediation.run.canary_embedder import open_embedder
 
     context = pytestconfig.stash[RUN_CONTEXT]
@@ -76,7 +76,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_report_teststatus(
     report: pytest.TestReport,
 ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """A check that failed before the repair shows as a rerun."""
+    """Show a check that failed before the repair as a rerun."""
     if str(report.outcome) == "rerun":
         return "rerun", "R", ("RERUN", {"yellow": True})
     return None
@@ -102,7 +102,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """The plan of a dry run, or what came of the repair, below pytest's own summaries."""
+    """Show the plan of a dry run or the results of the repair, below pytest's own summaries."""
     yield
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is not None:

@@ -1,6 +1,6 @@
-"""Connects the rollback with pytest: its option, and the rollback ahead of the checks.
+"""Connects the rollback with pytest: its option, and the rollback before the checks.
 
-Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as ever.
+Thin: `rollback` puts back, `announcement` has the words; the checks then run once, as usual.
 Imports late what its hooks need, as `checks.plugin` does.
 """
 
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what cannot be meant, and a run that there is not; exits with 4."""
+    """Refuse options that contradict it, and an unknown run; exits with 4."""
     run_id = config.getoption("--rollback")
     if run_id is None:
         return
@@ -61,13 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Put back, and measure again; pytest's own loop then runs the checks over that."""
+    """Put back, and measure again; pytest's own loop then runs the checks."""
     config = session.config
     past, context = config.stash.get(PAST, None), config.stash.get(RUN_CONTEXT, None)
     if past is None or context is None or config.option.collectonly:
         return
     if session.testsfailed and not config.option.continue_on_collection_errors:
-        return  # pytest's own loop says what went wrong
+        return  # pytest's own loop reports what went wrong
     import psycopg
 
     from remediation.interruption import ends_in_order
@@ -126,7 +126,7 @@ def _roll_back(
 def pytest_terminal_summary(
     terminalreporter: TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """What was put back, or would be, below pytest's own summaries."""
+    """Show what was put back, or would be, below pytest's own summaries."""
     yield
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is None:

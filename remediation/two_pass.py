@@ -1,7 +1,7 @@
-"""Runs items that wait for the repair twice, and counts each once.
+"""Runs the items of tables that will be repaired twice, and counts each once.
 
-An item of a table that will be repaired runs twice. Its first failure is logged as a rerun; the
-second pass decides. All other items run once, as ever.
+Their first failure is logged as a rerun; the second pass decides. All other items run once, as
+usual.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class TwoPasses:
-    """The state of the passes; `tables` are those that the repair will touch."""
+    """Runs the two passes; `tables` are those that the repair will touch."""
 
     tables: frozenset[str]
     first: bool = True
@@ -30,7 +30,7 @@ class TwoPasses:
     _held: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
 
     def run_first(self, items: Sequence[pytest.Item]) -> None:
-        """Run every item once; those that wait for the repair are not settled by it."""
+        """Run every item once; it is not final for those that wait for the repair."""
         _run(items)
 
     def run_second(self) -> None:
@@ -41,7 +41,7 @@ class TwoPasses:
         _run(waiting)
 
     def settle_by_first(self) -> None:
-        """The second pass will not come: what the first one showed is final."""
+        """Make the results of the first pass final: there will be no second one."""
         self.first = False
         for item in self.waiting:
             _log(item, self._held[item.nodeid])
@@ -49,7 +49,7 @@ class TwoPasses:
         self._held.clear()
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        """pytest_runtest_protocol in the first pass: run, but let only a rerun be logged."""
+        """pytest_runtest_protocol in the first pass: run a waiting item, and log only a rerun."""
         case = case_of(item)
         if not self.first or case is None or case.table not in self.tables:
             return None

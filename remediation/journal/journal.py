@@ -1,7 +1,7 @@
 """Writes the journal of a repair: what was about to be replaced, what became of each row.
 
-Evidence and undo, not state: what is left to do is what the database says, never this. Holds no
-text and no key; lines of JSON in `<report dir>/<run id>/journal.jsonl`. `journals` reads it back.
+The journal is evidence and undo, not state: only the database says what is left to do. It is lines
+of JSON in `<report dir>/<run id>/journal.jsonl`, without texts and keys; `past_journals` reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILE_NAME = "journal.jsonl"
 
 
 class RowChange(Protocol):
-    """A row as it was read, with what is to be written of it."""
+    """A row as it was read, with what is to be written to it."""
 
     @property
     def row(self) -> FailingRow: ...
@@ -39,7 +39,7 @@ class RowChange(Protocol):
 
     @property
     def deletes(self) -> bool:
-        """Whether the row goes, in place of getting a vector."""
+        """Whether the row is deleted instead of getting a vector."""
 
 
 Changed = TypeVar("Changed", bound=RowChange)
@@ -55,13 +55,13 @@ class Journal:
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._torn = False
         for folder in (directory, directory.parent):
-            # What is on disk is found again only if its name is there too.
+            # The file is found after a crash only if its name is on disk too.
             _sync_folder(folder)
 
     def begin(
         self, run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None
     ) -> None:
-        """Enter, ahead of all else, which run this is and where it writes. Raises OSError."""
+        """Record first which run this is and where it writes. Raises OSError."""
         self._append(
             [
                 {
@@ -78,11 +78,11 @@ class Journal:
         )
 
     def begin_table(self, target: Target) -> None:
-        """Enter, ahead of a table's first write, which columns are written. Raises OSError."""
+        """Record, before a table's first write, which columns are written. Raises OSError."""
         self._append([{"event": "table", "table": target.name, **columns_written(target)}])
 
     def replacing(self, table: str, changes: Sequence[RowChange]) -> None:
-        """Keep, ahead of a write, the vectors that it will replace. Raises OSError."""
+        """Record, before a write, the vectors that it will replace. Raises OSError."""
         self._append(
             {
                 "event": "replacing",
@@ -97,7 +97,7 @@ class Journal:
                 "beside": new.row.beside,
                 # There was no row to replace: an undo deletes the one that was inserted.
                 "inserted": new.row.missing,
-                # Known ahead, so that an undo is possible even where no outcome was entered.
+                # Recorded before, so that an undo is possible even where no outcome was.
                 "writing_md5": new.stored_as,
                 "deleting": new.deletes,
             }
@@ -105,7 +105,7 @@ class Journal:
         )
 
     def outcomes(self, table: str, outcomes: Sequence[RowOutcome]) -> None:
-        """Enter what became of rows. Raises OSError."""
+        """Record what became of rows. Raises OSError."""
         self._append(
             {
                 "event": "outcome",
@@ -114,7 +114,7 @@ class Journal:
                 "tenant": outcome.row.tenant,
                 "checks": outcome.row.checks,
                 "outcome": outcome.outcome,
-                # The only words among the values; a key or a vector must stay what it is.
+                # Redact these alone, since they are words; a key or a vector must stay as it is.
                 "reason": redactor.clean(outcome.reason),
                 "text_md5": outcome.row.text_hash,
                 "written": outcome.written,
@@ -130,7 +130,7 @@ class Journal:
         if not lines:
             return
         with self._lock:
-            # Unbuffered: what could not be written must not appear later, out of its order.
+            # Unbuffered: what could not be written must not appear later, out of order.
             rest = memoryview(("\n" * self._torn + lines).encode("utf-8", "surrogatepass"))
             self._torn = True
             while rest:
@@ -139,7 +139,7 @@ class Journal:
             os.fsync(self._descriptor)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """The events so far, one at a time; a line cut off by a crash is passed over."""
+        """The events so far, one at a time; skips a line that a crash cut off."""
         with self.path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
@@ -170,7 +170,7 @@ class Journal:
 
 
 def columns_written(target: Target) -> dict[str, Any]:
-    """The relation and columns that a write to a target sets, as they are called in the catalog."""
+    """The relation and columns that a write to a target sets, by their names in the catalog."""
     key = target.key if target.store is None else target.store.key
     return {
         "relation": [target.holder.schema, target.holder.name],

@@ -1,6 +1,6 @@
-"""Gives every selected row its one outcome, and enters it in the account and the journal.
+"""Gives every selected row one outcome, and enters it in the account and the journal.
 
-Decides nothing about outcomes; makes sure that none is missing or counted twice.
+Does not decide outcomes; makes sure that none is missing or counted twice.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class Settlement:
-    """Of one table; used by one thread."""
+    """Settles the outcomes of one table. Used by one thread."""
 
     table: str
     journal: Journal
     on_outcome: Callable[[Outcome], None]
     on_broken_journal: Callable[[str], None]
-    """Called with the reason where the journal takes no more; the account goes on all the same."""
+    """Called with the reason when the journal cannot be written; the account still is."""
     account: Account = field(default_factory=Account)
     _open: dict[tuple[str, ...], FailingRow] = field(default_factory=dict)
     _notes: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def select(self, row: FailingRow) -> None:
-        """A row of the selection, which owes an outcome from now on."""
+        """Take in a selected row, which must get an outcome from now on."""
         self.account.selected += 1
         self._open[row.key] = replace(row, text="", vector=None)
 
     def note(self, row: FailingRow, words: str) -> None:
-        """What was done to a row's text; the reason beside its `fixed`."""
+        """Note what was done to a row's text: the reason that goes with its `fixed`."""
         if words:
             self._notes[row.key] = words
         else:
@@ -65,31 +65,31 @@ class Settlement:
             self.journal.outcomes(self.table, noted)
 
     def enter(self, outcomes: Sequence[RowOutcome]) -> None:
-        """Enter outcomes in the journal alone: final ones, or what an undo must know of others."""
+        """Enter outcomes in the journal alone: final ones, and others that an undo must know."""
         with self._told():
             self.journal.outcomes(self.table, outcomes)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What can no longer be told ends the work; the account has it."""
+        """End the work where the journal cannot be written; the account has the outcomes."""
         try:
             yield
         except OSError as error:
             self.on_broken_journal(journal_words(error))
 
     def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
-        """Rows that were not tried."""
+        """Settle rows that were not tried as skipped."""
         self.settle([outcome_of(row, Outcome.SKIPPED, reason) for row in rows])
 
     def skip_open(self, reason: str) -> None:
-        """Whatever has no outcome yet is skipped."""
+        """Settle all rows without an outcome as skipped."""
         rows = list(self._open.values())
         skipped = [outcome_of(row, Outcome.SKIPPED, reason) for row in rows]
-        # Of a row that was in flight nobody knows any more whether it was written.
+        # Nobody knows whether a row that was in flight was written.
         self.settle([replace(outcome, uncertain=True) for outcome in skipped])
 
     def skip_unread(self, rows: Iterable[FailingRow], reason: str) -> None:
-        """Rows that only counted: in the account, not in the journal, as they may be millions."""
+        """Count unread rows as skipped: in the account alone, as there may be millions."""
         for row in rows:
             self.account.selected += 1
             self.account.add(row, Outcome.SKIPPED, reason)
@@ -97,5 +97,5 @@ class Settlement:
 
 
 def outcome_of(row: FailingRow, outcome: Outcome, reason: str) -> RowOutcome:
-    """An outcome that no write had a part in."""
+    """An outcome without a write."""
     return RowOutcome(row=row, outcome=outcome, reason=reason)

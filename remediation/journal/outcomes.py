@@ -26,7 +26,7 @@ class Outcome(enum.StrEnum):
     FIXED = "fixed"
     """Written, read back, and no selected check fails it."""
     SUPERSEDED = "superseded"
-    """Changed by someone else while we worked; nothing of theirs was overwritten."""
+    """Changed by someone else meanwhile; their change was not overwritten."""
     QUARANTINED = "quarantined"
     """The provider will never take its text."""
     FAILED = "failed"
@@ -34,19 +34,19 @@ class Outcome(enum.StrEnum):
     SKIPPED = "skipped"
     """Not tried, or not written: a cap, a lock, or a repair that stopped."""
     RESTORED = "restored"
-    """Of a rollback: it is again as it was before the run that is rolled back."""
+    """In a rollback: the row is again as it was before the run that is rolled back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """What the provider refused for good: the model that was asked, and the text, by its md5."""
+    """What the provider refused for good: the model that was asked, and the md5 of the text."""
 
     model: str
     sent_md5: str
 
     @property
     def entry(self) -> dict[str, str]:
-        """As the journal holds it."""
+        """The form in which the journal holds it."""
         return {"model": self.model, "sent_md5": self.sent_md5}
 
 
@@ -59,17 +59,17 @@ class RowOutcome:
     reason: str = ""
     written_hash: str | None = None
     try_again: bool = False
-    """Superseded, and perhaps still in need of an embedding: selected again in this run."""
+    """Whether a superseded row may still need an embedding: this run selects it again."""
     unhealed: tuple[str, ...] = ()
-    """Checks that the row still fails although nothing but our write stood between."""
+    """Checks that the row still fails although only our write came between."""
     uncertain: bool = False
-    """A COMMIT of its write went unanswered, and it was not read back: it may be written."""
+    """Whether its COMMIT went unanswered and it was not read back: it may have been written."""
     refused: Refused | None = None
-    """What the provider refused, where that is why."""
+    """What the provider refused, where that is the reason."""
 
     @property
     def written(self) -> bool:
-        """Whether a write of ours was committed; a rollback's may leave no vector."""
+        """Whether our write was committed; a rollback's may leave no vector."""
         return self.written_hash is not None or self.outcome is Outcome.RESTORED
 
 

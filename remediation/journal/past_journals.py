@@ -1,4 +1,4 @@
-"""Reads the journals of earlier runs: which there are, whose each is, and its events.
+"""Reads the journals of earlier runs: which exist, which run each is of, and its events.
 
 Reads only, and only below the folder of reports: a run's id is never a path.
 """
@@ -25,7 +25,7 @@ IDS_SHOWN = 5
 
 
 class UnknownRunError(IntegrityError):
-    """No earlier run has this id; says which ones there are."""
+    """No earlier run has this id; the message says which ones exist."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class PastJournal:
     path: Path
 
     def header(self) -> RunHeader | None:
-        """What it begins with; None for a journal that does not say. Raises OSError."""
+        """The journal's header; None where it begins with something else. Raises OSError."""
         _, event = next(self.events(), (0, {}))
         try:
             database = event["database"]
@@ -60,7 +60,7 @@ class PastJournal:
             return None
 
     def lines(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Each whole line with where it stands; ends ahead of one that is being written."""
+        """Each whole line with its offset; ends before one that is being written."""
         with self.path.open("rb") as file:
             file.seek(start)
             for line in file:
@@ -70,14 +70,14 @@ class PastJournal:
                 start += len(line)
 
     def events(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Each event with where it stands; a line cut off by a crash is passed over."""
+        """Each event with its offset; skips a line that a crash cut off."""
         for offset, line in self.lines(start):
             event = event_of(line)
             if event is not None:
                 yield offset, event
 
     def events_at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
-        """The events that stand at these places, in their order."""
+        """The events at these offsets, in their order."""
         with self.path.open("rb") as file:
             for offset in offsets:
                 file.seek(offset)

@@ -1,6 +1,6 @@
 """Remembers rows whose text the provider refused for good, until the text changes.
 
-The journals of a folder of reports remember them. Reads only, a line at a time.
+Its memory is the journals in a folder of reports. Reads only, a line at a time.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class _Refusal:
 
 @dataclass(kw_only=True, slots=True)
 class Quarantine:
-    """What earlier runs remember; the empty one remembers nothing."""
+    """The rows that earlier runs quarantined; by default none."""
 
     unreadable: tuple[str, ...] = ()
     """Journals that could not be read, in words."""
     _refusals: dict[RowName, _Refusal] = field(default_factory=dict)
 
     def reason(self, table: str, key: tuple[str, ...], sent: Refused) -> str | None:
-        """Why a row is not sent again of which the last would be `sent`, or None."""
+        """Why a row is not sent again whose last form to send would be `sent`, or None."""
         known = self._refusals.get((table, key))
         if known is None or known.refused != sent:
             return None
@@ -57,17 +57,17 @@ class Quarantine:
 
 
 def refused(model: str, text: str) -> Refused:
-    """What stands for a text that was sent to a model."""
+    """Names a text that was sent to a model, by its md5."""
     return Refused(model=model, sent_md5=md5(text.encode("utf-8", "surrogatepass")))
 
 
 def sent_for(row: FailingRow, target: Target, provider: Provider, counter: TokenCounter) -> Refused:
-    """What stands for the last that is sent of a prepared row before it is given up."""
+    """Names the last text that is sent for a prepared row before it is given up."""
     return refused(target.model_of(row.tenant), shortest_form(row.text, provider, counter))
 
 
 def recall(directory: Path) -> Quarantine:
-    """What the journals of a folder of reports remember, the latest word of each row."""
+    """The quarantine by the journals in a folder of reports; each row's latest outcome counts."""
     refusals: dict[RowName, _Refusal] = {}
     unreadable = []
     try:
@@ -86,7 +86,7 @@ def recall(directory: Path) -> Quarantine:
 def _outcomes(
     journal: PastJournal, refusals: Mapping[RowName, _Refusal]
 ) -> Iterator[dict[str, Any]]:
-    """The outcomes that may count: all that quarantine, and those that fix while some do."""
+    """The outcomes that may count: every quarantine, and fixes once any row is quarantined."""
     for _, line in journal.lines():
         if line.startswith(REPLACING) or not (QUARANTINED in line or (refusals and FIXED in line)):
             continue

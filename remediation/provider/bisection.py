@@ -1,6 +1,6 @@
-"""Embeds texts of which the provider may refuse some: bisects until each refused one stands alone.
+"""Embeds texts of which the provider may refuse some, by bisecting until each refused one is alone.
 
-Must not decide what becomes of a row; it says for each text what the provider did.
+Must not decide what becomes of a row; says only what the provider did with each text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONTROL_TEXT = "hello"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """A text shortened for a provider that refused the whole, and the words that say so."""
+    """A text shortened for a provider that refused the whole of it, and the words for that."""
 
     text: str = field(repr=False)
     note: str
@@ -41,12 +41,12 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Isolated:
-    """What became of each text, aligned with the texts, and what it took.
+    """What became of each text, aligned with the texts, and the usage.
 
     A text has a vector (float32, shape (dimensions,)), or is refused for good (InputRejected), or
-    was not reached (None): then `failure` says why. What was paid for before it is not lost.
-    Where that is NotYet, `left` are the positions to ask for again, each group in a request of its
-    own, the one that has to wait first. `cut` says of a text that it was shortened, and to what.
+    was not reached (None): then `failure` says why. Vectors that were paid for before are kept.
+    Where `failure` is NotYet, `left` has the positions to ask for again, each group in a request of
+    its own, the group that has to wait first. `cut` has the texts that were shortened, and to what.
     """
 
     outcomes: tuple[NDArray[np.float32] | InputRejected | None, ...]
@@ -63,7 +63,7 @@ def embed_isolating(
     earlier: Tries | None = None,
     shorter: Callable[[str], Iterable[Cut]] = lambda _: (),
 ) -> Isolated:
-    """Every text that the provider takes is embedded, whatever stands beside it.
+    """Embed every text that the provider takes, whatever texts are in the same request.
 
     One refused text among n costs about 2 log2(n) further requests. Empty texts are never sent. A
     text that is refused alone is sent once more in each of its `shorter` forms until one is taken.
@@ -137,7 +137,7 @@ def _taken(embedder: Embedder, text: str) -> tuple[NDArray[np.float32] | None, U
 
 
 def _not_the_text(error: ProviderError) -> ProviderError:
-    """A provider that refuses a harmless text too refuses the request: no row is to blame."""
+    """The error where the provider refuses a harmless text too: no row is to blame."""
     if not isinstance(error, InputRejected):
         return error
     return ModelUnavailable(

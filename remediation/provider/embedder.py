@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embedded:
-    """Vectors aligned with the texts: float32, shape (texts, dimensions); and what they took."""
+    """Vectors aligned with the texts (float32, shape (texts, dimensions)), and their usage."""
 
     vectors: NDArray[np.float32]
     usage: Usage
@@ -87,8 +87,8 @@ class Embedder:
     def embed(self, texts: Sequence[str], *, earlier: Tries | None = None) -> Embedded:
         """One vector per text, from one request that is repeated while that may help.
 
-        Waits for the key's turn and between tries; with `earlier`, the tries of the same request
-        before, it never waits and raises NotYet instead. Raises InputRejected, without a request,
+        Waits for the key's turn and between tries. With `earlier`, the former tries of the same
+        request, it never waits and raises NotYet instead. Raises InputRejected, without a request,
         where a text is empty or cannot be encoded, or where the texts are too many for the key's
         limits; a ProviderError of another kind as its name says; ValueError for no texts.
         """
@@ -102,7 +102,7 @@ class Embedder:
             raise InputRejected(too_large)
         came = self._tried(texts, tokens, earlier)
         if isinstance(came, ProviderError):
-            # What it was made of may hold the request, and the key in its headers.
+            # The exception behind it may hold the request, and the key in its headers.
             came.__cause__ = came.__context__ = None
             raise came.with_traceback(None)
         self.has_embedded = True
@@ -121,7 +121,7 @@ class Embedder:
                 return sent
             try:
                 came = self._asked(texts)
-            except BaseException:  # a mistake in a provider's module; the key is in use no more
+            except BaseException:  # a bug in a provider's module: the key is no longer in use
                 self._limit.end(sent)
                 raise
             usage += _usage_of(came, tokens)
@@ -157,7 +157,7 @@ class Embedder:
             self._stop.wait(sent)
 
     def _asked(self, texts: Sequence[str]) -> Answer | TryFailed:
-        """What one request came to; an answer is one only where it is as asked for."""
+        """The result of one request; an answer that is not as asked for counts as a failed try."""
         try:
             answer = self.provider.ask(texts, self._api_key)
         except TryFailed as failed:
@@ -180,7 +180,7 @@ class Embedder:
 
 
 def _usage_of(came: Answer | TryFailed, tokens: int) -> Usage:
-    """Of one request whose texts were counted at so many tokens."""
+    """The usage of one request whose texts were counted at so many tokens."""
     told = came.told.tokens
     return Usage(
         requests=1,

@@ -1,4 +1,4 @@
-"""Lends an embedder for each key, over the one provider of its endpoint; keeps some of them open.
+"""Lends an embedder for each key, over the one provider of its endpoint; keeps some endpoints open.
 
 A tenant's texts go to the embedder of that tenant's key and endpoint, and to no other.
 """
@@ -34,8 +34,8 @@ OPEN_ENDPOINTS = 64
 class Embedders:
     """Lends embedders for one table. Safe across threads.
 
-    `endpoint` is that of the settings; a tenant's own takes its place. `provider_at` says who
-    answers there. `models` are the declared models of single tenants.
+    `endpoint` is that of the settings; a tenant's own takes its place. `provider_at` opens the
+    provider of an endpoint. `models` are the declared models of single tenants.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Embedders:
     def seconds_to_wait(self, tenant: str | None, tokens: int) -> float:
         """Seconds until a request of so many tokens may be sent with the tenant's key.
 
-        0.0 also where waiting is no use: no key, or a provider that wants to hear nothing for long.
+        Also 0.0 where waiting is no use: there is no key, or the provider asks for too long a wait.
         """
         key = self.keys.find(tenant)
         if isinstance(key, MissingKey):
@@ -88,7 +88,7 @@ class Embedders:
         return limit.seconds_to_wait(tokens)
 
     def silent_for(self, tenant: str | None, tokens: int) -> float:
-        """`seconds_to_wait`, where nothing is on its way with the tenant's key; else 0.0."""
+        """`seconds_to_wait`, or 0.0 while a request with the tenant's key is in flight."""
         key = self.keys.find(tenant)
         if isinstance(key, MissingKey) or self._limits.of(key.secret).in_use:
             return 0.0
@@ -132,7 +132,7 @@ class Embedders:
             each.provider.close()
 
     def stop(self) -> None:
-        """Try nothing again, and end every wait between two tries."""
+        """Prevent further tries, and end every wait between two tries."""
         self._stop.set()
 
     def close(self) -> None:

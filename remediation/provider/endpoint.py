@@ -21,12 +21,12 @@ COLUMNS = ("api_key", "base_url", "model")
 
 
 class KeyRowError(IntegrityError):
-    """A row of `[keys] sql` says nothing that can be used; says why, and shows no value."""
+    """A row of `[keys] sql` cannot be used; the message says why, and shows no value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """Where vectors come from and of which shape they are.
+    """Where vectors come from, and their shape.
 
     `model` is what the endpoint calls it, `declared` what the settings call it (None: the same).
     With `stamped` the declared name is written beside each vector, so an answer must name it.
@@ -41,7 +41,7 @@ class Endpoint:
     declared: str | None = None
     stamped: bool = False
     settings: str = "[provider] base_url, model and dimensions"
-    """Where a person corrects what the endpoint does not take."""
+    """The settings to correct where the endpoint does not accept them."""
 
     def __post_init__(self) -> None:
         plain_base_url(self.base_url)
@@ -53,7 +53,7 @@ class Endpoint:
 
 
 def base_url_of(provider: Provider, environment: Mapping[str, str]) -> str:
-    """The base URL of every tenant without one of its own: OPENAI_BASE_URL's before the file's."""
+    """The base URL of tenants without one of their own; OPENAI_BASE_URL overrides the file."""
     return environment.get("OPENAI_BASE_URL") or provider.base_url
 
 
@@ -73,7 +73,7 @@ class OwnEndpoint:
         return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
 
     def in_place_of(self, endpoint: Endpoint) -> Endpoint:
-        """The tenant's endpoint, for the same vectors. Keeps the model that is declared."""
+        """The tenant's endpoint, for the same vectors and with the same declared model."""
         return replace(
             endpoint,
             base_url=self.base_url or endpoint.base_url,
@@ -113,7 +113,7 @@ def _columns(names: Sequence[str], values: Sequence[object]) -> dict[str, str]:
     for name, value in zip(meant, values, strict=True):
         if value is not None and not isinstance(value, str):
             raise KeyRowError(f"expected text as {name}, found {type(value).__name__}")
-        # White space in place of a key is for the ring to refuse: it ends the search.
+        # White space instead of a key is left for the key ring to refuse, which ends the search.
         text = value if name == "api_key" else (value or "").strip()
         if text:
             found[name] = text
@@ -121,12 +121,12 @@ def _columns(names: Sequence[str], values: Sequence[object]) -> dict[str, str]:
 
 
 def _own_endpoint(found: Mapping[str, str]) -> OwnEndpoint | None:
-    """The endpoint that a row declares, or None. Raises KeyRowError for a base URL of no use."""
+    """The endpoint that a row declares, or None. Raises KeyRowError for an unusable base URL."""
     base_url, model = found.get("base_url"), found.get("model")
     if base_url is None and model is None:
         return None
     if "api_key" not in found:
-        # Another source's key must not go to an endpoint that is not its own.
+        # A key from another source must not be sent to this endpoint.
         raise KeyRowError("expected an api_key beside base_url and model, found none")
     if base_url is not None:
         try:

@@ -1,6 +1,6 @@
-"""Says why the provider gave no vectors, sorted by what to do next, in words safe to keep.
+"""Classifies why the provider gave no vectors by what to do next, in words that are safe to keep.
 
-Must let no key, no request text and no traceback of the HTTP client through.
+Must not let through a key, a request text or a traceback of the HTTP client.
 """
 
 # ruff: noqa: N818 - the names say what happened, which is what a caller branches on
@@ -24,10 +24,10 @@ class Tries:
 
     failed: int = 0
     untrustworthy: int = 0
-    """Those of them that ended in an answer that cannot be trusted."""
+    """How many of them ended in an answer that cannot be trusted."""
 
     def and_one(self, *, untrustworthy: bool) -> Tries:
-        """With one more."""
+        """These tries and one more."""
         return Tries(failed=self.failed + 1, untrustworthy=self.untrustworthy + untrustworthy)
 
 
@@ -82,11 +82,11 @@ class ProviderUnavailable(ProviderError):
 
 
 class UntrustworthyResponse(ProviderError):
-    """An answer came that is not what was asked for: nothing of it is used."""
+    """An answer came that is not what was asked for; nothing of it is used."""
 
 
 class NotYet(ProviderError):
-    """To be asked again in `seconds`, with the `tries` that have failed; nothing is wrong yet."""
+    """Ask again in `seconds`, with the `tries` that have failed; nothing is wrong yet."""
 
     def __init__(self, reason: str, tries: Tries, seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ def refusal(
 ) -> tuple[ProviderError, bool]:
     """The error for an HTTP status that is not success, and whether another try may help.
 
-    `settings` are those to check where the endpoint does not know what it is asked for.
+    `settings` names those to check where the endpoint does not know what it is asked for.
     """
     code, kind, parameter, message = _error_fields(body)
     error, worth_another_try = _sorted(status, {code, kind}, parameter)
@@ -132,12 +132,12 @@ def _sorted(
         return ProviderUnavailable, True
     if status in (400, 413, 422) and parameter not in SETTING_PARAMETERS:
         return InputRejected, False
-    # The rest (404, a redirect, …) would be the same for every text of every tenant.
+    # All others (404, a redirect, …) would be the same for every text of every tenant.
     return ModelUnavailable, False
 
 
 def unsendable(text: str) -> InputRejected | None:
-    """Why a text is never sent: it is empty, or UTF-8 cannot say it."""
+    """Why a text is never sent: it is empty, or UTF-8 cannot encode it."""
     if not text:
         return InputRejected("the text is empty, and an empty text has no embedding")
     try:
@@ -196,5 +196,5 @@ def _error_fields(body: bytes) -> tuple[str | None, str | None, str | None, str 
 
 
 def _label(value: object) -> str | None:
-    """An error code as codes look; anything else is a message in disguise."""
+    """The value where it looks like an error code; anything else may be a message."""
     return value if isinstance(value, str) and re.fullmatch(r"[\w.\-]{1,64}", value) else None

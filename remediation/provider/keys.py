@@ -1,6 +1,6 @@
 """Finds the API key of a tenant: its own, or a fallback that the settings declare.
 
-Must never hand one tenant's key to another, nor show a key or what a lookup printed.
+Must never hand one tenant's key to another, or show a key or a lookup's output.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class MissingKey:
 class KeyRing:
     """Looks for keys in the order of `[keys]`: environment, SQL, command, declared fallback.
 
-    `known_tenants` must be all tenants of the run, those of other tables too: it is what shows
-    that two of them map to one variable. `sql_lookup` returns a tenant's row or None. Answers are
+    `known_tenants` must be all tenants of the run, of other tables too: only then is it seen that
+    two of them map to one variable. `sql_lookup` returns a tenant's row or None. Answers are
     kept per tenant; lookups run one at a time, so `sql_lookup` may use one connection. Raises
     ValueError where the pattern or the command does not name the tenant: every tenant would get
     the same key.
@@ -120,7 +120,7 @@ class KeyRing:
     def _own(self, tenant: str | None) -> str | None:
         """The variable that the tenant's name maps to, now known to be this tenant's."""
         variable = variable_name(self._env, tenant) if self._env and tenant else None
-        # The fallback's variable holds the platform's key, whoever is called as it is named.
+        # The fallback's variable holds the platform's key, even if a tenant's name maps to it.
         if variable is None or variable == self._fallback_env or tenant is None:
             return None
         self._owners.setdefault(variable, set()).add(tenant)
@@ -133,7 +133,7 @@ class KeyRing:
             row = self._sql_lookup(tenant)
         except KeyRowError as error:
             return MissingKey(reason=f"[keys] sql failed for tenant {_name(tenant)}: {error}")
-        except Exception as error:  # whatever a driver raises: its text may quote the key's row
+        except Exception as error:  # whatever a driver raises; its message may quote the key's row
             return MissingKey(
                 reason=f"[keys] sql failed for tenant {_name(tenant)} ({type(error).__name__}); "
                 "run it by hand and correct it"
@@ -164,7 +164,7 @@ class KeyRing:
             trouble = f"could not be started ({type(error).__name__})"
         else:
             if status == 0:
-                # Bytes beyond ASCII become characters that `_usable` refuses.
+                # Bytes outside ASCII become characters that `_usable` refuses.
                 secret = output.decode("ascii", "replace").strip()
                 return _usable(secret, name) if secret else None
             trouble = f"ended with status {status}"
@@ -184,8 +184,8 @@ class KeyRing:
             try:
                 output, _ = running.communicate(timeout=self._command_seconds)
             except BaseException:
-                # The whole group: a child of the command would keep its output open. Where all of
-                # it has ended meanwhile, an interrupt must still be one.
+                # Kill the whole group: a child of the command would keep its output open. Where all
+                # have ended already, the interrupt must still be raised.
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(running.pid, signal.SIGKILL)
                 raise
@@ -209,7 +209,7 @@ def variable_name(pattern: str, tenant: str) -> str | None:
 
 
 def _usable(value: str, source: str) -> Key | MissingKey:
-    """A broken key ends the search: another key in its place is not what was declared."""
+    """The key, or why it cannot be sent: that ends the search, since no other was declared."""
     secret = value.strip()
     redactor.add(secret)
     if not secret:

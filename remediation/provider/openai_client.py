@@ -1,6 +1,6 @@
-"""Makes the one client of an endpoint, which holds no key, and the view of it that holds one.
+"""Makes the one client of an endpoint, which holds no key, and copies of it that hold one.
 
-Bounds what is read of a refusal, and keeps what a stop has to cut. Sends nothing.
+Bounds how much of a refusal is read, and keeps the sockets that a stop must cut. Sends nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ for _name in ("openai", "httpx2", "httpcore2"):
 
 
 def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
-    """A client whose own retries are off: the connections that all keys of an endpoint share.
+    """A client without retries of its own, whose connections all keys of an endpoint share.
 
     It holds no key; requests are made with `with_key`. `timeout` is in seconds, for a silence;
     connecting has `CONNECT_SECONDS` of them at most.
@@ -100,10 +100,10 @@ def with_key(client: openai.OpenAI, key: SecretStr) -> openai.OpenAI:
 
 
 def _keep_wire(request: httpx2.Request) -> None:
-    """Have the socket that a request opens kept, so that a stop can cut it."""
+    """Keep the socket that a request opens, so that a stop can cut it."""
 
     def opened(event: str, details: Mapping[str, Any]) -> None:
-        # Of a connection, and of a proxy that it leads through.
+        # Fires for a connection, and for one to a proxy.
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             open_sockets.keep(details["return_value"].get_extra_info("socket"))
 
@@ -111,7 +111,7 @@ def _keep_wire(request: httpx2.Request) -> None:
 
 
 def _bound_refusal(response: httpx2.Response, seconds: float) -> None:
-    """Have the body of a refusal, which the client reads whole, end in time and in memory."""
+    """Bound the body of a refusal in time and size, since the client reads it whole."""
     if response.status_code != 200:
         stream = cast("httpx2.SyncByteStream", response.stream)
         response.stream = _Bounded(stream, deadline=time.monotonic() + seconds)

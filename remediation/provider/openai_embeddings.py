@@ -1,7 +1,7 @@
-"""Asks an OpenAI-compatible endpoint for embeddings, and reads what it answers.
+"""Asks an OpenAI-compatible endpoint for embeddings, and reads its answers.
 
-Tries nothing again and repairs nothing that it reads: an answer is whole and as asked for, or
-nothing of it is used. Must not let a key or a text into an error, a log or a traceback.
+Never retries, and never repairs an answer: it is complete and as asked for, or nothing of it is
+used. Must not let a key or a text into an error, a log or a traceback.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BYTES_PER_ITEM = 4_096
 
 
 class OpenAIEmbeddings:
-    """An `EmbeddingProvider`: `POST .../embeddings`, as OpenAI, Azure and most servers have it.
+    """An `EmbeddingProvider` by `POST .../embeddings`, as OpenAI, Azure and most servers offer.
 
     `timeout` is in seconds: for a silence, and for one whole answer; connecting has less, see
     `client_of`.
@@ -63,15 +63,15 @@ class OpenAIEmbeddings:
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """One request with this key. Raises TryFailed."""
         came = self._asked(texts, key)
-        # Raised outside of the except clauses: no client error with its request, and the key in
-        # its headers, stays reachable as the context.
+        # Raised outside the except clauses: the client's error, which holds the request with the
+        # key in its headers, must not be reachable as the context.
         if isinstance(came, TryFailed):
             raise came
         return came
 
     def _asked(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
         headers: dict[str, str] = {}
-        # Billed, whatever becomes of the answer, from the status on; how much, only its end says.
+        # From here on the request is billed; only the end of the answer says how much.
         tokens: int | None = 0
         failure: ProviderError
         deadline = time.monotonic() + self._timeout
@@ -100,7 +100,7 @@ class OpenAIEmbeddings:
             failure = ProviderUnavailable(
                 f"provider gave no whole answer within {self._timeout:g} s"
             )
-        except Exception as error:  # while the body is read, the client's transport speaks itself
+        except Exception as error:  # reading the body raises the transport's own errors
             cause = type(error.__cause__ or error).__name__
             failure = ProviderUnavailable(f"connection to the provider failed ({cause})")
         else:
@@ -108,7 +108,7 @@ class OpenAIEmbeddings:
         return TryFailed(failure, again=True, told=Told(tokens=tokens, headers=headers))
 
     def _whole(self, chunks: Iterator[bytes], texts: int, deadline: float) -> bytes:
-        """The body, within the size and the time that an answer takes. Raises TimeoutError."""
+        """The body, within the size and the time that an answer may take. Raises TimeoutError."""
         most = texts * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
         body = bytearray()
         for chunk in chunks:
@@ -194,9 +194,9 @@ def require_model(
 ) -> None:
     """Raises UntrustworthyResponse where an answer names no model that it may be of.
 
-    That is the model as it was asked for or as it is declared. Raises ModelUnavailable where it is
-    the first, and the second would be written beside the vectors. `may_quote` says whether a
-    reason may repeat a string of the provider's.
+    It may name the model as asked for or as declared. Raises ModelUnavailable where it names the
+    first while the second would be written beside the vectors. `may_quote` says whether a reason
+    may repeat a string of the provider's.
     """
     answered = response.get("model")
     requested, declared = endpoint.model, endpoint.declared_model

@@ -1,7 +1,7 @@
-"""Says what any provider is asked and answers: texts in; vectors and what they took out.
+"""Defines what a provider is asked and answers: texts in; vectors and their usage out.
 
-Knows no HTTP and no vendor. Whoever speaks to another provider does so in one module that
-fulfils `EmbeddingProvider`; turns, tries, bisection and lending know only what stands here.
+Knows no HTTP and no vendor. Another provider is one more module that implements
+`EmbeddingProvider`; turns, tries, bisection and lending rely only on what is defined here.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """What a provider told beside its vectors, or in their place."""
+    """What a provider reported beside its vectors, or instead of them."""
 
     tokens: int | None = 0
-    """Billed for the request; None: it was answered, and the answer does not say."""
+    """Tokens billed for the request; None: it was answered, and the answer does not say."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By lower-case name; `x-ratelimit-*` say how soon the key may be used again."""
+    """Headers by lower-case name; `x-ratelimit-*` say how soon the key may be used again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Answer:
-    """What came of one request: vectors aligned with its texts, float32, (texts, dimensions)."""
+    """The answer to one request: vectors aligned with its texts, float32, (texts, dimensions)."""
 
     vectors: NDArray[np.float32] = field(repr=False)
     told: Told
 
 
-class TryFailed(Exception):  # noqa: N818 - never leaves the room: the embedder tries again, or not
+class TryFailed(Exception):  # noqa: N818 - never leaves this package: the embedder handles it
     """One request that brought no vectors.
 
     `again` says whether another try may help, and `wait` is the time in seconds that the provider
@@ -67,9 +67,9 @@ class TryFailed(Exception):  # noqa: N818 - never leaves the room: the embedder 
 class EmbeddingProvider(Protocol):
     """One endpoint, for whatever keys. Safe across threads.
 
-    Keeps no key: each request carries the one that it is given and no other. Never tries again
-    and waits for nothing but the answer, whose time it bounds itself; a connection it opens is
-    kept in `open_sockets`, so that a stop can cut it.
+    Keeps no key: each request carries the one that it is given and no other. Never retries, and
+    waits for nothing but the answer, whose time it bounds itself. Keeps its connections in
+    `open_sockets`, so that a stop can cut them.
     """
 
     @property
@@ -77,16 +77,16 @@ class EmbeddingProvider(Protocol):
         """Where it asks, and for which vectors."""
 
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
-        """One request. Raises TryFailed and nothing else, without the request in its context."""
+        """Send one request. Raises only TryFailed, without the request in its context."""
 
     def close(self) -> None:
-        """Close the connections; it is not asked again."""
+        """Close the connections; nothing is asked after that."""
 
 
 def require_as_asked(
     vectors: NDArray[np.float32], *, texts: Sequence[str], dimensions: int
 ) -> None:
-    """Hold an answer against what was asked: a finite vector with a length for each text.
+    """Check an answer against what was asked: a finite, non-zero vector for each text.
 
     Raises UntrustworthyResponse where it is not, or where all texts, though they differ, have the
     same vector.
@@ -113,5 +113,5 @@ def require_as_asked(
 
 
 def _essence(text: str) -> str:
-    """What no model overlooks: an uncased one takes texts that differ in the rest for the same."""
+    """What no model ignores of a text: an uncased one may ignore all other differences."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text.casefold())))

@@ -1,6 +1,6 @@
-"""Tells how soon a key may be used again: by the settings' limits, and by its provider's word.
+"""Says how soon a key may be used again, by the settings' limits and by what its provider says.
 
-Knows neither keys in the clear nor HTTP clients, and never waits; it says how long to.
+Knows neither keys in the clear nor HTTP clients. Never waits; says only how long to wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ refusal says what is the matter."""
 _ROUNDING = 0.001
 """Added to each wait, so that it never ends just before the moment it was for."""
 
-# Go's way to write a duration, in which OpenAI writes `x-ratelimit-reset-*` ("Rate limits" guide).
+# Go's notation of a duration, in which OpenAI writes `x-ratelimit-reset-*` ("Rate limits" guide).
 _DURATION = re.compile(
     r"(?:(?P<h>\d{1,6}(?:\.\d{1,9})?)h)?(?:(?P<m>\d{1,6}(?:\.\d{1,9})?)m(?!s))?"
     r"(?:(?P<s>\d{1,6}(?:\.\d{1,9})?)s)?(?:(?P<ms>\d{1,9}(?:\.\d{1,9})?)ms)?",
@@ -47,7 +47,7 @@ class Sent:
 
 @dataclass(kw_only=True, slots=True)
 class _Left:
-    """What the provider says is left, requests in flight taken off, until it is whole again."""
+    """What the provider says is left, less the requests in flight, until its reset."""
 
     remaining: int
     until: float
@@ -61,7 +61,7 @@ class _Ended:
 
 
 class RateLimit:
-    """Of one key, whoever uses it. Safe across threads.
+    """The limits of one key, whoever uses it. Safe across threads.
 
     The settings' limits hold in every `window` seconds, on the provider's clock too: a request
     counts from before it is sent until a window after it was answered, whenever it arrived. Its
@@ -113,12 +113,12 @@ class RateLimit:
         billed: int = 0,
         hold: float | None = None,
     ) -> None:
-        """Take in how a request went. `hold`: it had no usable answer; nobody asks for so long."""
+        """Take in how a request went. `hold`: seconds without requests after an unusable answer."""
         with self._lock:
             now = self._clock()
             if hold is not None:
                 self._held_until = max(self._held_until, now + hold)
-                if sent.at > self._slowed_at:  # once for all that were in flight together
+                if sent.at > self._slowed_at:  # once for all requests that were in flight together
                     self._most_at_once = max(1, self._in_flight // 2)
                     self._slowed_at = now
             elif self._most_at_once is not None:
@@ -144,7 +144,7 @@ class RateLimit:
 
     @property
     def held(self) -> float:
-        """Seconds for which the provider wants to hear nothing; 0.0: it does."""
+        """Seconds for which the provider wants no request; 0.0: it takes them now."""
         with self._lock:
             return max(0.0, self._held_until - self._clock())
 
@@ -210,7 +210,7 @@ class RateLimit:
             if remaining is None or reset is None or reset > LONGEST_RESET:
                 continue
             self._left[kind] = _Left(
-                # What is in flight may be counted already: rather too little than too much.
+                # The provider may have counted what is in flight: assume rather less than is left.
                 remaining=remaining - in_flight,
                 until=now + reset,
                 limit=_count(headers.get(f"x-ratelimit-limit-{kind}")),

@@ -1,6 +1,6 @@
 """Decides whether a request is tried again and how long after: the only retry layer there is.
 
-Must not know HTTP clients or vectors, and never waits; it sees failed tries and counts.
+Must not know HTTP clients or vectors, and must never wait; it sees failed tries and counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RetryPolicy:
 
     @property
     def longest_hold(self) -> float:
-        """Seconds beyond which a key that has to wait is given up, in place of being waited for."""
+        """Seconds of waiting beyond which a key is given up."""
         return self.longest_retry_after + self.base_delay
 
     def exhausted(self, tries: Tries, retry_after: float | None) -> bool:
@@ -48,7 +48,7 @@ class RetryPolicy:
     def delay(self, tries: Tries, retry_after: float | None) -> float:
         """Seconds for which nothing is sent with the key after a try that failed."""
         if retry_after is not None:
-            # Not before it was asked, and not all at the same moment after it.
+            # Not before that moment, and not all requests at once after it.
             return retry_after + random.uniform(0.0, self.base_delay)  # noqa: S311
         doubled = self.base_delay * 2.0 ** (tries.failed - 1)
         return random.uniform(0.0, min(self.longest_delay, doubled))  # noqa: S311

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TokenCounter(Protocol):
-    """What batching, caps and prices count tokens with."""
+    """Counts tokens for batching, caps and prices."""
 
     @property
     def exact(self) -> bool:
@@ -86,7 +86,7 @@ class TiktokenTokens:
         return f"exact: tiktoken, {self._encoding.name}"
 
     def count(self, text: str) -> int:
-        # "Ordinary": text that spells a special token is text, as it is for the provider.
+        # "Ordinary": a text that spells a special token is plain text, as for the provider.
         return max(1, len(self._encoding.encode_ordinary(text)))
 
     def truncate(self, text: str, limit: int) -> str:
@@ -106,7 +106,7 @@ class TiktokenTokens:
                 prefix = self._encoding.decode_bytes(tokens[:end]).decode("utf-8")
             except UnicodeDecodeError:
                 continue
-            # Cut off from what followed, a prefix may be tokenised anew, and need more.
+            # A prefix may be tokenised differently without what followed it, and need more.
             if len(self._encoding.encode_ordinary(prefix)) <= limit:
                 return prefix
         return ""

@@ -1,4 +1,4 @@
-"""Adds up what asking a provider took: requests and tokens, and how much of that it has said."""
+"""Adds up what a provider was asked and billed: requests, and tokens as far as it says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a number of requests took. `Usage()` is nothing at all.
+    """The usage of a number of requests. `Usage()` is none.
 
-    `requests` counts every try, `unanswered` those of them without a usable answer. `tokens` are
-    those that answers said were billed, answers that were thrown away included; `unsaid` is what
-    those took, by our own count, that did not say.
+    `requests` counts every try, `unanswered` the tries without a usable answer. `tokens` are those
+    that answers said were billed, discarded answers included; `unsaid` are those of the answers
+    that did not say, by our own count.
     """
 
     requests: int = 0
@@ -29,12 +29,12 @@ class Usage:
 
     @property
     def tokens_are_known(self) -> bool:
-        """Whether every answer said what it took: `tokens` is then what was billed."""
+        """Whether every answer said what was billed: then `tokens` is exactly that."""
         return self.unsaid == 0
 
     @property
     def reckoned(self) -> int:
-        """Tokens that count against a cap: what was not said counts as we counted it."""
+        """Tokens that count against a cap: billed ones, and our count where answers did not say."""
         return self.tokens + self.unsaid
 
 

@@ -41,7 +41,7 @@ class Before:
     vector: bytes | None
     beside: tuple[str | None, ...]
     absent: bool
-    """Its store had no row for it."""
+    """Whether its store had no row for it."""
 
     @property
     def vector_hash(self) -> str | None:
@@ -54,7 +54,7 @@ class Before:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PutBack:
-    """A row as the run left it, and how it stood before."""
+    """A row as the run left it, and as it was before."""
 
     row: FailingRow
     before: Before
@@ -69,7 +69,7 @@ class PutBack:
 
 
 def before_of(event: Mapping[str, Any]) -> Before:
-    """What a `replacing` event keeps. Raises LookupError and ValueError for a damaged one."""
+    """What a `replacing` event recorded. Raises LookupError and ValueError for a damaged one."""
     vector = event["vector"]
     return Before(
         tenant=event["tenant"],
@@ -82,7 +82,7 @@ def before_of(event: Mapping[str, Any]) -> Before:
 
 
 class WrittenState(NamedTuple):
-    """A state that the run left a row in, and where what stood before its first write is kept."""
+    """A state that the run left a row in, and the offset of what was there before."""
 
     state: State
     origin: int
@@ -100,8 +100,8 @@ class _Pending(NamedTuple):
 class WrittenRows:
     """The rows of one table that a run wrote to.
 
-    A row that was written again, having been edited meanwhile, goes back to what stood there before
-    the first write, unless somebody else wrote between: then to theirs.
+    A row that was edited and written again goes back to what was there before the first write,
+    unless somebody else wrote a vector in between: then to theirs.
     """
 
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class WrittenRows:
         return ((key, links) for key, links in self._links.items() if links)
 
     def replacing(self, event: Mapping[str, Any], offset: int) -> None:
-        """A row is about to be written. Raises LookupError and ValueError for a damaged event."""
+        """Take in that a row is about to be written. Raises LookupError and ValueError."""
         key = tuple(event["key"])
         links = self._links.get(key, ())
         was, becomes = before_of(event).state, state_of(event["writing_md5"])
@@ -125,7 +125,7 @@ class WrittenRows:
             becomes = ABSENT
         pending = self._pending.get(key)
         if pending is not None and pending.was == was:
-            # Another try of the same write, as of a locked row: the first one came to nothing.
+            # A second try of the same write, as for a locked row: the first wrote nothing.
             links = pending.before
         origin = next((link.origin for link in links if link.state == was), offset)
         link = WrittenState(state=becomes, origin=origin)
@@ -133,7 +133,7 @@ class WrittenRows:
         self._links[key] = _with(links, link)
 
     def outcome(self, event: Mapping[str, Any]) -> None:
-        """What came of the write. Raises LookupError and ValueError for a damaged event."""
+        """Take in the outcome of a write. Raises LookupError and ValueError."""
         key = tuple(event["key"])
         pending = self._pending.pop(key, None)
         if pending is None:
@@ -158,11 +158,11 @@ class History:
     journal: PastJournal
     tables: dict[str, WrittenRows] = field(default_factory=dict)
     damaged: int = 0
-    """Events that could not be understood, and so rows that nothing is known of."""
+    """How many events could not be read, whose rows are unknown."""
     _position: int = 0
 
     def read_on(self) -> None:
-        """Take in what the journal holds by now: its run may still be going on. Raises OSError."""
+        """Read the journal from where it was left: its run may still go on. Raises OSError."""
         for offset, line in self.journal.lines(self._position):
             self._position = offset + len(line)
             try:

@@ -1,6 +1,6 @@
-"""Puts back each row's vector that a run replaced, or none, or takes the row away.
+"""Puts back each vector that a run replaced, sets it to NULL, or deletes the row it inserted.
 
-Overwrites nothing but what the run that is rolled back wrote.
+Overwrites only what the run that is rolled back wrote.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ GONE = StoredRow(vector=None, beside=(), absent=True)
 
 
 def put_back(key: Key, now: StoredRow, before: Before) -> PutBack:
-    """What is to be put back of a row that stands as the run left it."""
+    """What to put back in a row that is as the run left it."""
     row = FailingRow(
         key=key,
         tenant=before.tenant,
@@ -97,7 +97,7 @@ def read_stored(connection: Connection, target: Target, keys: Sequence[Key]) -> 
 
 @dataclass(kw_only=True, slots=True)
 class PutBacks:
-    """The change of a rollback of one target."""
+    """Writes the changes of one target's rollback."""
 
     target: Target
     place: ConnectionTarget
@@ -177,7 +177,7 @@ class PutBacks:
         return [judge_put_back(put, now, attempt) for put, now in zip(chunk, held, strict=True)]
 
     def _held(self, connection: Connection, puts: Sequence[PutBack]) -> list[StoredRow]:
-        """What holds the rows now, read as it was read before: times are texts of one zone."""
+        """The rows as they are now, read like before: times as texts in the same zone."""
         with read_only(
             connection,
             self.place,
@@ -192,7 +192,7 @@ class PutBacks:
 
 
 def judge_put_back(put: PutBack, now: StoredRow, attempt: Attempt) -> RowOutcome | None:
-    """The outcome of a row by what is there now; None where another session holds it still."""
+    """The outcome of a row by what is there now; None while another session holds it."""
     row = put.row
     wrote = row.key in attempt.stored
     stored = attempt.stored.get(row.key)

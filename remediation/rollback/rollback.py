@@ -1,6 +1,6 @@
-"""Rolls back a run, table by table, where nobody changed a row since.
+"""Rolls back a run, table by table, leaving rows that anyone changed since.
 
-Knows no pytest; the plugin calls it ahead of the checks and shows what it returns.
+Knows no pytest; the plugin calls it before the checks and shows what it returns.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Rollback:
     results: list[TableRepair] = field(default_factory=list)
 
     def foresee(self) -> list[TableRepair]:
-        """What `run` would do, in the words of its results; writes nothing. Raises OSError."""
+        """What `run` would do, as results of the same form; writes nothing. Raises OSError."""
         foreseen = []
         for name, target in self._tables():
             why = self._refusal(name, target)
@@ -67,9 +67,9 @@ class Rollback:
         return foreseen
 
     def run(self, report_directory: Path, on_outcome: Callable[[Outcome], None]) -> None:
-        """Put back table after table; `results` holds what came of it, also when this raises.
+        """Roll back table after table; `results` is filled even when this raises.
 
-        Raises OSError where its own journal cannot be begun: then nothing was written.
+        Raises OSError where its own journal cannot be created: then nothing was written.
         """
         tables = self._tables()
         if not tables:
@@ -93,7 +93,7 @@ class Rollback:
             journal.close()
 
     def measure_again(self) -> Examination:
-        """Every table that was touched, measured again through the connection that wrote."""
+        """The examination with every touched table measured again, where the rollback wrote."""
         touched = {result.table for result in self.results}
         return measure_again(
             self.examination,
@@ -105,7 +105,7 @@ class Rollback:
 
     @property
     def rows(self) -> int:
-        """Rows that the run may have written, of the selected tables."""
+        """How many rows the run may have written in the selected tables."""
         return sum(len(self.history.tables[name]) for name, _ in self._tables())
 
     def _tables(self) -> list[tuple[str, Target | None]]:
@@ -160,7 +160,7 @@ def open_rollback(
     selection: Selection,
     read_place: ConnectionTarget,
 ) -> Iterator[Rollback]:
-    """Connect to the side that is written, and make sure that it is the one the run wrote to.
+    """Connect to the write side, and make sure that it is the database the run wrote to.
 
     Raises what `open_write_side` raises, `RepairRefusedError` for a journal that cannot be used.
     """

@@ -1,6 +1,6 @@
 """Rolls back one table: reads what the run wrote and what is there now, and puts back.
 
-Overwrites only what the run left; a row that anyone changed since is told apart and left alone.
+Overwrites only what the run left; reports and leaves rows that anyone changed since.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TableUndo:
     place: ConnectionTarget
     timeout: timedelta
     tenants: tuple[str, ...] | None
-    """Only rows of these, as they were when the run wrote to them."""
+    """Only rows that were of these tenants when the run wrote to them."""
 
     _account: Account = field(default_factory=Account)
     _stopped: str | None = None
@@ -75,7 +75,7 @@ class TableUndo:
 
     @property
     def result(self) -> TableRepair:
-        """What came of it so far."""
+        """The result so far."""
         return TableRepair(
             table=self.target.name,
             account=self._account,
@@ -84,7 +84,7 @@ class TableUndo:
         )
 
     def foresee(self, connection: Connection) -> None:
-        """Enter in the account what a rollback would do. Raises psycopg's errors and OSError."""
+        """Enter what a rollback would do in the account. Raises psycopg's errors and OSError."""
         for steps in self._pages(connection):
             for step in steps:
                 self._account.selected += 1
@@ -94,9 +94,9 @@ class TableUndo:
                     self._account.add(step.row, step.outcome, step.reason)
 
     def run(self, journal: Journal, run_id: str, on_outcome: Callable[[Outcome], None]) -> None:
-        """Put back. What the database, the journal or a repair refuses is in the result.
+        """Put back. The result says what the database, the journal or a running repair refused.
 
-        Raises what is not foreseen, KeyboardInterrupt included.
+        Raises unexpected errors, and KeyboardInterrupt.
         """
         begun = time.monotonic()
         try:
@@ -104,7 +104,7 @@ class TableUndo:
                 connect(self.place) as connection,
                 RepairLock(self.place, self.target, run_id=run_id) as lock,
             ):
-                # A repair that held the lock until now has entered all it did.
+                # A repair that held the lock until now has recorded all it did.
                 self.history.read_on()
                 settlement = Settlement(
                     table=self.target.name,
@@ -153,18 +153,18 @@ class TableUndo:
             if self._stopped is None:
                 settlement.settle(self._write(writer, puts))
             else:
-                # Looked at all the same: the report says what is left to put back.
+                # Read on all the same, so that the report says what is left to put back.
                 settlement.skip([put.row for put in puts], self._stopped)
             if self._stop.is_set():
                 self._stopped = INTERRUPTED
                 return
 
     def _end(self, reason: str) -> None:
-        """Put back no more. The first reason counts."""
+        """Stop putting back. The first reason counts."""
         self._stopped = self._stopped or reason
 
     def _write(self, writer: Writer[PutBack], puts: Sequence[PutBack]) -> list[RowOutcome]:
-        """Write, and write again what other sessions hold, for as long as a repair would."""
+        """Write, and retry rows that other sessions lock for as long as a repair would."""
         outcomes: list[RowOutcome] = []
         held: tuple[LockedRow[PutBack], ...] = ()
         end = time.monotonic() + PATIENCE_SECONDS
@@ -194,7 +194,7 @@ class TableUndo:
         undeletable = self._undeletable(connection)
         while page := list(islice(rows, PAGE_ROWS)):
             befores = self._befores(page)
-            # By the tenant of its first write, so that a row that moved meanwhile is taken once.
+            # By the tenant of its first write, so that a row that moved since is selected once.
             ours = [
                 (key, links)
                 for key, links in page
@@ -216,7 +216,7 @@ class TableUndo:
             ]
 
     def _undeletable(self, connection: Connection) -> str | None:
-        """Why no row may be deleted, or None: a rollback undoes what the run did, no more."""
+        """Why no row may be deleted, or None: a rollback must undo only what the run did."""
         if self.target.store is None:
             return None
         with self._transaction(connection):
@@ -235,7 +235,7 @@ class TableUndo:
         )
 
     def _befores(self, page: Sequence[tuple[Key, tuple[WrittenState, ...]]]) -> dict[int, Before]:
-        """What stood before, by its place in the journal."""
+        """What was there before, by its offset in the journal."""
         places = sorted({link.origin for _, links in page for link in links})
         events = self.history.journal.events_at(places)
         return {place: before_of(event) for place, event in zip(places, events, strict=True)}

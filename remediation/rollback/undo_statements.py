@@ -1,7 +1,7 @@
 """Builds the statements of a rollback: read rows by key, put back, delete, insert.
 
-Builds SQL and its parameters; runs nothing. A rollback takes a row as the run left it, whatever its
-text, its tenant and its scope are by now.
+Builds SQL and its parameters; runs nothing. A rollback accepts a row as the run left it, whatever
+its text, tenant and scope are now.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HELD = sql.Identifier("integrity_held")
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """A vector in the binary form of its own type, on its way back as it was."""
+    """A vector to put back, in the binary form of its own type."""
 
     content: bytes
 
@@ -62,7 +62,7 @@ JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_pos
 
 
 def compile_held_lock(target: Target, *, deleting: bool) -> sql.Composed:
-    """Lock those of the keyed rows that no other session holds, as the write itself would.
+    """Lock the keyed rows that no other session holds, as the write itself would.
 
     Parameters: keys_1 … keys_n. Returns positions of the locked rows among the keys.
     """
@@ -117,7 +117,7 @@ RETURNING integrity_row.integrity_position, md5({stored})
 def compile_delete(target: Target, rows: int) -> sql.Composed:
     """DELETE of store rows that the run inserted, guarded as `compile_put_back`.
 
-    Parameters and result too, the md5 being NULL.
+    Takes and returns the same, with NULL for the md5.
     """
     return sql.SQL(
         """
@@ -138,7 +138,7 @@ RETURNING integrity_row.integrity_position, NULL::text
 
 
 def compile_dragged(store: StoreTable) -> sql.Composed:
-    """Tables whose foreign key would delete or change rows of theirs along with a store's.
+    """Tables with a foreign key by which rows of theirs would be deleted or changed with a store's.
 
     Takes no parameters. Returns their names; a partition's key counts as its table's.
     """
@@ -153,7 +153,7 @@ ORDER BY 1
 
 
 def compile_insert_again(target: Target, store: StoreTable, rows: int) -> sql.Composed:
-    """INSERT of store rows that a rollback deleted, where the table's row is what it was then.
+    """INSERT of store rows that a rollback deleted, where the table's row is the same as then.
 
     Parameters: `put_back_parameters`, and keys_1 … keys_n. Returns as `compile_put_back`.
     """
@@ -166,7 +166,7 @@ def compile_insert_again(target: Target, store: StoreTable, rows: int) -> sql.Co
 
 
 def put_back_parameters(puts: Sequence[PutBack]) -> dict[str, Any]:
-    """What the statements above take of each row."""
+    """The parameters of the statements above, from each row."""
     parameters: dict[str, Any] = {}
     for position, put in enumerate(puts, start=1):
         row, before = put.row, put.before
@@ -186,7 +186,7 @@ def put_back_parameters(puts: Sequence[PutBack]) -> dict[str, Any]:
 def _rows(target: Target, count: int) -> sql.Composed:
     """The rows of `put_back_parameters` as `integrity_row`.
 
-    A list of values: unnest() would take an array of arrays to pieces.
+    They are a list of values because unnest() would flatten an array of arrays.
     """
     names = [
         *(f"key_{i}" for i, _ in enumerate(target.key, start=1)),
@@ -223,7 +223,7 @@ def _rows(target: Target, count: int) -> sql.Composed:
 
 
 def _old(target: Target) -> dict[str, sql.Composable]:
-    """What stood beside the vector, by column."""
+    """The former values of the columns beside the vector, by column."""
     return {
         held.column.name: sql.SQL("integrity_row.{}::{}").format(
             sql.Identifier(f"integrity_old_{i}"), type_of(held.column.full_type)

@@ -48,7 +48,7 @@ DRY_RUN = "a dry run calls no provider, so drift was not looked for"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Request:
-    """The texts of one request, and where they stand among their tenant's."""
+    """The texts of one request, and their positions among their tenant's."""
 
     positions: tuple[int, ...]
     texts: tuple[str, ...] = field(repr=False)
@@ -57,7 +57,7 @@ class _Request:
 
 @dataclass(kw_only=True)
 class CanaryEmbedder:
-    """Embeds samples; one per run. Counts what it takes against the run's `budget`."""
+    """Embeds samples; one per run. Its usage counts against the run's `budget`."""
 
     settings: Settings
     environment: Mapping[str, str] = field(repr=False)
@@ -67,7 +67,7 @@ class CanaryEmbedder:
     dry_run: bool = False
     retry: RetryPolicy | None = None
     provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
-    """Who answers at an endpoint."""
+    """Opens the provider of an endpoint."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -75,7 +75,7 @@ class CanaryEmbedder:
         self._counters: dict[str, TokenCounter] = {}
 
     def price(self, texts: Iterable[TenantTexts]) -> Price:
-        """What it would take; a tenant without a key costs nothing. Keeps no text."""
+        """What embedding these would take; a tenant without a key costs nothing. Keeps no text."""
         requests = tokens = 0
         for one in texts:
             parts = self._requests(one)
@@ -156,7 +156,7 @@ class CanaryEmbedder:
         return _Taken(answer=answer_of_all, usage=usage)
 
     def _requests(self, one: TenantTexts) -> list[_Request]:
-        """The requests of a tenant's texts: as a repair would send them, within its limits."""
+        """The requests for a tenant's texts, as a repair would send them within its limits."""
         counter = self._counter(one.target.model)
         provider = self.settings.provider
         requests: list[_Request] = []

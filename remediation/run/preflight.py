@@ -1,4 +1,4 @@
-"""Prepares a repair: the side that it may write, the keys, the endpoint, all tenants.
+"""Prepares a repair: the write side, the keys, the endpoint, all tenants.
 
 Reads the database; asks no provider and writes nothing.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class RepairRefusedError(IntegrityError):
-    """The repair cannot begin at all; says why and what to do."""
+    """The repair cannot begin at all; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ def open_write_side(
     examination: Examination,
     read_place: ConnectionTarget,
 ) -> Iterator[WriteSide]:
-    """Connect to the side that is written, and make sure that it is the one that was read.
+    """Connect to the write side, and make sure that it is the database that was read.
 
     Raises `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
@@ -91,12 +91,12 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
 
 
 def provider_at(endpoint: Endpoint) -> EmbeddingProvider:
-    """Who answers at an endpoint: all that can be declared so far speak as OpenAI does."""
+    """The provider of an endpoint: all that can be declared so far speak as OpenAI does."""
     return OpenAIEmbeddings(endpoint)
 
 
 def rate_limits(settings: Settings) -> RateLimits:
-    """The limits of every key, by the settings; nothing is known of the provider's own yet."""
+    """The limits of every key by the settings; the provider's own are not known yet."""
     return RateLimits(
         requests_per_minute=settings.repair.requests_per_minute,
         tokens_per_minute=settings.repair.tokens_per_minute,
@@ -104,7 +104,7 @@ def rate_limits(settings: Settings) -> RateLimits:
 
 
 def require_same_database(read: Server, write: Server, variable: str | None) -> None:
-    """Raises `RepairRefusedError` where a repair would write elsewhere, or to a replica."""
+    """Raise `RepairRefusedError` where a repair would write elsewhere, or to a replica."""
     if not read.same_database_as(write):
         raise RepairRefusedError(
             f"the checks read database {read.database!r}, but {variable} leads to another one,"
@@ -158,7 +158,7 @@ def known_tenants(
     settings: Settings,
     examination: Examination,
 ) -> set[str | None]:
-    """Tenants of every declared table: from its measurements where those are whole, else asked for.
+    """Tenants of every declared table, from its complete measurements or else from the database.
 
     Raises `CannotExamineError` where a table's tenants cannot be read: a name that is not seen
     might share a variable with one that is.

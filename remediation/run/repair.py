@@ -1,6 +1,6 @@
-"""Repairs all tables of a run: opened on the right database, planned, then table by table.
+"""Repairs all tables of a run: opens the right database, plans, then repairs table by table.
 
-Knows no pytest; the plugin calls it between the two passes and shows what it returns.
+Knows no pytest; `phases` calls it between the two passes and shows what it returns.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ TEXT_CHARACTERS = 200
 
 @dataclass(kw_only=True)
 class Repair:
-    """One run's repair. `open` it, then `plan`, then `run`."""
+    """One run's repair. Call `open_repair`, then `plan`, then `run`."""
 
     run_id: str
     settings: Settings
@@ -72,12 +72,12 @@ class Repair:
     limits: RateLimits
     tenants: tuple[str, ...] | None
     budget: Budget
-    """The caps of the run; what the canary took is in it."""
+    """The caps of the run; the canary's usage counts too."""
     started_from: Path = Path()
-    """The folder in which a relative `pause_file` is looked for."""
+    """The folder that a relative `pause_file` is in."""
     retry: RetryPolicy | None = None
     provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
-    """Who answers at an endpoint."""
+    """Opens the provider of an endpoint."""
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -128,7 +128,7 @@ class Repair:
         on_outcome: Callable[[Outcome], None],
         on_pause: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Repair table after table; `results` holds what came of it, also when this raises.
+        """Repair table after table; `results` is filled even when this raises.
 
         `on_pause` is called with a line for each pause, and for its end.
         """
@@ -170,7 +170,7 @@ class Repair:
 
     @contextmanager
     def embedder(self, *, dry_run: bool) -> Iterator[CanaryEmbedder]:
-        """What a canary beside this repair is embedded with: the same keys, the same budget."""
+        """The embedder for a canary in the same run: with the same keys and budget."""
         embedder = CanaryEmbedder(
             settings=self.settings,
             environment=self.environment,
@@ -194,7 +194,7 @@ class Repair:
         )
 
     def texts_left(self) -> dict[RowName, str]:
-        """How the texts of some rows that were not fixed begin, for whoever asked to see them."""
+        """How the texts of some rows that were not fixed begin, for --show-texts."""
         texts: dict[RowName, str] = {}
         with connect(self.place) as connection:
             for result in self.results:
@@ -205,7 +205,7 @@ class Repair:
         return texts
 
     def _reader(self, table: TableExamination) -> RowReader:
-        """One for plan and repair, whose sets are frozen before the first write."""
+        """The reader of a table for plan and repair; freezes its sets before the first write."""
         reader = self._readers.get(table.target.name)
         if reader is None:
             reader = freeze(
@@ -237,7 +237,7 @@ def open_repair(
     limits: RateLimits | None = None,
     quarantine: Quarantine | None = None,
 ) -> Iterator[Repair]:
-    """Connect to the side that is written, and make sure that it is the one that was read.
+    """Connect to the write side, and make sure that it is the database that was read.
 
     `retry` None: the provider's own policy; `limits` None: those of the settings; `quarantine`
     None: nothing is remembered. Raises
@@ -264,9 +264,9 @@ def open_repair(
 
 
 def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
-    """The checks of a table that a repair can heal and that some row fails, accepted ones apart.
+    """The checks of a table that a repair can heal and that some row fails.
 
-    Where a check's failures are accepted for some tenants, it is false of the rows of these.
+    Leaves out accepted failures: a check is false for rows of tenants where it is accepted.
     """
     if not table.measured:
         return ()
@@ -280,7 +280,7 @@ def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
 
 
 def accepted_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
-    """The checks with accepted failures, true of the rows of every tenant."""
+    """The checks with accepted failures, with predicates for the rows of every tenant."""
     names = {name for name, _ in table.accepted}
     return tuple(check for check in table.checks if check.name in names)
 

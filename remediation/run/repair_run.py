@@ -1,4 +1,4 @@
-"""Holds what a `--remediate` or `--rollback` run did so far, for the report."""
+"""Holds what a `--remediate` or `--rollback` run did so far. Decides nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RepairRun:
     interrupted: bool = False
     measured_again: bool = False
     texts: Mapping[RowName, str] = field(default_factory=dict)
-    """How the texts of some rows that are left begin; none but with --show-texts."""
+    """How the texts of some rows that are left begin; empty without --show-texts."""
     new_findings: tuple[Finding, ...] = ()
     """Findings in segments that were not there when the run began."""
     warnings: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class RepairRun:
         self.note(f"no {'repair' if self.rolls_back is None else 'rollback'}: {self.refused}")
 
     def warn(self, text: str) -> None:
-        """Enter what a person should know, in the timeline too."""
+        """Enter a warning, in the timeline too."""
         self.warnings.append(text)
         self.note(text)
 
@@ -81,7 +81,7 @@ REPAIR_RUN = pytest.StashKey[RepairRun]()
 def begin_run(
     config: pytest.Config, report_directory: Path, *, rolls_back: str | None = None
 ) -> RepairRun:
-    """The run that begins now, in pytest's stash from here on."""
+    """Begin a run, and put it into pytest's stash."""
     run = RepairRun(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),

@@ -1,7 +1,6 @@
-"""Measures the tables again that were written to, through the connection that wrote.
+"""Measures written tables again, where they were written, and hands the result to the checks.
 
-A replica may lag behind what was just written, and would prove nothing. Reads only, and hands the
-checks what it saw.
+A replica may lag behind what was just written, and would prove nothing. Reads only.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def measure_again(
 def take_in(
     context: RunContext, run: RepairRun, examination: Examination, place: ConnectionTarget
 ) -> None:
-    """Make what was measured again, through `place`, what the checks judge from now on."""
+    """Have the checks judge this examination, measured through `place`, from now on."""
     context.examination = examination
     context.measured_through = place
     run.measured_again = bool(run.results)

@@ -1,6 +1,6 @@
 """Groups a stream of failing rows into requests of one tenant each, in bounded memory.
 
-Knows nothing of the database or the provider; it counts tokens and holds rows.
+Knows neither the database nor the provider; counts tokens and holds rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Key: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingRow:
-    """A row to repair: which one, whose, and what was read of it, so that a write can compare.
+    """A row to repair: its key and tenant, and what was read, for a write to compare.
 
     Its repr, which a traceback may show, holds no text.
     """
@@ -36,9 +36,9 @@ class FailingRow:
     vector_hash: str | None
     checks: tuple[str, ...]
     vector: bytes | None = field(default=None, repr=False)
-    """The stored vector in its binary form, kept in the journal before it is overwritten."""
+    """The stored vector in binary form; the journal keeps it before it is overwritten."""
     beside: tuple[str | None, ...] = ()
-    """What stood in the columns that a write sets with the vector, in the target's order."""
+    """The values of the columns that a write sets with the vector, in the target's order."""
     missing: bool = False
     """Whether its store had no row for it: a write inserts one, and an undo deletes it."""
 
@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLimits:
-    """How large a batch may be, and how much may wait in memory for its batch to fill.
+    """How large a batch may be, and how much may wait in memory for batches to fill.
 
     `buffered_bytes` is the memory of the waiting texts as Python holds them. Raises ValueError
     for a limit below 1.
@@ -72,7 +72,7 @@ class BatchLimits:
 
 
 def part_of(batch: Batch, rows: Sequence[FailingRow], counter: TokenCounter) -> Batch:
-    """The batch with some of its rows alone."""
+    """A batch of only some of its rows."""
     if len(rows) == len(batch.rows):
         return batch
     tokens = sum(counter.count(row.text) for row in rows)
@@ -80,7 +80,7 @@ def part_of(batch: Batch, rows: Sequence[FailingRow], counter: TokenCounter) -> 
 
 
 def batch_limits(settings: Settings) -> BatchLimits:
-    """How large a batch may be by the settings; no request holds more tokens than a minute may."""
+    """The limits by the settings; no request holds more tokens than a minute may."""
     return BatchLimits(
         rows=settings.provider.batch_size,
         tokens_per_request=min(
@@ -97,8 +97,8 @@ def batches(
 
     A batch holds at most `limits.rows` rows and `limits.tokens_per_request` tokens; a row that
     needs more tokens than that is a batch of its own. NULL (None) and '' are two tenants. When the
-    buffer is full the fullest unfinished batch leaves early, so that many tenants never cost
-    memory, only fuller requests.
+    buffer is full, the fullest unfinished batch leaves early: with many tenants, requests are less
+    full, but memory stays bounded.
     """
     waiting = _Waiting()
     for row in rows:
@@ -162,7 +162,7 @@ class _Waiting:
         yield Batch(tenant=tenant, rows=tuple(unfinished.rows), tokens=unfinished.tokens)
 
     def fullest(self) -> str | None:
-        """The tenant with the most waiting rows; of several, the one that got there first."""
+        """The tenant with the most waiting rows; of several, the first to reach that number."""
         most = max(self._by_rows)
         return next(iter(self._by_rows[most]))
 

@@ -1,6 +1,6 @@
 """Prepares what is sent for a row: its text, perhaps cut, or why nothing can be sent.
 
-The dry run and the repair share it, so that their numbers agree. Asks no database, no provider.
+The dry run and the repair share it, so that their numbers agree. Asks no database or provider.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Prepared:
 
 
 def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepared:
-    """Decide on one row. Only an exact count refuses or cuts a text, an estimate never does.
+    """Prepare one row. Only an exact count refuses or cuts a text; an estimate never does.
 
-    The provider then says what is too long; see `shorter_forms`.
+    With an estimate the provider says what is too long; see `shorter_forms`.
     """
     if not row.text:
         return Prepared(row=row, refused=NO_TEXT)
@@ -55,9 +55,9 @@ def prepare(row: FailingRow, provider: Provider, counter: TokenCounter) -> Prepa
 def shorter_forms(text: str, provider: Provider, counter: TokenCounter) -> Iterator[Cut]:
     """What to send in place of a text that was refused alone, the longest first.
 
-    Nothing where settings do not allow it, where tokens are counted exactly and the text was cut
-    before, or where it is surely short enough: a byte-level BPE token has at least a byte. So the
-    last form, of as many bytes as tokens are allowed, is never too long.
+    Yields nothing where the settings do not allow it, where tokens are counted exactly (the text
+    was cut before), or where the text is surely short enough: a byte-level BPE token has at least
+    a byte. So the last form, of as many bytes as tokens are allowed, is never too long.
     """
     limit = provider.max_tokens_per_input
     size = len(text.encode())
@@ -72,13 +72,13 @@ def shorter_forms(text: str, provider: Provider, counter: TokenCounter) -> Itera
 
 
 def shortest_form(text: str, provider: Provider, counter: TokenCounter) -> str:
-    """The last that is sent of a text before it is given up."""
+    """The last form of a text that is sent before it is given up."""
     *_, last = (text, *(cut.text for cut in shorter_forms(text, provider, counter)))
     return last
 
 
 def _at_white_space(text: str, end: int) -> str:
-    """The text up to `end`, or up to the white space before it where that leaves half of it."""
+    """The text up to `end`, or up to white space before it where that leaves at least half."""
     if end >= len(text) or text[end].isspace():
         return text[:end].rstrip()
     for position in range(end, end // 2, -1):

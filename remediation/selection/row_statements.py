@@ -31,9 +31,9 @@ def compile_page(
     first: bool,
     bare: bool,
 ) -> sql.Composed:
-    """Failing rows in key order; `bare`: without text, hash and vector.
+    """Failing rows in key order; with `bare`, without text, hash and vector.
 
-    Parameters, but for the `first` page: after_1 … after_n, the key behind which it begins.
+    Parameters, except for the `first` page: after_1 … after_n, the key after which it begins.
     Returns the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
     form, what stands beside it as texts, whether its store has no row for it, and whether the row
     fails each check.
@@ -66,7 +66,7 @@ LIMIT {limit}
 def compile_rows_by_key(
     target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
 ) -> sql.Composed:
-    """Those of the keyed rows that fail a check or hold the vector whose md5 is in `written`.
+    """The keyed rows that fail a check or hold the vector whose md5 is in `written`.
 
     Parameters: keys_1 … keys_n, written. Returns the columns of `compile_page`.
     """
@@ -142,9 +142,9 @@ def compile_healthy(
 ) -> sql.Composed:
     """Up to `per_tenant` rows of each tenant that fail no check, the last keys first.
 
-    Takes no parameters. Returns tenant, text and vector: an array as it is, which may hold what no
-    `vector` admits, any other type as a `vector` in binary form. The window runs over keys alone,
-    so that only the few chosen vectors are read.
+    Takes no parameters. Returns tenant, text and vector: an array as it is, since it may hold what
+    no `vector` admits; any other type as a `vector` in binary form. The window runs over keys
+    alone, so that only the few chosen vectors are read.
     """
     embedding = sql.SQL("r.embedding")
     keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
@@ -189,7 +189,7 @@ def key_arrays(keys: Sequence[tuple[str, ...]], columns: int | None = None) -> d
 
 
 def type_of(name: str) -> sql.SQL:
-    """A type's name as the catalog's format_type() wrote it, which is quoted where it must be."""
+    """A type's name as format_type() wrote it, which quotes where it must."""
     return sql.SQL(name.replace("%", "%%"))
 
 
@@ -206,7 +206,7 @@ def _columns(target: Target, checks: Sequence[AppliedCheck], *, bare: bool) -> s
 
 
 def _key_columns(target: Target, relation: str) -> list[sql.Identifier]:
-    """Qualified: a bare name in ORDER BY would mean the output column, which is text."""
+    """The key's columns, qualified: a bare name in ORDER BY means the output column, a text."""
     return [sql.Identifier(relation, f"key_{i}") for i in _positions(target)]
 
 
