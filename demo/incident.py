@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 INSIGHTS_TABLE: LiteralString = "public.workflow_insights"
 MACROS_TABLE: LiteralString = "public.support_macros"
-ABSENT_TABLE = "public.axiom_chunks"
 
 INSIGHTS = {
     "acme": 2200,
@@ -59,8 +58,7 @@ MACROS = {"acme": 120, "globex": 80, "hooli": 40}
 """Rows of `support_macros` by tenant."""
 
 WRONG_DIMENSION_BY_TENANT = {"acme": 2, "hooli": 5}
-WRONG_DIMENSION = sum(WRONG_DIMENSION_BY_TENANT.values())
-"""7 rows of `support_macros` hold a vector of `PROTOTYPE_DIMENSIONS`."""
+"""Rows of `support_macros` that hold a vector of `PROTOTYPE_DIMENSIONS`, by tenant."""
 
 PROTOTYPE_DIMENSIONS = 768
 

@@ -17,7 +17,7 @@ from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from checks.examination.examination import examine
-from checks.examination.measuring import examine_target
+from checks.examination.measuring import examine_targets
 from checks.examination.scan import failing_rows_sql, scan
 from checks.examination.selection import Selection
 from checks.row_checks.applied import applied_checks
@@ -97,7 +97,10 @@ class Looker:
     ) -> TableExamination:
         """The examination of one target, scanned over this connection."""
         timeout = self.settings.database.statement_timeout
-        return examine_target(self.connection, self.place, target, timeout=timeout, tenants=tenants)
+        (table,) = examine_targets(
+            self.connection, self.place, [target], timeout=timeout, tenants=tenants
+        )
+        return table
 
 
 def run(url: str, *statements: str) -> None:

@@ -61,19 +61,6 @@ class Scanned:
         return (of_rows, *asked_of_gaps(self.target, self.scan.gaps))
 
 
-def examine_target(
-    connection: Connection,
-    place: ConnectionTarget,
-    target: Target,
-    *,
-    timeout: timedelta,
-    tenants: tuple[str, ...] | None,
-) -> TableExamination:
-    """Scan and judge one target; what PostgreSQL refuses becomes the table's error."""
-    (table,) = examine_targets(connection, place, [target], timeout=timeout, tenants=tenants)
-    return table
-
-
 def examine_targets(
     connection: Connection,
     place: ConnectionTarget,
