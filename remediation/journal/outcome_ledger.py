@@ -77,6 +77,11 @@ class Settlement:
         except OSError as error:
             self.on_broken_journal(journal_words(error))
 
+    def finish(self) -> None:
+        """Have every outcome on disk."""
+        with self._told():
+            self.journal.sync()
+
     def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
         """Rows that were not tried."""
         self.settle([outcome_of(row, Outcome.SKIPPED, reason) for row in rows])

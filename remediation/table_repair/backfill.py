@@ -184,6 +184,7 @@ class Backfill:
             self._sending.give_up()
             self._settlement.settle(self._edits.give_up())
             self._settlement.skip_open(self.stopped or "")
+            self._settlement.finish()
 
     def _all_rounds(self) -> None:
         failing = self.reader.failing_rows(self.connection, tenants=self.tenants)

@@ -85,9 +85,8 @@ class Flight:
     @property
     def full(self) -> bool:
         """Whether another batch would only wait, in memory, for a thread."""
-        writing = sum(writing for _, writing in self._works.values())
-        asking = len(self._works) - writing
-        return asking >= self._asking or writing >= 2 * len(self._writers)
+        asking = sum(not writing for _, writing in self._works.values())
+        return asking >= self._asking or len(self._works) >= self._asking + 2 * len(self._writers)
 
     @property
     def batches(self) -> Iterator[Batch]:
