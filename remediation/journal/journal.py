@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import RowOutcome
 
 FILE_NAME = "journal.jsonl"
+FIXED = '"outcome": "fixed"'
+"""In the line of such an outcome."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 """Made once: json.dumps makes one at each call for all but its defaults."""
 
@@ -153,10 +155,15 @@ class Journal:
         if sync:
             self.sync()
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """The events so far, one at a time; a line cut off by a crash is passed over."""
+    def read(self, *, holding: str = "") -> Iterator[dict[str, Any]]:
+        """The events so far, one at a time; a line cut off by a crash is passed over.
+
+        Lines without the text that they are to be `holding` are not even parsed.
+        """
         with self.path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
+                if holding not in line:
+                    continue
                 try:
                     yield json.loads(line)
                 except ValueError:
@@ -164,7 +171,7 @@ class Journal:
 
     def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
         """Every row of a table that was fixed so far, without its text: row, note, written md5."""
-        for event in self.read():
+        for event in self.read(holding=FIXED):
             if (
                 event["event"] == "outcome"
                 and event["table"] == table

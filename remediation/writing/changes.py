@@ -87,11 +87,14 @@ class NewVectors:
 
     target: Target
     reader: RowReader
+    _statements: Statements | None = None
+    """Of the connection that was adapted last."""
 
     def __post_init__(self) -> None:
         self.reader = replace(self.reader, lock_timeout=LOCK_TIMEOUT)
 
     def adapt(self, connection: Connection) -> None:
+        self._statements = Statements.of(self.target, connection)
         schema = self.target.server.vector_schema
         if schema is not None:
             # By its schema: the extension's may not be on the search path.
@@ -102,12 +105,16 @@ class NewVectors:
 
     def foresee(self, chunk: Sequence[NewVector]) -> list[NewVector]:
         kind = self.target.embedding_type.name
-        return [replace(new, stored_as=md5(stored_form(kind, new.vector))) for new in chunk]
+        return [
+            NewVector(row=new.row, vector=new.vector, stored_as=md5(stored_form(kind, new.vector)))
+            for new in chunk
+        ]
 
     def write(
         self, connection: Connection, chunk: Sequence[NewVector]
     ) -> tuple[list[NewVector], dict[Key, str | None]]:
-        return write_rows(connection, self.target, chunk)
+        statements = self._statements or Statements.of(self.target, connection)
+        return _write_rows(connection, self.target, statements, chunk)
 
     def recognise(
         self, connection: Connection, chunk: Sequence[NewVector], attempt: Attempt
@@ -145,26 +152,42 @@ class NewVectors:
         return judge_write(change.row, now, Attempt()) if now is None else None
 
 
-def write_rows(
-    connection: Connection, target: Target, chunk: Sequence[NewVector]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statements:
+    """Of one target's writes, composed once: that takes longer than to run them on a few rows."""
+
+    update: bytes
+    insert: bytes | None
+    """Of the rows that a store lacks."""
+
+    @classmethod
+    def of(cls, target: Target, connection: Connection) -> Statements:
+        """As the connection quotes them."""
+        store = target.store
+        if store is None:
+            lock, update, insert = compile_lock(target), compile_update(target), None
+        else:
+            lock, update = compile_store_lock(target, store), compile_store_update(target, store)
+            insert = compile_insert(target, store).as_bytes(connection)
+        return cls(update=compile_write(lock, update).as_bytes(connection), insert=insert)
+
+
+def _write_rows(
+    connection: Connection, target: Target, statements: Statements, chunk: Sequence[NewVector]
 ) -> tuple[list[NewVector], dict[tuple[str, ...], str | None]]:
     """The rows that no other session holds, and the md5 of what was stored, by key of each written.
 
     Raises psycopg's errors.
     """
-    store = target.store
     # A row that the store lacks can be held by nobody; one that has come since is left alone.
     missing = [new for new in chunk if new.row.missing]
     present = [new for new in chunk if not new.row.missing]
-    update = (
-        compile_write(compile_lock(target), compile_update(target))
-        if store is None
-        else compile_write(compile_store_lock(target, store), compile_store_update(target, store))
+    updated = (
+        connection.execute(statements.update, _parameters(target, present)) if present else None
     )
-    updated = connection.execute(update, _parameters(target, present)) if present else None
     inserted = (
-        connection.execute(compile_insert(target, store), _parameters(target, missing))
-        if store is not None and missing
+        connection.execute(statements.insert, _parameters(target, missing))
+        if statements.insert is not None and missing
         else None
     )
     reached = list(missing)
