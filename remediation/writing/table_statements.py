@@ -102,6 +102,7 @@ FOR NO KEY UPDATE OF {own} SKIP LOCKED
 def compile_update(target: Target) -> sql.Composed:
     """UPDATE by key, guarded by scope, tenant, text, stored vector and what stands beside it.
 
+    The text's guard is no bare equality, by which a join would hash the texts of a whole table.
     Model, time and hash are written with the vector, where they are declared. Parameters:
     keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector), new, and was_1 …
     was_n of what stood beside the vector. Returns position and md5 of the stored vector for each
@@ -121,7 +122,7 @@ FROM {read}
 WHERE {same_key}
   AND ({where}) IS TRUE
   AND {tenant} IS NOT DISTINCT FROM integrity_tenant
-  AND md5(coalesce({text}, '')) = integrity_text
+  AND (md5(coalesce({text}, '')) = integrity_text) IS TRUE
   AND md5({stored}) IS NOT DISTINCT FROM integrity_vector{unchanged}
   AND {locked}
 RETURNING integrity_position, md5({stored})

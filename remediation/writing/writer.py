@@ -119,6 +119,11 @@ class Writer(Generic[Changed]):
     _stopped: str | None = None
     """Why nothing may be written any more."""
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the next transaction."""
+        return max(1, int(self._pace.rows))
+
     def write(
         self, changes: Sequence[Changed], earlier: Sequence[LockedRow[Changed]] = ()
     ) -> Written[Changed]:
@@ -131,7 +136,7 @@ class Writer(Generic[Changed]):
         held: list[LockedRow[Changed]] = []
         waiting = list(changes)
         while waiting:
-            chunk = waiting[: max(1, int(self._pace.rows))]
+            chunk = waiting[: self.rows_at_once]
             before = [known[new.row.key].attempt for new in chunk if new.row.key in known]
             settled: dict[Key, RowOutcome | LockedRow[Changed]] = {}
             try:
