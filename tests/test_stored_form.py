@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.types import TypeInfo
 
-from remediation.writing.stored_form import stored_form, vector_array
+from remediation.writing.stored_form import stored_forms, vector_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,12 +51,12 @@ def test_what_is_foreseen_is_what_the_server_stores(database: str, kind: str) ->
         connection.execute("CREATE TEMPORARY TABLE sent (place int, v vector)")
         with connection.cursor().copy("COPY sent FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["int4", "bytea"])
-            for place, vector in enumerate(vectors):
-                copy.write_row((place, stored_form("vector", vector)))
+            for place, vector in enumerate(stored_forms("vector", vectors)):
+                copy.write_row((place, bytes(vector)))
         stored = connection.execute(
             f"SELECT md5({SEND[kind]}({cast})) FROM sent ORDER BY place"
         ).fetchall()
-    ours = [hashlib.md5(stored_form(kind, vector)).hexdigest() for vector in vectors]
+    ours = [hashlib.md5(form).hexdigest() for form in stored_forms(kind, vectors)]
     assert [md5 for (md5,) in stored] == ours
 
 
@@ -73,4 +73,4 @@ def test_an_array_of_vectors_is_read_by_the_server_as_it_was_meant(database: str
             "SELECT vector_send(v) FROM sent, unnest(vectors) WITH ORDINALITY AS one (v, place)"
             " ORDER BY place"
         ).fetchall()
-    assert [sent for (sent,) in came] == [stored_form("vector", vector) for vector in vectors]
+    assert [sent for (sent,) in came] == stored_forms("vector", vectors)

@@ -263,7 +263,7 @@ def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float3
     if isinstance(embedding, str):
         try:
             packed = binascii.a2b_base64(embedding, strict_mode=True)
-            vector = np.frombuffer(packed, dtype="<f4").astype(np.float32)
+            vector = np.frombuffer(packed, dtype="<f4").astype(np.float32, copy=False)
         except (binascii.Error, ValueError):
             raise UntrustworthyResponse(
                 f"expected base64 of 4-byte floats, embedding {index} is something else"

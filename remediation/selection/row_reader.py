@@ -260,6 +260,6 @@ class RowReader:
         return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
 
 
-def md5(value: bytes) -> str:
+def md5(value: bytes | memoryview) -> str:
     """The hash that SQL's md5() gives for the same bytes; a guard against change, not a secret."""
     return hashlib.md5(value, usedforsecurity=False).hexdigest()

@@ -23,7 +23,7 @@ from remediation.writing.store_statements import (
     compile_store_lock,
     compile_store_update,
 )
-from remediation.writing.stored_form import stored_form, vector_array
+from remediation.writing.stored_form import stored_forms, vector_array
 from remediation.writing.table_statements import (
     NewVector,
     VectorArray,
@@ -105,9 +105,12 @@ class NewVectors:
 
     def foresee(self, chunk: Sequence[NewVector]) -> list[NewVector]:
         kind = self.target.embedding_type.name
+        if not chunk:
+            return []
+        forms = stored_forms(kind, [new.vector for new in chunk])
         return [
-            NewVector(row=new.row, vector=new.vector, stored_as=md5(stored_form(kind, new.vector)))
-            for new in chunk
+            NewVector(row=new.row, vector=new.vector, stored_as=md5(form))
+            for new, form in zip(chunk, forms, strict=True)
         ]
 
     def write(

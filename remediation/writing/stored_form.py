@@ -32,12 +32,16 @@ def vector_array(vectors: Sequence[Vector], oid: int) -> bytes:
     return header + _elements(np.stack(vectors)).tobytes()
 
 
-def stored_form(type_name: str, vector: Vector) -> bytes:
-    """What the type's send function gives for the vector once it is stored.
+def stored_forms(type_name: str, vectors: Sequence[Vector]) -> list[bytes | memoryview]:
+    """What the type's send function gives for each vector once it is stored.
 
     A number beyond halfvec's range becomes infinite here; the server refuses to store it.
     """
-    return _FORMS[type_name](vector)
+    if type_name != "vector":
+        return [_FORMS[type_name](vector) for vector in vectors]
+    elements = _elements(np.stack(vectors))
+    content, size = memoryview(elements.tobytes()), elements.itemsize
+    return [content[end - size + 4 : end] for end in range(size, len(content) + 1, size)]
 
 
 def _elements(vectors: Vector) -> NDArray[np.void]:
@@ -55,10 +59,6 @@ def _elements(vectors: Vector) -> NDArray[np.void]:
     elements["dimensions"] = dimensions
     elements["numbers"] = vectors
     return elements
-
-
-def _vector(vector: Vector) -> bytes:
-    return struct.pack("!HH", vector.size, 0) + vector.astype(">f4").tobytes()
 
 
 def _halfvec(vector: Vector) -> bytes:
@@ -82,7 +82,6 @@ def _array(vector: Vector, oid: int, number: str) -> bytes:
 
 
 _FORMS: dict[str, Callable[[Vector], bytes]] = {
-    "vector": _vector,
     "halfvec": _halfvec,
     "sparsevec": _sparsevec,
     "real[]": lambda vector: _array(vector, FLOAT4, ">f4"),
