@@ -40,6 +40,7 @@ chaos: $(INSTALLED)
 # Each benchmark against its baselines: about a quarter of an hour.
 bench: $(INSTALLED)
 	@$(RUN) bench.scan
+	@$(RUN) bench.repair
 	@$(RUN) bench.runs
 	@$(RUN) bench.many_tables 1000
 

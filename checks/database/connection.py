@@ -137,28 +137,36 @@ def read_only(
     SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
     """
     silence = READ_STATEMENTS * statement_timeout.total_seconds() + SILENCE_SECONDS
-    with within(connection, silence), connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        set_local(
+    with (
+        within(connection, silence),
+        short_transaction(
             connection,
             target,
+            mode="ISOLATION LEVEL REPEATABLE READ, READ ONLY",
             statement_timeout=statement_timeout,
             row_security=row_security,
             lock_timeout=lock_timeout,
-        )
+        ),
+    ):
         yield connection
 
 
-def set_local(
+@contextmanager
+def short_transaction(
     connection: Connection,
     target: ConnectionTarget,
     *,
+    mode: str = "",
     statement_timeout: timedelta,
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
     idle_timeout: timedelta = IDLE_TIMEOUT,
-) -> None:
-    """Make the settings that each of our transactions begins with, local to it."""
+) -> Iterator[None]:
+    """A transaction under the limits that each of ours begins with, local to it.
+
+    Not in psycopg's pipeline mode: the flush with which that ends makes the server wait for the
+    next statement without `idle_timeout`.
+    """
     limits = {
         "statement_timeout": _milliseconds(statement_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(idle_timeout),
@@ -168,15 +176,20 @@ def set_local(
     }
     if lock_timeout is not None:
         limits["lock_timeout"] = _milliseconds(lock_timeout)
-    # One statement: thousands of tables are each read in a transaction of their own.
-    calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(limits))
-    connection.execute(f"SELECT {calls}", [part for limit in limits.items() for part in limit])
+    calls = ", ".join(f"pg_catalog.set_config('{k}', '{v}', true)" for k, v in limits.items())
+    # One round trip: thousands of tables are each read in a transaction of their own.
+    begin = sql.SQL(f"BEGIN TRANSACTION {mode}; SELECT {calls}").format()
     if target.search_path is not None:
-        connection.execute(
-            sql.SQL("SET LOCAL search_path TO {}, public").format(
-                sql.Identifier(target.search_path)
-            )
-        )
+        path = sql.Identifier(target.search_path)
+        begin = begin + sql.SQL("; SET LOCAL search_path TO {}, public").format(path)
+    try:
+        connection.execute(begin)
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.rollback()
+        raise
+    connection.commit()
 
 
 def _milliseconds(duration: timedelta) -> str:

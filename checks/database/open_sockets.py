@@ -5,9 +5,11 @@ Closes nothing and holds nothing open; whoever waits on a link that is cut fails
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
+import time
 import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
@@ -54,6 +56,54 @@ def _cut(link: HasSocket) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
+class _Watchdog:
+    """Cuts links whose time is over: one thread for all of them, begun with the first. Safe across
+    threads.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._deadlines: dict[object, tuple[float, HasSocket]] = {}
+        self._wakes_at: float | None = None
+        """When the thread looks next; None before it is begun. Entries that go leave it as it is:
+        thousands come and go for each look."""
+
+    def watch(self, link: HasSocket, seconds: float) -> object:
+        """Cut the link in so many seconds, unless it is let go by then."""
+        entry, deadline = object(), time.monotonic() + seconds
+        with self._changed:
+            self._deadlines[entry] = (deadline, link)
+            if self._wakes_at is None:
+                threading.Thread(target=self._look_on, name="watchdog", daemon=True).start()
+                self._wakes_at = math.inf
+            if deadline < self._wakes_at:
+                self._wakes_at = deadline
+                self._changed.notify()
+        return entry
+
+    def let_go(self, entry: object) -> None:
+        """Watch a link no longer."""
+        with self._changed:
+            self._deadlines.pop(entry, None)
+
+    def _look_on(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                self._cut_late(now)
+                deadlines = (deadline for deadline, _ in self._deadlines.values())
+                self._wakes_at = min(deadlines, default=math.inf)
+                self._changed.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))
+
+    def _cut_late(self, now: float) -> None:
+        late = [entry for entry, (deadline, _) in self._deadlines.items() if deadline <= now]
+        for entry in late:
+            _cut(self._deadlines.pop(entry)[1])
+
+
+_watchdog = _Watchdog()
+
+
 @contextmanager
 def within(link: HasSocket, seconds: float) -> Iterator[None]:
     """Cut the link where the block takes longer.
@@ -61,13 +111,11 @@ def within(link: HasSocket, seconds: float) -> Iterator[None]:
     A time-out of the server's cannot end a statement where the server has fallen silent, or the
     link swallows what is sent.
     """
-    timer = threading.Timer(seconds, _cut, [link])
-    timer.daemon = True
-    timer.start()
+    entry = _watchdog.watch(link, seconds)
     try:
         yield
     finally:
-        timer.cancel()
+        _watchdog.let_go(entry)
 
 
 open_sockets = OpenSockets()

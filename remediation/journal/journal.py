@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import RowOutcome
 
 FILE_NAME = "journal.jsonl"
+FIXED = '"outcome": "fixed"'
+"""In the line of such an outcome."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+"""Made once: json.dumps makes one at each call for all but its defaults."""
 
 
 class RowChange(Protocol):
@@ -46,7 +50,11 @@ Changed = TypeVar("Changed", bound=RowChange)
 
 
 class Journal:
-    """Appends events, each on disk before the call returns. Safe across threads."""
+    """Appends events. Safe across threads.
+
+    What a write replaces is on disk before the call returns; an outcome by the next of these, or by
+    `sync`: an undo needs none, and a killed process leaves it to the system all the same.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -105,28 +113,35 @@ class Journal:
         )
 
     def outcomes(self, table: str, outcomes: Sequence[RowOutcome]) -> None:
-        """Record what became of rows. Raises OSError."""
+        """Enter what became of rows; `sync` has it on disk. Raises OSError."""
         self._append(
-            {
-                "event": "outcome",
-                "table": table,
-                "key": outcome.row.key,
-                "tenant": outcome.row.tenant,
-                "checks": outcome.row.checks,
-                "outcome": outcome.outcome,
-                # Redact these alone, since they are words; a key or a vector must stay as it is.
-                "reason": redactor.clean(outcome.reason),
-                "text_md5": outcome.row.text_hash,
-                "written": outcome.written,
-                "written_md5": outcome.written_hash,
-                **({"uncertain": True} if outcome.uncertain else {}),
-                **({} if outcome.refused is None else outcome.refused.entry),
-            }
-            for outcome in outcomes
+            (
+                {
+                    "event": "outcome",
+                    "table": table,
+                    "key": outcome.row.key,
+                    "tenant": outcome.row.tenant,
+                    "checks": outcome.row.checks,
+                    "outcome": outcome.outcome,
+                    # These alone are words to redact; a key or a vector must stay as it is.
+                    "reason": redactor.clean(outcome.reason),
+                    "text_md5": outcome.row.text_hash,
+                    "written": outcome.written,
+                    "written_md5": outcome.written_hash,
+                    **({"uncertain": True} if outcome.uncertain else {}),
+                    **({} if outcome.refused is None else outcome.refused.entry),
+                }
+                for outcome in outcomes
+            ),
+            sync=False,
         )
 
-    def _append(self, events: Iterable[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+    def sync(self) -> None:
+        """Have on disk what was entered so far. Raises OSError."""
+        os.fsync(self._descriptor)
+
+    def _append(self, events: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
+        lines = "".join(_ENCODER.encode(event) + "\n" for event in events)
         if not lines:
             return
         with self._lock:
@@ -136,12 +151,19 @@ class Journal:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             self._torn = False
-            os.fsync(self._descriptor)
+            # Beside the lock: another writer's lines join the same wait for the disk.
+        if sync:
+            self.sync()
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """The events so far, one at a time; skips a line that a crash cut off."""
+    def read(self, *, holding: str = "") -> Iterator[dict[str, Any]]:
+        """The events so far, one at a time; skips a line that a crash cut off.
+
+        Lines without the text that they are to be `holding` are not even parsed.
+        """
         with self.path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
+                if holding not in line:
+                    continue
                 try:
                     yield json.loads(line)
                 except ValueError:
@@ -149,7 +171,7 @@ class Journal:
 
     def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
         """Every row of a table that was fixed so far, without its text: row, note, written md5."""
-        for event in self.read():
+        for event in self.read(holding=FIXED):
             if (
                 event["event"] == "outcome"
                 and event["table"] == table

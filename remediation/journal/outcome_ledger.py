@@ -35,7 +35,7 @@ class Settlement:
     def select(self, row: FailingRow) -> None:
         """Take in a selected row, which must get an outcome from now on."""
         self.account.selected += 1
-        self._open[row.key] = replace(row, text="", vector=None)
+        self._open[row.key] = row
 
     def note(self, row: FailingRow, words: str) -> None:
         """Note what was done to a row's text: the reason that goes with its `fixed`."""
@@ -57,7 +57,7 @@ class Settlement:
                 continue
             note = self._notes.pop(outcome.row.key, "")
             fixed = outcome.outcome is Outcome.FIXED
-            noted.append(replace(outcome, reason=note) if fixed else outcome)
+            noted.append(replace(outcome, reason=note) if fixed and note else outcome)
             self.account.add(outcome.row, outcome.outcome, noted[-1].reason)
         with self._told():
             for outcome in noted:
@@ -76,6 +76,11 @@ class Settlement:
             yield
         except OSError as error:
             self.on_broken_journal(journal_words(error))
+
+    def finish(self) -> None:
+        """Have every outcome on disk."""
+        with self._told():
+            self.journal.sync()
 
     def skip(self, rows: Iterable[FailingRow], reason: str) -> None:
         """Settle rows that were not tried as skipped."""

@@ -14,7 +14,7 @@ from remediation.selection.preparation import shortest_form
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from checks.settings.integrity_toml import Provider
@@ -45,10 +45,10 @@ class Quarantine:
     """Journals that could not be read, in words."""
     _refusals: dict[RowName, _Refusal] = field(default_factory=dict)
 
-    def reason(self, table: str, key: tuple[str, ...], sent: Refused) -> str | None:
-        """Why a row is not sent again whose last form to send would be `sent`, or None."""
+    def reason(self, table: str, key: tuple[str, ...], sent: Callable[[], Refused]) -> str | None:
+        """Why a row is not sent again whose last form would be what `sent` says, or None."""
         known = self._refusals.get((table, key))
-        if known is None or known.refused != sent:
+        if known is None or known.refused != sent():
             return None
         return (
             f"quarantined in run {known.run_id}, not sent again while its text is the same"

@@ -116,8 +116,8 @@ class PutBacks:
             oid = info.oid
         connection.adapters.register_dumper(StoredVector, _dumper_of(oid))
 
-    def foresee(self, connection: Connection, chunk: Sequence[PutBack]) -> list[PutBack]:  # noqa: ARG002 - what was stored once is known by its bytes
-        return list(chunk)
+    def foresee(self, chunk: Sequence[PutBack]) -> list[PutBack]:
+        return list(chunk)  # what was stored once is known by its bytes
 
     def write(
         self, connection: Connection, chunk: Sequence[PutBack]

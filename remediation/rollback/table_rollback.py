@@ -133,6 +133,7 @@ class TableUndo:
                     )
                 finally:
                     writer.close()
+                    settlement.finish()
         except (TableLockedError, CannotExamineError) as error:
             self._stopped = str(error)
         except psycopg.Error as error:

@@ -19,6 +19,7 @@ from remediation.selection.row_statements import (
     compile_page,
     compile_read_back,
     compile_rows_by_key,
+    compile_text_hashes,
     compile_texts,
     key_arrays,
 )
@@ -78,6 +79,8 @@ class RowReader:
     """What is left to a later run, in words."""
     lock_timeout: timedelta | None = None
     """How long a read waits for a lock on the table; None: as long as `timeout`."""
+    _read_back: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Its statement, once composed: that takes longer than to run it on a few rows."""
 
     def failing_rows(
         self,
@@ -166,8 +169,10 @@ class RowReader:
     ) -> list[CurrentRow | None]:
         """The rows as they are now, aligned with the keys; None where one is gone from sight."""
         current: list[CurrentRow | None] = [None] * len(keys)
-        statement = compile_read_back(self.target, self.checks)
-        for row in self._read(connection, statement, key_arrays(keys)):
+        if not self._read_back:
+            statement = compile_read_back(self.target, self.checks)
+            self._read_back.append(statement.as_bytes(connection))
+        for row in self._read(connection, self._read_back[0], key_arrays(keys)):
             position, tenant, text_hash, vector_hash, beside, missing, *failing = row
             current[position - 1] = CurrentRow(
                 tenant=tenant,
@@ -178,6 +183,16 @@ class RowReader:
                 missing=missing,
             )
         return current
+
+    def text_hashes(
+        self, connection: Connection, keys: Sequence[tuple[str, ...]]
+    ) -> list[str | None]:
+        """The md5 of each keyed row's text as it is now; None where the row is gone from sight."""
+        hashes: list[str | None] = [None] * len(keys)
+        statement = compile_text_hashes(self.target)
+        for position, text_hash in self._read(connection, statement, key_arrays(keys)):
+            hashes[position - 1] = text_hash
+        return hashes
 
     def beginnings(
         self, connection: Connection, keys: Sequence[tuple[str, ...]], *, characters: int
@@ -220,7 +235,7 @@ class RowReader:
     def _read(
         self,
         connection: Connection,
-        statement: sql.Composed,
+        statement: sql.Composed | bytes,
         parameters: dict[str, Any] | None,
     ) -> list[tuple[Any, ...]]:
         with self.transaction(connection):
@@ -245,6 +260,6 @@ class RowReader:
         return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
 
 
-def md5(value: bytes) -> str:
+def md5(value: bytes | memoryview) -> str:
     """The hash that SQL's md5() gives for the same bytes; a guard against change, not a secret."""
     return hashlib.md5(value, usedforsecurity=False).hexdigest()

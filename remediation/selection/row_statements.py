@@ -113,6 +113,24 @@ JOIN {rows} AS r ON {same}
     )
 
 
+def compile_text_hashes(target: Target) -> sql.Composed:
+    """What the keyed rows' texts are by now; reads no vector.
+
+    Parameters: keys_1 … keys_n. Returns position among the keys (from 1) and md5 of the text.
+    """
+    return sql.SQL(
+        """
+SELECT integrity_key.position, md5(coalesce(text, ''))
+FROM {keys}
+JOIN {rows} AS r ON {same}
+"""
+    ).format(
+        keys=_keys(target, with_written=False),
+        rows=beside_parameters(rows_of(target)),
+        same=_same_key(target),
+    )
+
+
 def compile_texts(target: Target, *, characters: int) -> sql.Composed:
     """The beginnings of the keyed rows' texts, where they have one.
 

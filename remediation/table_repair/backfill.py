@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -184,6 +185,7 @@ class Backfill:
             self._sending.give_up()
             self._settlement.settle(self._edits.give_up())
             self._settlement.skip_open(self.stopped or "")
+            self._settlement.finish()
 
     def _all_rounds(self) -> None:
         failing = self.reader.failing_rows(self.connection, tenants=self.tenants)
@@ -237,7 +239,7 @@ class Backfill:
 
     def _refused_before(self, row: FailingRow) -> str | None:
         """Why a prepared row is not sent although it could be: an earlier run did, in vain."""
-        sent = sent_for(row, self.target, self.settings.provider, self.counter)
+        sent = partial(sent_for, row, self.target, self.settings.provider, self.counter)
         return self.quarantine.reason(self.target.name, row.key, sent)
 
     def _drain(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -179,7 +180,7 @@ def plan_table(
             if ready.refused is not None:
                 without_text += 1
                 continue
-            sent = sent_for(ready.row, table.target, provider, counter)
+            sent = partial(sent_for, ready.row, table.target, provider, counter)
             if quarantine.reason(table.target.name, row.key, sent) is None:
                 yield ready.row
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from remediation.provider.bisection import Isolated, embed_isolating
@@ -56,6 +56,7 @@ class Flight:
         self._idle: queue.SimpleQueue[Writer[NewVector]] = queue.SimpleQueue()
         for writer in writers:
             self._idle.put(writer)
+        self._to_write: queue.SimpleQueue[_Write] = queue.SimpleQueue()
         self._works: dict[Future[Any], tuple[Batch, bool]] = {}
         self._threads = ExitStack()
 
@@ -85,9 +86,8 @@ class Flight:
     @property
     def full(self) -> bool:
         """Whether another batch would only wait, in memory, for a thread."""
-        writing = sum(writing for _, writing in self._works.values())
-        asking = len(self._works) - writing
-        return asking >= self._asking or writing >= 2 * len(self._writers)
+        asking = sum(not writing for _, writing in self._works.values())
+        return asking >= self._asking or len(self._works) >= self._asking + 2 * len(self._writers)
 
     @property
     def batches(self) -> Iterator[Batch]:
@@ -105,7 +105,10 @@ class Flight:
         earlier: Sequence[LockedRow[NewVector]] = (),
     ) -> None:
         """Write the vectors that a batch was given; `earlier` is what a try before came to."""
-        self._works[self._scribes.submit(self._write, vectors, earlier)] = (batch, True)
+        write = _Write(vectors=vectors, earlier=earlier)
+        self._works[write.came] = (batch, True)
+        self._to_write.put(write)
+        self._scribes.submit(self._write_some)
 
     def land(self, seconds: float) -> Iterator[Landed]:
         """What comes back within that time; each leaves the flight as it is taken."""
@@ -124,11 +127,48 @@ class Flight:
                 shorter=self._shorter,
             )
 
-    def _write(
-        self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]]
-    ) -> Written[NewVector]:
+    def _write_some(self) -> None:
+        """Write what waits in one transaction, as far as that may be large, and share it fairly."""
         writer = self._idle.get()
         try:
-            return writer.write(vectors, earlier)
-        finally:
-            self._idle.put(writer)
+            some: list[_Write] = []
+            rows, fair = 0, -(-self._to_write.qsize() // len(self._writers))
+            while not some or (rows < writer.rows_at_once and len(some) < fair):
+                some.append(self._to_write.get_nowait())
+                rows += len(some[-1].vectors)
+        except queue.Empty:
+            pass  # somebody took it along
+        if some:
+            _write_together(writer, some)
+        self._idle.put(writer)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Write:
+    """The vectors of one batch that wait for a writer, and what will have come of them."""
+
+    vectors: Sequence[NewVector]
+    earlier: Sequence[LockedRow[NewVector]]
+    came: Future[Written[NewVector]] = field(default_factory=Future)
+
+
+def _write_together(writer: Writer[NewVector], some: Sequence[_Write]) -> None:
+    """Write several batches as one, and tell each what came of its own rows."""
+    try:
+        written = writer.write(
+            [new for write in some for new in write.vectors],
+            [held for write in some for held in write.earlier],
+        )
+    except BaseException as error:
+        for write in some:
+            write.came.set_exception(error)
+        return
+    for write in some:
+        own = {new.row.key for new in write.vectors}
+        write.came.set_result(
+            replace(
+                written,
+                outcomes=tuple(each for each in written.outcomes if each.row.key in own),
+                held=tuple(each for each in written.held if each.new.row.key in own),
+            )
+        )

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from remediation.throttling.pauses import Pauses
 from remediation.throttling.wait_reasons import WaitReason
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ LOOK_SECONDS = 0.5
 STALE_SECONDS = 5.0
 """A look that takes longer hangs; what it saw before is no longer known to hold."""
 POLL_SECONDS = 0.1
-EXPECTED_SECONDS = 5.0
-"""A pause until the first measurement, or for the limits of keys, is told where it lasts longer."""
-QUIET_SECONDS = 60.0
-LONG_SECONDS = 10.0
-"""A throttled repair may stop and go on every second. After a pause was told, the next ones within
-`QUIET_SECONDS` are told only where they last as long as this; in the end they are summed up."""
 
 
 class Throttle:
@@ -45,7 +40,6 @@ class Throttle:
     ) -> None:
         self._every = every
         self._health = health
-        self._announce = announce
         self._limited = health.limited
         self._closing = threading.Event()
         self._seen: tuple[float, WaitReason | None] = (
@@ -53,13 +47,7 @@ class Throttle:
             WaitReason(reason="what limits the repair has not been read yet", expected=True),
         )
         self._telling = threading.Lock()
-        self._since: float | None = None
-        self._counts = False
-        self._told: WaitReason | None = None
-        self._told_at = -QUIET_SECONDS
-        self._pauses = 0
-        self._untold = 0
-        self._seconds = 0.0
+        self._pauses = Pauses(announce=announce)
 
     def __enter__(self) -> Self:
         if self._limited:
@@ -75,11 +63,7 @@ class Throttle:
     ) -> None:
         self._closing.set()
         with self._telling:
-            self._over(time.monotonic(), goes_on=False)
-            if self._untold:
-                self._announce(
-                    f"the repair was paused {self._pauses:,} times, {self._seconds:,.0f} s in all"
-                )
+            self._pauses.sum_up(time.monotonic())
 
     def hold(self) -> WaitReason | None:
         """Why no request may be sent and no write begun now, or None."""
@@ -106,42 +90,12 @@ class Throttle:
 
         `waiting` is what the caller itself waits for, where nothing else pauses the repair.
         """
-        if not self._limited and waiting is None and self._since is None:
-            return
         now, hold = time.monotonic(), self.hold() or waiting
         with self._telling:
             if hold is None:
-                self._over(now, goes_on=True)
+                self._pauses.over(now)
             else:
-                self._go_on_pausing(now, hold)
-
-    def _go_on_pausing(self, now: float, hold: WaitReason) -> None:
-        if self._since is None:
-            self._since = now
-        self._counts |= not hold.expected
-        quiet = now - self._told_at < QUIET_SECONDS
-        least = LONG_SECONDS if quiet else EXPECTED_SECONDS if hold.expected else 0.0
-        if self._told is not None:
-            # What is out of order, or was ordered, is told beside what was to be expected.
-            worth_telling = self._told.expected and not hold.expected
-        else:
-            worth_telling = now - self._since >= least
-        if worth_telling:
-            self._told, self._told_at, self._counts = hold, now, True
-            self._announce(f"the repair is paused: {hold.reason}")
-
-    def _over(self, now: float, *, goes_on: bool) -> None:
-        if self._since is None:
-            return
-        seconds = now - self._since
-        if self._counts:
-            self._pauses += 1
-            self._seconds += seconds
-            self._untold += self._told is None
-        told, self._since, self._told, self._counts = self._told, None, None, False
-        if told is not None and goes_on:
-            self._told_at = now
-            self._announce(f"the repair goes on after {seconds:,.0f} s")
+                self._pauses.go_on(now, hold)
 
     def _look_on(self) -> None:
         try:

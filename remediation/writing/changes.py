@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from remediation.journal.journal import Changed
+from remediation.selection.row_reader import md5
 from remediation.selection.row_statements import key_arrays
 from remediation.writing.frozen_sets import set_checks
 from remediation.writing.store_statements import (
@@ -21,11 +23,13 @@ from remediation.writing.store_statements import (
     compile_store_lock,
     compile_store_update,
 )
+from remediation.writing.stored_form import stored_forms, vector_array
 from remediation.writing.table_statements import (
     NewVector,
+    VectorArray,
     compile_lock,
-    compile_stored,
     compile_update,
+    compile_write,
     new_values,
 )
 from remediation.writing.verdicts import Attempt, judge_write, still_locked
@@ -53,8 +57,8 @@ class Change(Protocol[Changed]):
     def adapt(self, connection: Connection) -> None:
         """Make a new connection ready for the statements below."""
 
-    def foresee(self, connection: Connection, chunk: Sequence[Changed]) -> list[Changed]:
-        """The chunk with what each row's vector will be stored as. Raises psycopg's errors."""
+    def foresee(self, chunk: Sequence[Changed]) -> list[Changed]:
+        """The chunk with what each row's vector will be stored as."""
 
     def write(
         self, connection: Connection, chunk: Sequence[Changed]
@@ -83,28 +87,37 @@ class NewVectors:
 
     target: Target
     reader: RowReader
+    _statements: Statements | None = None
+    """Of the connection that was adapted last."""
 
     def __post_init__(self) -> None:
         self.reader = replace(self.reader, lock_timeout=LOCK_TIMEOUT)
 
     def adapt(self, connection: Connection) -> None:
+        self._statements = Statements.of(self.target, connection)
         schema = self.target.server.vector_schema
         if schema is not None:
             # By its schema: the extension's may not be on the search path.
-            name = sql.Identifier(schema, "vector")
-            register_vector_info(connection, TypeInfo.fetch(connection, name))
+            info = TypeInfo.fetch(connection, sql.Identifier(schema, "vector"))
+            if info is None:
+                raise LookupError("the extension's type vector is gone")
+            connection.adapters.register_dumper(VectorArray, _dumper_of(info))
 
-    def foresee(self, connection: Connection, chunk: Sequence[NewVector]) -> list[NewVector]:
-        found = connection.execute(
-            compile_stored(self.target), {"new": new_values(self.target, chunk)}
-        ).fetchall()
-        stored: dict[int, str] = dict(found)
-        return [replace(new, stored_as=stored[n]) for n, new in enumerate(chunk, start=1)]
+    def foresee(self, chunk: Sequence[NewVector]) -> list[NewVector]:
+        kind = self.target.embedding_type.name
+        if not chunk:
+            return []
+        forms = stored_forms(kind, [new.vector for new in chunk])
+        return [
+            NewVector(row=new.row, vector=new.vector, stored_as=md5(form))
+            for new, form in zip(chunk, forms, strict=True)
+        ]
 
     def write(
         self, connection: Connection, chunk: Sequence[NewVector]
     ) -> tuple[list[NewVector], dict[Key, str | None]]:
-        return write_rows(connection, self.target, chunk)
+        statements = self._statements or Statements.of(self.target, connection)
+        return _write_rows(connection, self.target, statements, chunk)
 
     def recognise(
         self, connection: Connection, chunk: Sequence[NewVector], attempt: Attempt
@@ -142,45 +155,78 @@ class NewVectors:
         return judge_write(change.row, now, Attempt()) if now is None else None
 
 
-def write_rows(
-    connection: Connection, target: Target, chunk: Sequence[NewVector]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statements:
+    """Of one target's writes, composed once: that takes longer than to run them on a few rows."""
+
+    update: bytes
+    insert: bytes | None
+    """Of the rows that a store lacks."""
+
+    @classmethod
+    def of(cls, target: Target, connection: Connection) -> Statements:
+        """As the connection quotes them."""
+        store = target.store
+        if store is None:
+            lock, update, insert = compile_lock(target), compile_update(target), None
+        else:
+            lock, update = compile_store_lock(target, store), compile_store_update(target, store)
+            insert = compile_insert(target, store).as_bytes(connection)
+        return cls(update=compile_write(lock, update).as_bytes(connection), insert=insert)
+
+
+def _write_rows(
+    connection: Connection, target: Target, statements: Statements, chunk: Sequence[NewVector]
 ) -> tuple[list[NewVector], dict[tuple[str, ...], str | None]]:
     """The rows that no other session holds, and the md5 of what was stored, by key of each written.
 
     Raises psycopg's errors.
     """
-    store = target.store
-    keys = key_arrays([new.row.key for new in chunk])
-    lock = compile_lock(target) if store is None else compile_store_lock(target, store)
-    found = connection.execute(lock, keys).fetchall()
-    locked = {position - 1 for (position,) in found}
     # A row that the store lacks can be held by nobody; one that has come since is left alone.
     missing = [new for new in chunk if new.row.missing]
-    present = [
-        new for position, new in enumerate(chunk) if position in locked and not new.row.missing
-    ]
-    update = compile_update(target) if store is None else compile_store_update(target, store)
-    stored = _stored_by(connection, target, update, present)
-    if store is not None and missing:
-        stored |= _stored_by(connection, target, compile_insert(target, store), missing)
-    return [*present, *missing], stored
+    present = [new for new in chunk if not new.row.missing]
+    updated = (
+        connection.execute(statements.update, _parameters(target, present)) if present else None
+    )
+    inserted = (
+        connection.execute(statements.insert, _parameters(target, missing))
+        if statements.insert is not None and missing
+        else None
+    )
+    reached = list(missing)
+    stored: dict[tuple[str, ...], str | None] = {}
+    for position, written, vector in updated.fetchall() if updated else ():
+        new = present[position - 1]
+        reached.append(new)
+        if written:
+            stored[new.row.key] = vector
+    for position, vector in inserted.fetchall() if inserted else ():
+        stored[missing[position - 1].row.key] = vector
+    return reached, stored
 
 
-def _stored_by(
-    connection: Connection, target: Target, statement: sql.Composed, rows: Sequence[NewVector]
-) -> dict[tuple[str, ...], str | None]:
-    written = connection.execute(
-        statement,
-        {
-            **key_arrays([new.row.key for new in rows], len(target.key)),
-            "tenants": [new.row.tenant for new in rows],
-            "texts": [new.row.text_hash for new in rows],
-            "vectors": [new.row.vector_hash for new in rows],
-            "new": new_values(target, rows),
-            **{
-                f"was_{i + 1}": [new.row.beside[i] for new in rows]
-                for i in range(len(target.written_beside))
-            },
+def _parameters(target: Target, rows: Sequence[NewVector]) -> dict[str, Any]:
+    return {
+        **key_arrays([new.row.key for new in rows]),
+        "tenants": [new.row.tenant for new in rows],
+        "texts": [new.row.text_hash for new in rows],
+        "vectors": [new.row.vector_hash for new in rows],
+        "new": new_values(target, rows),
+        **{
+            f"was_{i + 1}": [new.row.beside[i] for new in rows]
+            for i in range(len(target.written_beside))
         },
-    ).fetchall()
-    return {rows[position - 1].row.key: stored for position, stored in written}
+    }
+
+
+def _dumper_of(vector: TypeInfo) -> type[Dumper]:
+    """A dumper of arrays of the extension's type."""
+
+    class VectorArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = vector.array_oid
+
+        def dump(self, obj: VectorArray) -> bytes:
+            return vector_array(obj.vectors, vector.oid)
+
+    return VectorArrayDumper

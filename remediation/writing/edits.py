@@ -67,8 +67,16 @@ class Edits:
         fixed: Sequence[tuple[FailingRow, str, str]],
         reopen: Callable[[FailingRow, str], None],
     ) -> None:
-        now = self.reader.read_back(self.connection, [row.key for row, _, _ in fixed])
-        for (row, note, written), current in zip(fixed, now, strict=True):
+        texts = self.reader.text_hashes(self.connection, [row.key for row, _, _ in fixed])
+        edited = [
+            each
+            for each, text in zip(fixed, texts, strict=True)
+            if text is not None and text != each[0].text_hash
+        ]
+        if not edited:
+            return
+        now = self.reader.read_back(self.connection, [row.key for row, _, _ in edited])
+        for (row, note, written), current in zip(edited, now, strict=True):
             if (
                 current is not None
                 and current.vector_hash == written

@@ -14,6 +14,7 @@ from checks.row_checks.row_relation import own_rows_of
 from checks.targets.store_rows import OWN, STORE, own_column, same_key, store_column
 from remediation.selection.row_statements import type_of
 from remediation.writing.table_statements import (
+    IS_LOCKED,
     beside_unchanged,
     cast_new,
     key_names,
@@ -72,9 +73,11 @@ FROM {read}
 WHERE {same_key}
   AND {unchanged}
   AND md5({stored}) IS NOT DISTINCT FROM integrity_row.integrity_vector{beside_unchanged}
+  AND {locked}
 RETURNING integrity_row.integrity_position, md5({stored})
 """
     ).format(
+        locked=IS_LOCKED,
         table=beside_parameters(store.identifier),
         store=STORE,
         assignments=sql.SQL(",\n    ").join(

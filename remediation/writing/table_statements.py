@@ -1,4 +1,4 @@
-"""Builds the statements of a write: lock the rows, update under guard, foresee what is stored.
+"""Builds the statement of a write: locks the rows that it can have, and updates them under guard.
 
 Builds SQL and its parameters; runs nothing.
 """
@@ -40,11 +40,41 @@ class NewVector:
         return False
 
 
-def new_values(target: Target, vectors: Sequence[NewVector]) -> list[Any]:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class VectorArray:
+    """Vectors as they travel: once, in binary. The connection knows how to dump it."""
+
+    vectors: Sequence[NDArray[np.float32]]
+
+
+def new_values(target: Target, vectors: Sequence[NewVector]) -> Any:
     """The parameter `new`: vectors in pgvector's binary form, or the literals of arrays."""
     if target.embedding_type.from_extension:
-        return [new.vector for new in vectors]
+        return VectorArray(vectors=[new.vector for new in vectors])
     return ["{" + ",".join(map(str, new.vector.tolist())) + "}" for new in vectors]
+
+
+IS_LOCKED = sql.SQL(
+    "integrity_row.integrity_position IN (SELECT integrity_position FROM integrity_locked)"
+)
+"""That the row is one of those which `compile_write` has locked."""
+
+
+def compile_write(lock: sql.Composed, update: sql.Composed) -> sql.Composed:
+    """Lock those of the keyed rows that no other session holds, and update these.
+
+    Parameters as of `update`. Returns of each locked row: position, whether it was written, and md5
+    of the stored vector. A row that changed since the statement began is locked and judged as it is
+    by then: a guard of the UPDATE is evaluated anew on the newest version of its row.
+    """
+    return sql.SQL(
+        """
+WITH integrity_locked AS MATERIALIZED ({lock}),
+integrity_written (integrity_position, stored) AS ({update})
+SELECT integrity_position, integrity_written.integrity_position IS NOT NULL, stored
+FROM integrity_locked LEFT JOIN integrity_written USING (integrity_position)
+"""
+    ).format(lock=lock, update=update)
 
 
 def compile_lock(target: Target) -> sql.Composed:
@@ -72,6 +102,7 @@ FOR NO KEY UPDATE OF {own} SKIP LOCKED
 def compile_update(target: Target) -> sql.Composed:
     """UPDATE by key, guarded by scope, tenant, text, stored vector and what stands beside it.
 
+    The text's guard is no bare equality, by which a join would hash the texts of a whole table.
     Model, time and hash are written with the vector, where they are declared. Parameters:
     keys_1 … keys_n, tenants, texts, vectors (md5 of each, NULL for no vector), new, and was_1 …
     was_n of what stood beside the vector. Returns position and md5 of the stored vector for each
@@ -91,11 +122,13 @@ FROM {read}
 WHERE {same_key}
   AND ({where}) IS TRUE
   AND {tenant} IS NOT DISTINCT FROM integrity_tenant
-  AND md5(coalesce({text}, '')) = integrity_text
+  AND (md5(coalesce({text}, '')) = integrity_text) IS TRUE
   AND md5({stored}) IS NOT DISTINCT FROM integrity_vector{unchanged}
+  AND {locked}
 RETURNING integrity_position, md5({stored})
 """
     ).format(
+        locked=IS_LOCKED,
         table=beside_parameters(target.identifier),
         assignments=sql.SQL(",\n    ").join(
             sql.SQL("{} = {}").format(beside_parameters(sql.Identifier(name)), value)
@@ -183,18 +216,6 @@ def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
         updated_at=updated_at_of(target),
     )
     return {name: beside_parameters(value) for name, value in values.items()}
-
-
-def compile_stored(target: Target) -> sql.Composed:
-    """What vectors would be stored as. Parameter: new. Returns position and md5 of each."""
-    return sql.SQL(
-        "SELECT integrity_position, md5({stored})"
-        " FROM unnest({values}) WITH ORDINALITY AS integrity_row"
-        " (integrity_new, integrity_position)"
-    ).format(
-        stored=target.embedding_type.bytes(cast_new(target), target.server.vector_schema),
-        values=new_parameter(target),
-    )
 
 
 def cast_new(target: Target) -> sql.Composable:

@@ -6,6 +6,7 @@ What is written is for a `Change` to say: new vectors, or those that stood there
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +19,7 @@ from checks.database.connection import (
     SILENCE_SECONDS,
     connect,
     reason_of,
-    set_local,
+    short_transaction,
 )
 from checks.database.open_sockets import within
 from checks.errors import CannotExamineError
@@ -50,17 +51,29 @@ if TYPE_CHECKING:
 FIRST_ROWS = 10
 """Rows of the first write transaction; under an HNSW index each may cost 35 ms."""
 GROWTH = 1.2
+FAST_GROWTH = 5
+"""Of a transaction that took under `FAST_SECONDS`."""
+FAST_SECONDS = 0.1
+SLOW_SECONDS = 1.0
+"""From here on a transaction grows no more: a time-out would throw its work away."""
 MOST_ROWS = 500
 
 
 @dataclass(kw_only=True, slots=True)
 class Pace:
-    """Rows per write transaction: starts small, grows gently, halves as soon as one times out."""
+    """Rows per write transaction: starts small, grows by what the last one took, halves as soon as
+    one times out.
+    """
 
     rows: float = FIRST_ROWS
 
-    def faster(self) -> None:
-        self.rows = min(self.rows * GROWTH, MOST_ROWS)
+    def took(self, seconds: float) -> None:
+        """Learn from a transaction that was as large as it might be."""
+        if seconds > 2 * SLOW_SECONDS:
+            self.rows = max(1.0, self.rows / GROWTH)
+        elif seconds < SLOW_SECONDS:
+            growth = FAST_GROWTH if seconds < FAST_SECONDS else GROWTH
+            self.rows = min(self.rows * growth, MOST_ROWS)
 
     def slower(self) -> None:
         self.rows = max(1.0, self.rows / 2)
@@ -103,6 +116,13 @@ class Writer(Generic[Changed]):
     """Called ahead of each try, and may wait; False where the repair ends instead."""
     _connection: Connection | None = None
     _pace: Pace = field(default_factory=Pace)
+    _stopped: str | None = None
+    """Why nothing may be written any more."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the next transaction."""
+        return max(1, int(self._pace.rows))
 
     def write(
         self, changes: Sequence[Changed], earlier: Sequence[LockedRow[Changed]] = ()
@@ -116,23 +136,21 @@ class Writer(Generic[Changed]):
         held: list[LockedRow[Changed]] = []
         waiting = list(changes)
         while waiting:
-            chunk = waiting[: max(1, int(self._pace.rows))]
+            chunk = waiting[: self.rows_at_once]
+            before = [known[new.row.key].attempt for new in chunk if new.row.key in known]
             settled: dict[Key, RowOutcome | LockedRow[Changed]] = {}
             try:
-                self.check_lock()
-                ready, refused = self._ready(chunk, known)
-            except (LockLostError, OSError) as error:
-                stopped = _words(error)
-                outcomes += [_failed(new, stopped, _attempt_of(new, known)) for new in waiting]
-                return Written(outcomes=tuple(outcomes), held=tuple(held), stopped=stopped)
-            settled |= refused
-            if ready:
-                before = [known[new.row.key].attempt for new in chunk if new.row.key in known]
-                settled |= self._settle(ready, joined(before))
-            waiting = waiting[len(chunk) :]
-            results = [settled[new.row.key] for new in chunk]
+                settled = self._settle(self._kept(chunk, known), joined(before))
+                waiting = waiting[len(chunk) :]
+            except OSError as error:
+                self._stopped = journal_words(error)
+            results = [settled[new.row.key] for new in chunk if new.row.key in settled]
             outcomes += [result for result in results if isinstance(result, RowOutcome)]
             held += [result for result in results if isinstance(result, LockedRow)]
+            if self._stopped is not None:
+                stopped = self._stopped
+                outcomes += [_failed(new, stopped, _attempt_of(new, known)) for new in waiting]
+                return Written(outcomes=tuple(outcomes), held=tuple(held), stopped=stopped)
             if all(isinstance(result, LockedRow) for result in results):
                 # What holds a whole chunk may hold the rest: each try of it would cost a wait.
                 whole = any(result.whole for result in results if isinstance(result, LockedRow))
@@ -140,47 +158,21 @@ class Writer(Generic[Changed]):
                 return Written(outcomes=tuple(outcomes), held=(*rest, *held))
         return Written(outcomes=tuple(outcomes), held=tuple(held))
 
-    def _ready(
+    def _kept(
         self, chunk: Sequence[Changed], known: Mapping[Key, LockedRow[Changed]]
-    ) -> tuple[list[Changed], dict[Key, RowOutcome]]:
-        """What of a chunk can be written, its old vectors kept, and the outcome of the others.
-
-        Raises OSError.
-        """
+    ) -> list[Changed]:
+        """The chunk, what it replaces being kept. Raises OSError."""
         kept = [known[new.row.key].new for new in chunk if is_kept(new, known)]
-        fresh = [new for new in chunk if not is_kept(new, known)]
-        if not fresh:
-            return kept, {}
-        foreseen, refused = self._foreseen(fresh)
-        if foreseen:
-            self.before_write(foreseen)
-        return [*kept, *foreseen], refused
+        fresh = self.change.foresee([new for new in chunk if not is_kept(new, known)])
+        if fresh:
+            self.before_write(fresh)
+        return [*kept, *fresh]
 
     def close(self) -> None:
         """Close the connection; the writer opens a new one when it is used again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _foreseen(self, chunk: Sequence[Changed]) -> tuple[list[Changed], dict[Key, RowOutcome]]:
-        """The chunk with what it will be stored as, and the outcome of rows that cannot be."""
-        trouble = ""
-        for _ in self._tries():
-            try:
-                connection = self._open()
-                with within(connection, SILENCE_SECONDS):
-                    return self.change.foresee(connection, chunk), {}
-            except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
-                trouble = _lost(error)
-                self.close()
-            except psycopg.Error as error:
-                if len(chunk) > 1:
-                    middle = len(chunk) // 2
-                    first, refused = self._foreseen(chunk[:middle])
-                    second, also_refused = self._foreseen(chunk[middle:])
-                    return first + second, refused | also_refused
-                return [], {chunk[0].row.key: self._refused(chunk[0], error, Attempt())}
-        return [], {new.row.key: _failed(new, trouble, Attempt()) for new in chunk}
 
     def _tries(self) -> Iterator[int]:
         """Numbers of tries, with a pause before each but the first; ends early on a stop."""
@@ -206,7 +198,7 @@ class Writer(Generic[Changed]):
                 self.check_lock()
                 self._write_once(left, tries)
             except LockLostError as error:
-                tries.trouble = str(error)
+                self._stopped = tries.trouble = str(error)
                 break
             except psycopg.errors.QueryCanceled as error:
                 self._pace.slower()
@@ -266,9 +258,6 @@ class Writer(Generic[Changed]):
         unwritten = [new for new in chunk if new.row.key not in attempt.stored]
         if unwritten:
             self._update(unwritten, attempt)
-        if len(chunk) >= int(self._pace.rows):
-            # A few rows that are written again say nothing of many.
-            self._pace.faster()
         if attempt.uncertain:
             # Again: it may have come to its end only now.
             self.change.recognise(self._open(), chunk, attempt)
@@ -281,16 +270,22 @@ class Writer(Generic[Changed]):
 
     def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
         connection = self._open()
-        with within(connection, SILENCE_SECONDS), connection.transaction():
-            set_local(
+        begun = time.monotonic()
+        with (
+            within(connection, SILENCE_SECONDS),
+            short_transaction(
                 connection,
                 self.place,
                 statement_timeout=STATEMENT_TIMEOUT,
                 lock_timeout=LOCK_TIMEOUT,
                 idle_timeout=IDLE_TIMEOUT,
                 row_security=self.change.target.row_security,
-            )
+            ),
+        ):
             ours, stored = self.change.write(connection, chunk)
+        if len(chunk) >= int(self._pace.rows):
+            # A few rows that are written again say nothing of many.
+            self._pace.took(time.monotonic() - begun)
         # After the COMMIT: what was rolled back was not written.
         attempt.locked.update(new.row.key for new in ours)
         attempt.stored |= stored
@@ -330,7 +325,3 @@ def _lost(error: psycopg.Error | CannotExamineError) -> str:
 
 def _refusal(error: psycopg.Error) -> str:
     return f"the database refused the write: {reason_of(error)}"
-
-
-def _words(error: LockLostError | OSError) -> str:
-    return journal_words(error) if isinstance(error, OSError) else str(error)

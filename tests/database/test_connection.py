@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from datetime import timedelta
 
 import psycopg
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from checks.database.connection import ConnectionTarget, connect, read_only
 from checks.database.connection_url import parse_url
+from checks.database.open_sockets import within
 from checks.errors import CannotExamineError, ConnectionUrlError
 from tests.tables import role
 
@@ -211,3 +214,23 @@ def test_prisma_s_schema_is_searched_first(database: str) -> None:
             shown = connection.execute("SHOW search_path").fetchone()
     assert found == ("docs",)
     assert shown == ('"Tenant A", public',)
+
+
+def test_one_thread_cuts_each_link_at_its_own_time() -> None:
+    pairs = [socket.socketpair() for _ in range(3)]
+    try:
+        threads = threading.active_count()
+        with within(pairs[0][0], 60), within(pairs[1][0], 0.2), within(pairs[2][0], 0.1):
+            assert pairs[2][1].recv(1) == b""
+            assert pairs[1][1].recv(1) == b""
+            assert threading.active_count() <= threads + 1
+        with within(pairs[0][0], 0.1):
+            pass
+        pairs[0][0].sendall(b"open")
+        with within(pairs[0][0], 0.2):
+            assert pairs[0][1].recv(4) == b"open"
+            assert pairs[0][1].recv(1) == b""
+    finally:
+        for pair in pairs:
+            for end in pair:
+                end.close()

@@ -47,7 +47,7 @@ _STATEMENTS = (
     (Step.LOCK_SENT, re.compile(rb"pg_try_advisory_xact_lock")),
     (Step.PAGE_SENT, re.compile(rb"^\s*FETCH .*integrity_page")),
     (Step.READ_BACK_SENT, re.compile(rb"integrity_key\.position")),
-    (Step.UPDATE_SENT, re.compile(rb"^\s*(UPDATE|INSERT)\s")),
+    (Step.UPDATE_SENT, re.compile(rb"^\s*(UPDATE|INSERT|WITH integrity_locked)\s")),
 )
 
 
@@ -89,8 +89,11 @@ class Conversation:
         statement = _statement(message)
         if statement is None:
             return None
-        self._asked, self._refused, self._tag = self._step(statement), False, b""
-        return self._asked
+        step = self._step(statement)
+        if step is not None or self._asked is None:
+            # Statements of one pipeline share an answer's end: the one that is a step counts.
+            self._asked, self._refused, self._tag = step, False, b""
+        return step
 
     def answers(self, message: bytes) -> Step | None:
         """The step that a message of the server completes, if any."""

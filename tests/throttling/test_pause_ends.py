@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from remediation.throttling import throttle
 from tests.provider_server import ProviderServer, Reply, when_asked
 from tests.repairs import docs, environment, opened, repaired, settings
 
@@ -91,7 +90,7 @@ def test_a_lock_that_is_lost_during_a_pause_ends_the_repair(
 def test_a_lock_that_is_lost_while_every_key_waits_ends_the_repair(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
 ) -> None:
-    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.0)
+    monkeypatch.setattr("remediation.throttling.pauses.EXPECTED_SECONDS", 0.0)
     with docs(database, {"acme": (1, 20)}) as table, ProviderServer() as server:
         server.always(Reply(status=429, headers={"retry-after": "110"}))
         chosen = settings(server, repair={"probe": probe})

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from remediation.throttling import throttle
 from remediation.throttling.throttle import Throttle
 from remediation.throttling.wait_reasons import WaitReason
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
@@ -215,7 +214,7 @@ def test_a_lost_health_connection_pauses_the_repair_and_does_not_end_it(
 def test_a_wait_for_every_key_s_limit_is_told_where_it_lasts(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: int
 ) -> None:
-    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.3)
+    monkeypatch.setattr("remediation.throttling.pauses.EXPECTED_SECONDS", 0.3)
     with docs(database, {"acme": (1, 20), "globex": (1, 3)}) as table, ProviderServer() as server:
         busy = Reply(status=429, headers={"retry-after": "3"})
         server.next(busy, busy)
@@ -230,7 +229,7 @@ def test_a_wait_for_every_key_s_limit_is_told_where_it_lasts(
 def test_a_key_that_has_to_wait_pauses_nothing_while_others_go_on(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.3)
+    monkeypatch.setattr("remediation.throttling.pauses.EXPECTED_SECONDS", 0.3)
     with docs(database, {"acme": (0, 5), "globex": (0, 80)}), ProviderServer() as server:
         refused: list[str] = []
 
@@ -285,7 +284,7 @@ def test_a_repair_that_stops_and_goes_on_all_the_time_is_summed_up_in_the_end() 
 def test_a_cause_that_joins_a_wait_for_keys_is_told_as_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(throttle, "EXPECTED_SECONDS", 0.0)
+    monkeypatch.setattr("remediation.throttling.pauses.EXPECTED_SECONDS", 0.0)
     told: list[str] = []
     health = Scripted()
     with Throttle(health, told.append, every=0.01) as pauses:  # type: ignore[arg-type]

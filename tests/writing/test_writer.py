@@ -162,7 +162,7 @@ def test_every_row_is_kept_once_before_it_is_written(database: str) -> None:
 
 def test_a_lost_lock_leaves_what_was_written_fixed_and_the_rest_failed(database: str) -> None:
     with docs(database, {"acme": (1, 40)}) as table, writing(database) as work:
-        work.lost_after = 2  # a chunk is checked before it is kept, and before it is tried
+        work.lost_after = 1  # it is asked for once for each try of a chunk
         said = work.write()
         fixed = [key for key, outcome in said.items() if outcome == FIXED]
         assert len(fixed) == 10
