@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, slots=True)
-class Settlement:
+class OutcomeLedger:
     """Settles the outcomes of one table. Used by one thread."""
 
     table: str

@@ -17,7 +17,7 @@ from checks.database.connection import cancel, connect, read_only
 from checks.errors import CannotExamineError
 from remediation.interruptible import INTERRUPTED, run_aside, words_of
 from remediation.journal.journal import journal_words
-from remediation.journal.outcome_ledger import Settlement, outcome_of
+from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome, RowOutcome
 from remediation.rollback.history import PutBack, before_of, state_of
 from remediation.rollback.put_back import PutBacks, put_back, read_stored
@@ -106,7 +106,7 @@ class TableUndo:
             ):
                 # A repair that held the lock until now has recorded all it did.
                 self.history.read_on()
-                settlement = Settlement(
+                ledger = OutcomeLedger(
                     table=self.target.name,
                     journal=journal,
                     on_outcome=on_outcome,
@@ -128,12 +128,12 @@ class TableUndo:
                 try:
                     journal.begin_table(self.target)
                     run_aside(
-                        lambda: self._put_back(connection, settlement, writer),
+                        lambda: self._put_back(connection, ledger, writer),
                         on_interrupt=interrupt,
                     )
                 finally:
                     writer.close()
-                    settlement.finish()
+                    ledger.finish()
         except (TableLockedError, CannotExamineError) as error:
             self._stopped = str(error)
         except psycopg.Error as error:
@@ -144,18 +144,18 @@ class TableUndo:
             self._seconds = time.monotonic() - begun
 
     def _put_back(
-        self, connection: Connection, settlement: Settlement, writer: Writer[PutBack]
+        self, connection: Connection, ledger: OutcomeLedger, writer: Writer[PutBack]
     ) -> None:
         for steps in self._pages(connection):
             for step in steps:
-                settlement.select(step.row)
-            settlement.settle([step for step in steps if isinstance(step, RowOutcome)])
+                ledger.select(step.row)
+            ledger.settle([step for step in steps if isinstance(step, RowOutcome)])
             puts = [step for step in steps if isinstance(step, PutBack)]
             if self._stopped is None:
-                settlement.settle(self._write(writer, puts))
+                ledger.settle(self._write(writer, puts))
             else:
                 # Read on all the same, so that the report says what is left to put back.
-                settlement.skip([put.row for put in puts], self._stopped)
+                ledger.skip([put.row for put in puts], self._stopped)
             if self._stop.is_set():
                 self._stopped = INTERRUPTED
                 return

@@ -1,6 +1,6 @@
 """Repairs one table, round by round: reads failing rows, has them sent, takes in what comes back.
 
-What is sent and when is for `sending`, what came of it for `landing`. Requests and writes run on
+`Dispatch` decides what is sent and when, `Completion` what came of it. Requests and writes run on
 threads of their own; every decision stays on one thread, which Ctrl-C never interrupts. No
 transaction is open while the provider is asked.
 """
@@ -16,14 +16,14 @@ import psycopg
 
 from checks.database.connection import cancel
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
-from remediation.journal.outcome_ledger import Settlement, outcome_of
+from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.quarantine import Quarantine, sent_for
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare, shorter_forms
-from remediation.table_repair.completion import Landing
-from remediation.table_repair.dispatch import Admission, Sending
-from remediation.table_repair.worker_pool import Flight
+from remediation.table_repair.completion import Completion
+from remediation.table_repair.dispatch import Admission, Dispatch
+from remediation.table_repair.worker_pool import WorkerPool
 from remediation.writing.changes import LOCK_TIMEOUT, NewVectors
 from remediation.writing.edits import Edits
 from remediation.writing.frozen_sets import Answers, set_checks
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
-    from remediation.table_repair.circuit_breaker import Lessons
+    from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.throttling.budget import Budget
     from remediation.throttling.throttle import Throttle
     from remediation.writing.repair_lock import RepairLock
@@ -79,7 +79,7 @@ class Backfill:
     tenants: Sequence[str] | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
     """What earlier runs remember of texts that the provider refuses."""
-    lessons: Lessons
+    breaker: CircuitBreaker
     """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
 
     locked: LockedRows = field(default_factory=LockedRows)
@@ -88,7 +88,7 @@ class Backfill:
     def __post_init__(self) -> None:
         self._last_read: tuple[str, ...] | None = None
         self._ending = Ending(stop=self.stop)
-        self._settlement = Settlement(
+        self._ledger = OutcomeLedger(
             table=self.target.name,
             journal=self.journal,
             on_outcome=self.on_outcome,
@@ -100,17 +100,17 @@ class Backfill:
             journal=self.journal,
             tenants=self.tenants,
         )
-        self._flight = Flight(
+        self._pool = WorkerPool(
             embedders=self.embedders,
             asking=self.settings.provider.concurrency,
             writers=[self._writer() for _ in range(self.settings.repair.write_concurrency)],
             shorter=lambda text: shorter_forms(text, self.settings.provider, self.counter),
         )
-        self._sending = Sending(
-            flight=self._flight,
+        self._dispatch = Dispatch(
+            pool=self._pool,
             admission=Admission(
                 budget=self.budget,
-                lessons=self.lessons,
+                breaker=self.breaker,
                 embedders=self.embedders,
                 counter=self.counter,
             ),
@@ -118,21 +118,21 @@ class Backfill:
             counter=self.counter,
             throttle=self.throttle,
             locked=self.locked,
-            settlement=self._settlement,
+            ledger=self._ledger,
             ending=self._ending,
         )
-        self._landing = Landing(
+        self._completion = Completion(
             target=self.target,
             provider=self.settings.provider,
             counter=self.counter,
-            flight=self._flight,
-            sending=self._sending,
+            pool=self._pool,
+            dispatch=self._dispatch,
             locked=self.locked,
             edits=self._edits,
             answers=Answers(checks=set_checks(self.reader.checks)),
-            lessons=self.lessons,
+            breaker=self.breaker,
             budget=self.budget,
-            settlement=self._settlement,
+            ledger=self._ledger,
             ending=self._ending,
         )
 
@@ -149,7 +149,7 @@ class Backfill:
     @property
     def account(self) -> Account:
         """The outcomes so far."""
-        return self._settlement.account
+        return self._ledger.account
 
     @property
     def stopped(self) -> str | None:
@@ -161,7 +161,7 @@ class Backfill:
 
         Raises what is not foreseen, KeyboardInterrupt included, after the account is settled.
         """
-        with self._flight:
+        with self._pool:
             run_aside(self._decide, on_interrupt=self._interrupt)
 
     def _interrupt(self) -> None:
@@ -178,14 +178,14 @@ class Backfill:
             )
             raise
         finally:
-            while self._flight:
+            while self._pool:
                 # What one batch raises must not leave the next without its outcome.
                 with suppress(Exception):
                     self._collect()
-            self._sending.give_up()
-            self._settlement.settle(self._edits.give_up())
-            self._settlement.skip_open(self.stopped or "")
-            self._settlement.finish()
+            self._dispatch.give_up()
+            self._ledger.settle(self._edits.give_up())
+            self._ledger.skip_open(self.stopped or "")
+            self._ledger.finish()
 
     def _all_rounds(self) -> None:
         failing = self.reader.failing_rows(self.connection, tenants=self.tenants)
@@ -194,21 +194,21 @@ class Backfill:
             self._find_edited_after_write()
             if self.stopped or not self._edits:
                 break
-            self._round(self._edits.rows(self._settlement.settle), selected=False)
+            self._round(self._edits.rows(self._ledger.settle), selected=False)
         else:
             self._find_edited_after_write()
 
     def _find_edited_after_write(self) -> None:
         if not self.stop.is_set():
-            self._edits.find_after_write(self._settlement.reopen)
+            self._edits.find_after_write(self._ledger.reopen)
 
     def _round(self, rows: Iterable[FailingRow], *, selected: bool) -> None:
         limits = batch_limits(self.settings)
         for batch in batches(self._prepared(rows, selected), limits=limits, counter=self.counter):
-            self._sending.send_parked()
-            while not self._sending.take(batch):
+            self._dispatch.send_deferred()
+            while not self._dispatch.take(batch):
                 self._collect()
-                self._sending.send_parked()
+                self._dispatch.send_deferred()
         self._drain()
         if selected and self.stopped and self._ending.rest_is_counted:
             # Nobody waits long for a count, least of all at a table that another session holds.
@@ -216,7 +216,7 @@ class Backfill:
                 self.connection, tenants=self.tenants, after=self._last_read, bare=True
             )
             with suppress(psycopg.errors.LockNotAvailable):
-                self._settlement.skip_unread(unread, self.stopped)
+                self._ledger.skip_unread(unread, self.stopped)
 
     def _prepared(self, rows: Iterable[FailingRow], selected: bool) -> Iterator[FailingRow]:
         """The rows that can be sent; the others get their outcome at once."""
@@ -228,14 +228,14 @@ class Backfill:
                 return
             if selected:
                 self._last_read = row.key
-                self._settlement.select(row)
+                self._ledger.select(row)
             prepared = prepare(row, self.settings.provider, self.counter)
             refusal = prepared.refused or self._refused_before(prepared.row)
             if refusal is None:
-                self._settlement.note(row, prepared.note)
+                self._ledger.note(row, prepared.note)
                 yield prepared.row
             else:
-                self._settlement.settle([outcome_of(row, Outcome.QUARANTINED, refusal)])
+                self._ledger.settle([outcome_of(row, Outcome.QUARANTINED, refusal)])
 
     def _refused_before(self, row: FailingRow) -> str | None:
         """Why a prepared row is not sent although it could be: an earlier run did, in vain."""
@@ -243,24 +243,24 @@ class Backfill:
         return self.quarantine.reason(self.target.name, row.key, sent)
 
     def _drain(self) -> None:
-        while self._flight or self._sending or self.locked:
+        while self._pool or self._dispatch or self.locked:
             self._collect()
-            self._sending.send_parked()
+            self._dispatch.send_deferred()
 
     def _collect(self) -> None:
         """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
-        self.throttle.tell(self._sending.hold())
+        self.throttle.tell(self._dispatch.hold())
         for due in self.locked.take_due():
-            self._flight.write(due.batch, [held.new for held in due.held], due.held)
-        pauses = [LONGEST_WAIT_SECONDS, *self._sending.pauses()]
+            self._pool.write(due.batch, [held.new for held in due.held], due.held)
+        pauses = [LONGEST_WAIT_SECONDS, *self._dispatch.pauses()]
         due_in = self.locked.seconds_left()
         if due_in is not None:
             pauses.append(max(due_in, 0.01))
         seconds = min(pauses)
-        if not self._flight:
+        if not self._pool:
             self.stop.wait(seconds)
-        for landed in self._flight.land(seconds=seconds):
-            self._landing.take_in(landed)
+        for finished in self._pool.take_finished(seconds=seconds):
+            self._completion.take_in(finished)
         if self.stop.is_set():
             self._ending.end(INTERRUPTED)
             # They are settled with all others that have no outcome.

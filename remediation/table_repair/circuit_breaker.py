@@ -33,7 +33,7 @@ TRIES_TO_JUDGE = 50
 
 
 @dataclass(kw_only=True, slots=True)
-class Lessons:
+class CircuitBreaker:
     """Of one table; used by one thread."""
 
     table: str

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Provider
     from checks.targets.target import Target
     from remediation.interruptible import Ending
-    from remediation.journal.outcome_ledger import Settlement
+    from remediation.journal.outcome_ledger import OutcomeLedger
     from remediation.provider.bisection import Isolated
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import Batch
-    from remediation.table_repair.circuit_breaker import Lessons
-    from remediation.table_repair.dispatch import Sending
-    from remediation.table_repair.worker_pool import Flight, Landed
+    from remediation.table_repair.circuit_breaker import CircuitBreaker
+    from remediation.table_repair.dispatch import Dispatch
+    from remediation.table_repair.worker_pool import Finished, WorkerPool
     from remediation.throttling.budget import Budget
     from remediation.writing.edits import Edits
     from remediation.writing.frozen_sets import Answers
@@ -38,47 +38,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Landing:
+class Completion:
     """Of one table; used by one thread."""
 
     target: Target
     provider: Provider
     counter: TokenCounter
-    flight: Flight
-    sending: Sending
+    pool: WorkerPool
+    dispatch: Dispatch
     locked: LockedRows
     edits: Edits
     answers: Answers
-    lessons: Lessons
+    breaker: CircuitBreaker
     budget: Budget
-    settlement: Settlement
+    ledger: OutcomeLedger
     ending: Ending
 
-    def take_in(self, landed: Landed) -> None:
+    def take_in(self, finished: Finished) -> None:
         """Settle what came back, or see to what is next. Raises what is not foreseen."""
-        if isinstance(landed.result, BaseException):
-            self._failed(landed, landed.result)
-        elif isinstance(landed.result, Written):
-            self._written(landed.batch, landed.result)
+        if isinstance(finished.result, BaseException):
+            self._failed(finished, finished.result)
+        elif isinstance(finished.result, Written):
+            self._written(finished.batch, finished.result)
         else:
-            self._answered(landed.batch, landed.result)
+            self._answered(finished.batch, finished.result)
 
-    def _failed(self, landed: Landed, error: BaseException) -> None:
+    def _failed(self, finished: Finished, error: BaseException) -> None:
         """Settle a batch that raised; only a tenant without a key is foreseen."""
-        batch = landed.batch
-        if not landed.writing:
+        batch = finished.batch
+        if not finished.writing:
             self.budget.settle(reserved=batch.tokens)
         self.locked.settled(row.key for row in batch.rows)
         failed = [outcome_of(row, Outcome.FAILED, words_of(error)) for row in batch.rows]
-        self.settlement.settle([replace(outcome, uncertain=landed.writing) for outcome in failed])
+        self.ledger.settle([replace(outcome, uncertain=finished.writing) for outcome in failed])
         if not isinstance(error, KeyRefused):
             raise error
-        self.lessons.answered(batch.tenant, error)
+        self.breaker.answered(batch.tenant, error)
 
     def _answered(self, batch: Batch, answer: Isolated) -> None:
-        reserved = batch.tokens - self.sending.ask_again(batch, answer)
+        reserved = batch.tokens - self.dispatch.ask_again(batch, answer)
         self.budget.settle(reserved=reserved, took=answer.usage)
-        self.lessons.answered(batch.tenant, answer.failure, answer.usage)
+        self.breaker.answered(batch.tenant, answer.failure, answer.usage)
         vectors = []
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
             if isinstance(outcome, InputRejected):
@@ -90,18 +90,18 @@ class Landing:
                     if outcome.usage.requests
                     else None
                 )
-                self.settlement.settle([replace(quarantined, refused=sent)])
+                self.ledger.settle([replace(quarantined, refused=sent)])
             elif outcome is not None:
                 if position in answer.cut:
-                    self.settlement.note(row, answer.cut[position])
+                    self.ledger.note(row, answer.cut[position])
                 vectors.append(NewVector(row=row, vector=outcome))
             elif isinstance(answer.failure, Stopped):
-                self.settlement.skip([row], self.ending.end(INTERRUPTED))
+                self.ledger.skip([row], self.ending.end(INTERRUPTED))
             elif answer.failure is not None and not isinstance(answer.failure, NotYet):
-                self.settlement.settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
+                self.ledger.settle([outcome_of(row, Outcome.FAILED, answer.failure.reason)])
         if vectors:
             kept = part_of(batch, [new.row for new in vectors], self.counter)
-            self.flight.write(kept, vectors)
+            self.pool.write(kept, vectors)
 
     def _written(self, batch: Batch, written: Written[NewVector]) -> None:
         if written.stopped is not None:
@@ -109,13 +109,13 @@ class Landing:
         self.locked.settled(outcome.row.key for outcome in written.outcomes)
         self._let_wait(batch, written.held)
         outcomes = self.answers.judge(written.outcomes)
-        self.lessons.written(outcomes)
+        self.breaker.written(outcomes)
         again = [outcome for outcome in outcomes if outcome.try_again]
         for outcome in again:
             self.edits.keep(outcome)
         # What was written of them before they changed is for an undo to know.
-        self.settlement.enter(again)
-        self.settlement.settle([outcome for outcome in outcomes if not outcome.try_again])
+        self.ledger.enter(again)
+        self.ledger.settle([outcome for outcome in outcomes if not outcome.try_again])
 
     def _let_wait(self, batch: Batch, held: Sequence[LockedRow[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""
@@ -130,7 +130,7 @@ class Landing:
             self.ending.end(hopeless, rest_is_counted=True)
         self.locked.settled(each.new.row.key for each in given_up)
         reason = self.locked.reason
-        self.settlement.settle(
+        self.ledger.settle(
             [
                 unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt)
                 for each in given_up

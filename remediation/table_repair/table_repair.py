@@ -20,7 +20,7 @@ from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.provider.embedders import Embedders
 from remediation.table_repair.backfill import Backfill
-from remediation.table_repair.circuit_breaker import Lessons
+from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
 from remediation.table_repair.result import TableRepair
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
@@ -78,7 +78,7 @@ class TableWork:
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._lessons = Lessons(table=self.planned.table)
+        self._breaker = CircuitBreaker(table=self.planned.table)
 
     @property
     def result(self) -> TableRepair:
@@ -87,10 +87,10 @@ class TableWork:
         return TableRepair(
             table=self.planned.table,
             account=backfill.account if backfill else self._left,
-            usage=self._lessons.usage,
+            usage=self._breaker.usage,
             stopped=(backfill.stopped if backfill else None)
             or self._stopped
-            or "; ".join(self._lessons.stopped_checks.values())
+            or "; ".join(self._breaker.stopped_checks.values())
             or None,
             probes=self._probes,
             seconds=self._seconds,
@@ -155,7 +155,7 @@ class TableWork:
                 on_outcome=self.on_outcome,
                 tenants=self.tenants,
                 quarantine=self.quarantine,
-                lessons=self._lessons,
+                breaker=self._breaker,
                 locked=LockedRows(patience=self.lock_patience),
             )
             self._backfill.run()
@@ -202,9 +202,9 @@ class TableWork:
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
-            self._lessons.answered(result.tenant, result.failure, result.usage)
+            self._breaker.answered(result.tenant, result.failure, result.usage)
             if result.refused is not None:
-                self._lessons.stopped_tenants.setdefault(result.tenant, result.refused)
+                self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
 
     def _leave(self) -> None:
         """Account for the rows of a table that was not begun, where they can still be read."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Landed:
+class Finished:
     """A batch that came back: the provider's answer, what was written, or what was raised."""
 
     batch: Batch
@@ -35,7 +35,7 @@ class Landed:
     writing: bool
 
 
-class Flight:
+class WorkerPool:
     """The threads of one table's repair, for as long as the `with` block runs.
 
     As many requests at a time as `asking`, and as many writes as there are writers.
@@ -110,13 +110,13 @@ class Flight:
         self._to_write.put(write)
         self._scribes.submit(self._write_some)
 
-    def land(self, seconds: float) -> Iterator[Landed]:
+    def take_finished(self, seconds: float) -> Iterator[Finished]:
         """What comes back within that time; each leaves the flight as it is taken."""
         done, _ = wait(self._works, timeout=seconds, return_when=FIRST_COMPLETED)
         for future in done:
             batch, writing = self._works.pop(future)
             result = future.exception() or future.result()
-            yield Landed(batch=batch, result=result, writing=writing)
+            yield Finished(batch=batch, result=result, writing=writing)
 
     def _ask(self, batch: Batch, tries: Tries) -> Isolated:
         with self._embedders.lend(batch.tenant) as embedder:
