@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
-from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT
+from checks.items.stash import CASES, RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
+from checks.settings.check_names import TABLE_CHECKS
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
 from checks.wording import plural
 
@@ -49,8 +50,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name in FIXTURES:
+    """Refuse workers before any is started; exits with 4."""
+    for name in TABLE_CHECKS:
         config.addinivalue_line("markers", f"{name}: the {name} check of a table")
+    # pytest-xdist's -n, and its --tx, which names the workers one by one.
+    workers = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    if workers and active(config):
+        raise pytest.UsageError(
+            "-n is refused: every worker would scan every table; the scan is one query per table"
+            " and needs no workers"
+        )
 
 
 def active(config: pytest.Config) -> bool:
@@ -68,11 +77,6 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     if not active(config):
         return
-    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
-        raise pytest.UsageError(
-            "-n is refused: every worker would scan every table; the scan is one query per table"
-            " and needs no workers"
-        )
     environment = environment_of(config)
     settings = _settings(config, environment)
     if settings is None:
