@@ -20,9 +20,9 @@ endif
 demo: $(INSTALLED)
 	@$(RUN) demo $(ARGS)
 
-# Two workers, each with a server of its own; ARGS="-n 0" runs the tests in one process. A test that
+# Three workers, as many tests wait, each with a server of its own; ARGS="-n 0" runs the tests in one process. A test that
 # hangs fails after ten minutes, with the stack of every thread; the ten slowest are named.
-TESTS := tests -n 2 --dist worksteal --timeout 600 --durations 10
+TESTS := tests -n 3 --dist worksteal --timeout 600 --durations 10
 # Kept whatever the shell says: a hundred runs import the same modules, which one of them compiles.
 test test-full: export PYTHONDONTWRITEBYTECODE :=
 
