@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection, UnknownNameError
+from checks.row_checks.rules import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
 from demo.postgres import create_database, drop_database
-from tests.runs import ROWS, SETTINGS, Site, fill
+from tests.runs import REPOSITORY, ROWS, SETTINGS, Site, fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,25 +133,49 @@ def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
         (["--dry-run"], "--dry-run needs --remediate"),
         (["--remediate", "-x"], "-x and --maxfail are refused with --remediate"),
         (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
-        (["--table=nosuch"], "--table=nosuch is not declared; declared are: public.insights"),
-        (["--table=insihgts"], "is not declared; did you mean 'public.insights'?"),
-        (
-            ["--tenant=acmee"],
-            "--tenant=acmee has no rows in any selected table; did you mean 'acme'?",
-        ),
         (["--max-rows=0", "--remediate"], "expected at least 1, found 0"),
         (["--max-cost=nan", "--remediate"], "expected a finite number, found nan"),
         (["--remediate", "--setup-plan"], "--setup-plan and --setup-only do not run a check"),
         (["--remediate", "-p", "no:terminal"], "--remediate needs pytest's terminal reporter"),
     ],
 )
-def test_a_call_that_cannot_be_meant_is_a_usage_error(
-    site: Site, arguments: list[str], words: str
+def test_options_that_cannot_be_meant_are_a_usage_error(
+    pytester: pytest.Pytester, arguments: list[str], words: str
+) -> None:
+    with pytest.raises(pytest.UsageError) as raised:
+        pytester.parseconfigure(str(REPOSITORY / "checks"), *arguments)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("tables", "tenants", "words"),
+    [
+        (["nosuch"], None, "--table=nosuch is not declared; declared are: public.insights"),
+        (["insihgts"], None, "is not declared; did you mean 'public.insights'?"),
+        (
+            None,
+            ("acmee",),
+            "--tenant=acmee has no rows in any selected table; did you mean 'acme'?",
+        ),
+    ],
+)
+def test_a_name_that_selects_nothing_is_refused_with_the_nearest(
+    site: Site, tables: list[str] | None, tenants: tuple[str, ...] | None, words: str
 ) -> None:
     fill(site.database, {"acme": 3}, missing=0)
-    run = site.run(*arguments)
+    settings = load_settings(site.folder / "integrity.toml", row_checks=ROW_CHECK_NAMES)
+    place = parse_url(site.database, variable="DATABASE_URL")
+    with pytest.raises(UnknownNameError) as raised:
+        examine(place, settings, Selection(tables=tables, tenants=tenants))
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("argument", ["--dry-run", "--table=nosuch"])
+def test_a_usage_error_ends_a_run_with_status_4(site: Site, argument: str) -> None:
+    fill(site.database, {"acme": 3}, missing=0)
+    run = site.run(argument)
     assert run.status == 4
-    assert words in run.output
+    assert argument in run.output
 
 
 def test_workers_are_refused(site: Site) -> None:
