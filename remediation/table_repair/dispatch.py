@@ -1,6 +1,6 @@
 """Sends batches to the provider: within the caps, each tenant's in their order.
 
-Sends batches, puts them aside, or gives their rows an outcome; waits for nothing itself.
+Puts others aside, or gives their rows an outcome; waits for nothing itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs requests and writes on threads, and hands back what they came to.
 
-Runs them on threads of its own and hands back what they came to; decides nothing.
+Decides nothing.
 """
 
 from __future__ import annotations
