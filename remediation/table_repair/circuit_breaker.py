@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from remediation.selection.batching import Batch, FailingRow
 
 UNHEALED_BATCHES = 3
-"""Batches in a row that read back as still failing before a proven check is given up."""
+"""The rows of so many full batches in a row read back as still failing: a proven check is given up.
+"""
 OUTAGES = 3
 """Requests in a row that a tenant's provider leaves without a usable answer, retries included."""
 TRIES_TO_JUDGE = 50
@@ -37,6 +38,8 @@ class CircuitBreaker:
     """Of one table; used by one thread."""
 
     table: str
+    batch_rows: int
+    """The most rows that a batch holds."""
     stopped_checks: dict[str, str] = field(default_factory=dict)
     """Checks that our writes do not heal, and why."""
     stopped_tenants: dict[str | None, str] = field(default_factory=dict)
@@ -45,7 +48,7 @@ class CircuitBreaker:
     _outages: dict[str | None, int] = field(default_factory=dict)
     _took: dict[str | None, Usage] = field(default_factory=dict)
     _healed: set[str] = field(default_factory=set)
-    _unhealed: dict[str, int] = field(default_factory=dict)
+    _unhealed: dict[str, _Unhealed] = field(default_factory=dict)
 
     @property
     def usage(self) -> Usage:
@@ -79,22 +82,31 @@ class CircuitBreaker:
                 f" {failure.reason}",
             )
 
-    def written(self, outcomes: Sequence[RowOutcome]) -> None:
-        """Learn from a batch: a check that none of its rows was healed of must not bill forever."""
+    def written(self, outcomes: Sequence[RowOutcome], in_flight: Iterable[FailingRow]) -> None:
+        """Learn from what was written: a check that it heals no row of must not bill forever.
+
+        What is in flight may still prove a check.
+        """
         healed: set[str] = set()
-        unhealed: dict[str, str] = {}
         for outcome in outcomes:
-            unhealed |= dict.fromkeys(outcome.unhealed, outcome.reason)
+            for check in outcome.unhealed:
+                self._unhealed[check] = _Unhealed(
+                    rows=self._unhealed[check].rows + 1 if check in self._unhealed else 1,
+                    reason=outcome.reason,
+                )
             if outcome.outcome is Outcome.FIXED or (outcome.unhealed and outcome.written_hash):
-                healed |= set(outcome.row.checks) - set(outcome.unhealed)
+                healed.update(set(outcome.row.checks).difference(outcome.unhealed))
         self._healed |= healed
-        for check in healed:
-            self._unhealed.pop(check, None)
-        for check in unhealed.keys() - healed:
-            times = self._unhealed[check] = self._unhealed.get(check, 0) + 1
-            if check not in self._healed or times >= UNHEALED_BATCHES:
+        for check in healed & self._unhealed.keys():
+            del self._unhealed[check]
+        if not self._unhealed:
+            return
+        to_come = {check for row in in_flight for check in row.checks}
+        for check, unhealed in self._unhealed.items():
+            many = unhealed.rows >= UNHEALED_BATCHES * self.batch_rows
+            if many if check in self._healed else check not in to_come:
                 self.stopped_checks.setdefault(
-                    check, f"the repair of {check} does not heal {self.table}: {unhealed[check]}"
+                    check, f"the repair of {check} does not heal {self.table}: {unhealed.reason}"
                 )
 
     def hopeless(self, row: FailingRow) -> str | None:
@@ -103,18 +115,20 @@ class CircuitBreaker:
             return None
         return "; ".join(self.stopped_checks[check] for check in row.checks)
 
-    def check_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
+    def check_is_unproven(self, batch: Batch, in_flight: Iterable[FailingRow]) -> bool:
         """Whether something in flight is yet to prove a check of the batch."""
-        unproven = checks_of(batch) - self._healed - self.stopped_checks.keys()
-        return any(unproven & checks_of(other) for other in in_flight)
+        checks = {check for row in batch.rows for check in row.checks}
+        unproven = checks - self._healed - self.stopped_checks.keys()
+        return bool(unproven) and any(not unproven.isdisjoint(row.checks) for row in in_flight)
 
-    def key_is_unproven(self, batch: Batch, in_flight: Iterable[Batch]) -> bool:
-        """Whether something in flight is yet to prove the key of the batch's tenant."""
-        return batch.tenant not in self._trusted and any(
-            other.tenant == batch.tenant for other in in_flight
-        )
+    def key_is_unproven(self, tenant: str | None) -> bool:
+        """Whether nothing was answered to the tenant's key yet."""
+        return tenant not in self._trusted
 
 
-def checks_of(batch: Batch) -> set[str]:
-    """Every check that some row of the batch fails."""
-    return {check for row in batch.rows for check in row.checks}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Unhealed:
+    """The rows that a check still failed after their write, since it last healed one."""
+
+    rows: int
+    reason: str

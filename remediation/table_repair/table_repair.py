@@ -1,4 +1,4 @@
-"""Repairs one table from its lock to its result: probe, backfill, what came of it.
+"""Repairs one table from its lock to its result: probe, engine, what came of it.
 
 Knows no other table; what a run shares among tables, it is given.
 """
@@ -19,8 +19,8 @@ from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.provider.embedders import Embedders
-from remediation.table_repair.backfill import Backfill
 from remediation.table_repair.circuit_breaker import CircuitBreaker
+from remediation.table_repair.engine import Engine
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
 from remediation.table_repair.result import TableRepair
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
@@ -70,7 +70,7 @@ class TableWork:
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine
 
-    _backfill: Backfill | None = None
+    _engine: Engine | None = None
     _left: Account = field(default_factory=Account)
     """Of a table that was not begun."""
     _probes: tuple[ProbeResult, ...] = ()
@@ -78,17 +78,19 @@ class TableWork:
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._breaker = CircuitBreaker(table=self.planned.table)
+        self._breaker = CircuitBreaker(
+            table=self.planned.table, batch_rows=self.settings.provider.batch_size
+        )
 
     @property
     def result(self) -> TableRepair:
         """What came of it so far."""
-        backfill = self._backfill
+        engine = self._engine
         return TableRepair(
             table=self.planned.table,
-            account=backfill.account if backfill else self._left,
+            account=engine.account if engine else self._left,
             usage=self._breaker.usage,
-            stopped=(backfill.stopped if backfill else None)
+            stopped=(engine.stopped if engine else None)
             or self._stopped
             or "; ".join(self._breaker.stopped_checks.values())
             or None,
@@ -113,7 +115,7 @@ class TableWork:
             raise
         finally:
             self._seconds = time.monotonic() - begun
-        if self._backfill is None:
+        if self._engine is None:
             self._leave()
 
     def _locked(self) -> None:
@@ -139,8 +141,7 @@ class TableWork:
             if probed.stopped is not None:
                 return
             self.journal.begin_table(self.reader.target)
-            self._backfill = Backfill(
-                target=self.reader.target,
+            self._engine = Engine(
                 reader=self.reader,
                 settings=self.settings,
                 write_place=self.place,
@@ -158,7 +159,7 @@ class TableWork:
                 breaker=self._breaker,
                 locked=LockedRows(patience=self.lock_patience),
             )
-            self._backfill.run()
+            self._engine.run()
 
     def _wait(self, lock: RepairLock, stop: threading.Event) -> None:
         """Wait while the repair is paused. Raises LockLostError."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from remediation.selection.batching import Batch, Key
+    from remediation.selection.batching import Key
     from remediation.writing.table_statements import NewVector
     from remediation.writing.verdicts import LockedRow
 
@@ -37,14 +37,6 @@ class _Wait:
     whole: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False, order=False)
-class Due:
-    """Rows of one batch whose time has come."""
-
-    batch: Batch
-    held: tuple[LockedRow[NewVector], ...]
-
-
 @dataclass(kw_only=True, slots=True)
 class LockedRows:
     """Of one table; used by one thread. Times are of the monotonic clock, in seconds."""
@@ -52,7 +44,7 @@ class LockedRows:
     patience: float = PATIENCE_SECONDS
     _waits: dict[Key, _Wait] = field(default_factory=dict)
     """Of every row that was found locked and has no outcome yet, those being written included."""
-    _heap: list[tuple[float, int, Due]] = field(default_factory=list)
+    _heap: list[tuple[float, int, list[LockedRow[NewVector]]]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __bool__(self) -> bool:
@@ -66,7 +58,7 @@ class LockedRows:
         """
         return len(self._waits) > MOST_ROWS or any(wait.whole for wait in self._waits.values())
 
-    def put(self, batch: Batch, held: Sequence[LockedRow[NewVector]]) -> list[LockedRow[NewVector]]:
+    def put(self, held: Sequence[LockedRow[NewVector]]) -> list[LockedRow[NewVector]]:
         """Let rows wait; returns those whose last try this was.
 
         A row is tried once more after its time is over, whatever held up that try.
@@ -86,8 +78,7 @@ class LockedRows:
         if kept:
             tries = min(self._waits[each.new.row.key].tries for each in kept)
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (tries - 1), LONGEST_PAUSE_SECONDS)
-            due = Due(batch=batch, held=tuple(kept))
-            heapq.heappush(self._heap, (now + pause, next(self._numbers), due))
+            heapq.heappush(self._heap, (now + pause, next(self._numbers), kept))
         return given_up
 
     @property
@@ -103,8 +94,8 @@ class LockedRows:
             return f"more than {MOST_ROWS} rows were locked, some of them {self.reason}"
         return None
 
-    def take_due(self) -> Iterator[Due]:
-        """What is to be written now; each leaves the rows that wait as it is taken."""
+    def take_due(self) -> Iterator[list[LockedRow[NewVector]]]:
+        """Rows that are to be written now, as they were put; they wait no more once taken."""
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             yield heapq.heappop(self._heap)[2]

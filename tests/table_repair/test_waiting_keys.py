@@ -13,7 +13,7 @@ import pytest
 from checks.canary.sampler import TenantTexts
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import RateLimits
-from remediation.table_repair.dispatch import MOST_DEFERRED
+from remediation.table_repair.waiting_batches import MOST_WAITING
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply
 from tests.repairs import docs, environment, key_of, meanwhile, opened, repaired, settings
 
@@ -60,7 +60,7 @@ def test_a_rate_limited_key_is_left_alone_and_other_tenants_go_on(
 def test_more_batches_than_are_put_aside_wait_in_line_and_none_is_lost(
     database: str, tmp_path: Path
 ) -> None:
-    more = MOST_DEFERRED + 20
+    more = MOST_WAITING + 20
     with docs(database, {"acme": (1, more), "globex": (0, 3)}) as table, ProviderServer() as server:
         server.next(Reply(), *[Reply(status=429, headers={"retry-after-ms": "800"})] * 2)
         chosen = settings(server, provider={"batch_size": 1})

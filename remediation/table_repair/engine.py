@@ -1,0 +1,387 @@
+"""Repairs the rows of one table: reads them, has each batch embedded and written, settles each row.
+
+Reads from top to bottom: rows become batches, which wait for their turn, are asked for, and are
+written; what comes back is taken in by one function, and every row gets one outcome in the ledger.
+Requests and writes run on threads of their own; every decision stays on one thread, which Ctrl-C
+never interrupts. No transaction is open while the provider is asked.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from checks.database.connection import cancel
+from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
+from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
+from remediation.journal.outcomes import Account, Outcome
+from remediation.journal.quarantine import sent_for
+from remediation.provider.errors import InputRejected, KeyRefused, NotYet, Stopped, Tries
+from remediation.selection.batching import part_of
+from remediation.selection.preparation import shorter_forms
+from remediation.table_repair.admission import Admission
+from remediation.table_repair.flight import Answered, Flight
+from remediation.table_repair.source import Source
+from remediation.table_repair.waiting_batches import WaitingBatch, WaitingBatches
+from remediation.throttling.wait_reasons import keys_must_wait
+from remediation.writing.changes import NewVectors
+from remediation.writing.edits import Edits
+from remediation.writing.frozen_sets import Answers, set_checks
+from remediation.writing.repair_lock import LockLostError
+from remediation.writing.table_statements import NewVector
+from remediation.writing.verdicts import unread_outcome
+from remediation.writing.writer import Writer
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.settings.integrity_toml import Settings
+    from remediation.journal.journal import Journal
+    from remediation.journal.outcomes import RowOutcome
+    from remediation.journal.quarantine import Quarantine
+    from remediation.provider.bisection import Isolated
+    from remediation.provider.embedders import Embedders
+    from remediation.provider.tokens import TokenCounter
+    from remediation.selection.batching import Batch, FailingRow
+    from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.circuit_breaker import CircuitBreaker
+    from remediation.table_repair.flight import Landed
+    from remediation.throttling.budget import Budget
+    from remediation.throttling.throttle import Throttle
+    from remediation.writing.locked_rows import LockedRows
+    from remediation.writing.repair_lock import RepairLock
+    from remediation.writing.verdicts import LockedRow, Written
+
+LONGEST_WAIT_SECONDS = 1.0
+"""After so long at most, the table's lock is looked at."""
+ROUNDS = 3
+"""Passes over rows that were edited while we worked; then they are left, as superseded."""
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """One table's repair. Create, `run()` once, read `account` and `stopped`."""
+
+    reader: RowReader
+    settings: Settings
+    write_place: ConnectionTarget
+    connection: Connection
+    """For reading, by nobody else; its transactions end before the provider is asked."""
+    embedders: Embedders
+    counter: TokenCounter
+    journal: Journal
+    lock: RepairLock
+    budget: Budget
+    stop: threading.Event
+    """Set by the repair itself when it must end: waits of its threads end at once."""
+    throttle: Throttle
+    """Pauses the repair: nothing is sent meanwhile, and no write begins."""
+    on_outcome: Callable[[Outcome], None]
+    """Called with each outcome, on the deciding thread."""
+    tenants: Sequence[str] | None
+    quarantine: Quarantine
+    """What earlier runs remember of texts that the provider refuses."""
+    breaker: CircuitBreaker
+    """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
+    locked: LockedRows
+    """Rows that other sessions hold; they are written later, and others go on."""
+    _coming: Iterator[Batch] | None = None
+    """The batches that are still to be read; None where there are none."""
+    _waiting: WaitingBatches = field(default_factory=WaitingBatches)
+
+    def __post_init__(self) -> None:
+        provider, writers = self.settings.provider, self.settings.repair.write_concurrency
+        self._target = self.reader.target
+        self._ending = Ending(stop=self.stop)
+        self._ledger = OutcomeLedger(
+            table=self._target.name,
+            journal=self.journal,
+            on_outcome=self.on_outcome,
+            on_broken_journal=self._ending.break_off,
+        )
+        self._admission = Admission(
+            budget=self.budget, breaker=self.breaker, embedders=self.embedders, counter=self.counter
+        )
+        self._flight = Flight(
+            embedders=self.embedders,
+            asking=provider.concurrency,
+            batch_rows=provider.batch_size,
+            writers=[self._writer() for _ in range(writers)],
+            shorter=lambda text: shorter_forms(text, provider, self.counter),
+        )
+        self._source = Source(
+            reader=self.reader,
+            connection=self.connection,
+            tenants=self.tenants,
+            settings=self.settings,
+            counter=self.counter,
+            quarantine=self.quarantine,
+            ledger=self._ledger,
+            ending=self._ending,
+        )
+        self._answers = Answers(checks=set_checks(self.reader.checks))
+        self._edits = Edits(
+            reader=self.reader,
+            connection=self.connection,
+            journal=self.journal,
+            tenants=self.tenants,
+        )
+
+    def _writer(self) -> Writer[NewVector]:
+        return Writer(
+            change=NewVectors(target=self._target, reader=self.reader),
+            place=self.write_place,
+            stop=self.stop,
+            check_lock=self.lock.check,
+            may_begin=lambda: self.throttle.wait(self.stop),
+            before_write=lambda vectors: self.journal.replacing(self._target.name, vectors),
+        )
+
+    @property
+    def account(self) -> Account:
+        """The outcomes so far."""
+        return self._ledger.account
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the repair ended before its last row; None where it did not."""
+        return self._ending.reason
+
+    def run(self) -> None:
+        """Repair until nothing is left, a cap is reached, or the repair must stop.
+
+        Raises what is not foreseen, KeyboardInterrupt included, after the account is settled.
+        """
+
+        def interrupt() -> None:
+            self.stop.set()
+            cancel(self.connection)
+
+        with self._flight:
+            run_aside(self._decide, on_interrupt=interrupt)
+
+    def _decide(self) -> None:
+        """The whole repair, then an outcome for every row that has none yet."""
+        try:
+            self._all_rounds()
+        except BaseException as error:
+            self._ending.break_off(
+                INTERRUPTED if self.stop.is_set() else f"the repair broke off: {words_of(error)}"
+            )
+            raise
+        finally:
+            while self._flight:
+                # What one batch raises must not leave the next without its outcome.
+                with suppress(Exception):
+                    self._collect()
+            # Another table may need what is reserved for what was not sent.
+            while (waiting := self._waiting.take(lambda _: True)) is not None:
+                if waiting.reserved:
+                    self.budget.settle(reserved=waiting.batch.tokens)
+            self._ledger.settle(self._edits.give_up())
+            self._ledger.skip_open(self.stopped or "")
+            self._ledger.finish()
+
+    def _all_rounds(self) -> None:
+        self._repair(self._source.failing())
+        if self.stopped and self._ending.rest_is_counted:
+            self._source.skip_unread(self.stopped)
+        for rounds_left in reversed(range(ROUNDS + 1)):
+            if not self.stop.is_set():
+                self._edits.find_after_write(self._ledger.reopen)
+            if self.stopped or not self._edits or not rounds_left:
+                break
+            self._repair(self._source.batches(self._edits.rows(self._ledger.settle)))
+
+    def _repair(self, coming: Iterator[Batch]) -> None:
+        """Send and write until each row has its outcome, or is kept as edited."""
+        self._coming = coming
+        while self._coming or self._waiting or self._flight or self.locked:
+            self._send()
+            self._collect()
+
+    # From batches to requests
+
+    def _send(self) -> None:
+        """Send what may go, reading on as long as none that waits may."""
+        held = self._is_held_up()
+        while True:
+            waiting = self._waiting.take(partial(self._may_go, held=held))
+            if waiting is not None:
+                self._ask(waiting)
+                held = self._is_held_up()
+            elif self._coming is None or self._waiting.full or (held and not self.stopped):
+                return
+            elif (batch := next(self._coming, None)) is not None:
+                self._waiting.put(WaitingBatch(batch=batch))
+            else:
+                self._coming = None
+
+    def _is_held_up(self) -> bool:
+        """Whether nothing may be sent now, whatever it is."""
+        return self._flight.full or self.locked.hold_up_asking or self.throttle.hold() is not None
+
+    def _may_go(self, waiting: WaitingBatch, *, held: bool) -> bool:
+        """Whether a batch is to be sent now, or to be given up."""
+        # What was let through before a cap was reached is finished, as what is in flight is.
+        if self.stop.is_set() or (self.stopped and not waiting.reserved):
+            return True
+        return not (
+            held
+            or self._admission.must_wait(waiting, self._flight)
+            or self._admission.seconds_to_wait(waiting.batch, self._flight)
+        )
+
+    def _ask(self, waiting: WaitingBatch) -> None:
+        """Send a batch, or as much of it as is worth asking for and the caps allow."""
+        batch, settled = self._admission.worth_asking(waiting.batch)
+        self._ledger.settle(settled)
+        if waiting.reserved:
+            if self.stop.is_set():
+                self._ledger.skip(batch.rows, self._ending.end(INTERRUPTED))
+                batch = part_of(batch, (), self.counter)
+            self.budget.settle(reserved=waiting.batch.tokens - batch.tokens)
+        elif self.stopped:
+            self._ledger.skip(batch.rows, self.stopped)
+            return
+        else:
+            allowed, cap = self._admission.within_caps(batch)
+            self.budget.reserve(rows=len(allowed.rows), tokens=allowed.tokens)
+            if cap is not None:
+                end = self._ending.end(cap, rest_is_counted=True)
+                self._ledger.skip(batch.rows[len(allowed.rows) :], end)
+            batch = allowed
+        if batch.rows:
+            self._flight.ask(batch, waiting.tries)
+
+    # What comes back
+
+    def _collect(self) -> None:
+        """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
+        waits = [
+            self._admission.seconds_to_wait(w.batch, self._flight) for w in self._waiting.first
+        ]
+        key_in = min(filter(None, waits), default=0.0)
+        self.throttle.tell(keys_must_wait(key_in) if key_in and not self._flight else None)
+        for held in self.locked.take_due():
+            self._flight.write([each.new for each in held], held)
+        due_in = self.locked.seconds_left()
+        seconds = min(
+            LONGEST_WAIT_SECONDS,
+            key_in or LONGEST_WAIT_SECONDS,
+            LONGEST_WAIT_SECONDS if due_in is None else max(due_in, 0.01),
+        )
+        if not self._flight and (self._coming or self._waiting or self.locked):
+            self.stop.wait(seconds)
+        for came in self._flight.take_in(seconds):
+            self._take_in(came)
+        if self.stop.is_set():
+            self._ending.end(INTERRUPTED)
+            # They are settled with all others that have no outcome.
+            self.locked.clear()
+        if not self.stopped:
+            try:
+                self.lock.beat()
+            except LockLostError as error:
+                self._ending.break_off(str(error))
+
+    def _take_in(self, came: Answered | Landed) -> None:
+        """Settle what came back, or see to what is next. Raises what is not foreseen."""
+        if isinstance(came, Answered):
+            if not isinstance(came.result, BaseException):
+                self._take_answer(came.batch, came.result)
+                return
+            self.budget.settle(reserved=came.batch.tokens)
+            self._fail(came.batch.rows, came.result)
+            if not isinstance(came.result, KeyRefused):
+                raise came.result
+            self.breaker.answered(came.batch.tenant, came.result)
+        elif isinstance(came.result, BaseException):
+            self.locked.settled(row.key for row in came.rows)
+            self._fail(came.rows, came.result, uncertain=True)
+            raise came.result
+        else:
+            self._take_written(came.result)
+
+    def _fail(
+        self, rows: Sequence[FailingRow], error: BaseException, *, uncertain: bool = False
+    ) -> None:
+        failed = [outcome_of(row, Outcome.FAILED, words_of(error)) for row in rows]
+        self._ledger.settle([replace(outcome, uncertain=uncertain) for outcome in failed])
+
+    def _take_answer(self, batch: Batch, answer: Isolated) -> None:
+        returned = self._to_ask_again(batch, answer)
+        self._waiting.put_back(returned)
+        reserved = batch.tokens - sum(waiting.batch.tokens for waiting in returned)
+        self.budget.settle(reserved=reserved, took=answer.usage)
+        self.breaker.answered(batch.tenant, answer.failure, answer.usage)
+        vectors, settled = [], []
+        for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
+            if isinstance(outcome, InputRejected):
+                settled.append(self._quarantined(row, outcome))
+            elif outcome is not None:
+                if position in answer.cut:
+                    self._ledger.note(row, answer.cut[position])
+                vectors.append(NewVector(row=row, vector=outcome))
+            elif isinstance(answer.failure, Stopped):
+                settled.append(outcome_of(row, Outcome.SKIPPED, self._ending.end(INTERRUPTED)))
+            elif answer.failure is not None and not isinstance(answer.failure, NotYet):
+                settled.append(outcome_of(row, Outcome.FAILED, answer.failure.reason))
+        self._ledger.settle(settled)
+        if vectors:
+            self._flight.write(vectors)
+
+    def _to_ask_again(self, batch: Batch, answer: Isolated) -> list[WaitingBatch]:
+        """What an answer left to be asked for again, each group as a batch."""
+        tries = answer.failure.tries if isinstance(answer.failure, NotYet) else Tries()
+        returned = []
+        for group in answer.left:
+            part = part_of(batch, [batch.rows[position] for position in group], self.counter)
+            returned.append(WaitingBatch(batch=part, tries=tries, reserved=True))
+            tries = Tries()
+        return returned
+
+    def _quarantined(self, row: FailingRow, refused: InputRejected) -> RowOutcome:
+        # By what was sent of it, a later run knows that it need not ask again; what was not sent,
+        # as too much for the limits of the settings, it may ask for.
+        sent = None
+        if refused.usage.requests:
+            sent = sent_for(row, self._target, self.settings.provider, self.counter)
+        return replace(outcome_of(row, Outcome.QUARANTINED, refused.reason), refused=sent)
+
+    def _take_written(self, written: Written[NewVector]) -> None:
+        if written.stopped is not None:
+            self._ending.break_off(written.stopped)
+        self.locked.settled(outcome.row.key for outcome in written.outcomes)
+        self._let_wait(written.held)
+        outcomes = self._answers.judge(written.outcomes)
+        self.breaker.written(outcomes, self._flight.rows)
+        again = [outcome for outcome in outcomes if outcome.try_again]
+        for outcome in again:
+            self._edits.keep(outcome)
+        # What was written of them before they changed is for an undo to know.
+        self._ledger.enter(again)
+        self._ledger.settle([outcome for outcome in outcomes if not outcome.try_again])
+
+    def _let_wait(self, held: Sequence[LockedRow[NewVector]]) -> None:
+        """Write rows later that another session holds, or give them up."""
+        if not held or self.stop.is_set():
+            return
+        given_up = self.locked.put(held)
+        if not given_up:
+            return
+        hopeless = self.locked.hopeless(given_up)
+        if hopeless is not None:
+            self._ending.end(hopeless, rest_is_counted=True)
+        self.locked.settled(each.new.row.key for each in given_up)
+        reason = self.locked.reason
+        self._ledger.settle(
+            [
+                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt)
+                for each in given_up
+            ]
+        )

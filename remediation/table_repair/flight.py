@@ -1,0 +1,203 @@
+"""Runs requests and writes on threads, and hands back what they came to.
+
+Decides nothing. A request is a batch; a write is as many rows as its writer takes at once, of
+whatever batches: the first few rows prove a repair before the rest of their batch is written.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Self
+
+from remediation.provider.bisection import Isolated, embed_isolating
+from remediation.writing.verdicts import untried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from remediation.provider.bisection import Cut
+    from remediation.provider.embedders import Embedders
+    from remediation.provider.errors import Tries
+    from remediation.selection.batching import Batch, FailingRow, Key
+    from remediation.writing.table_statements import NewVector
+    from remediation.writing.verdicts import LockedRow, Written
+    from remediation.writing.writer import Writer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """A batch that came back from the provider: its answer, or what was raised instead."""
+
+    batch: Batch
+    result: Isolated | BaseException
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Landed:
+    """Rows whose write is over: what came of it, or what was raised instead."""
+
+    rows: Sequence[FailingRow]
+    result: Written[NewVector] | BaseException
+
+
+class Flight:
+    """What is asked for and what is written of one table, for as long as the `with` block runs.
+
+    As many requests at a time as `asking`, and as many writes as there are writers; the rows of all
+    requests and of two batches for each writer are in hand at most. `batch_rows` is the most that a
+    batch holds. Used by one thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedders: Embedders,
+        asking: int,
+        batch_rows: int,
+        writers: Sequence[Writer[NewVector]],
+        shorter: Callable[[str], Iterable[Cut]],
+    ) -> None:
+        self._embedders = embedders
+        self._shorter = shorter
+        self._asking = asking
+        self._most_rows = (asking + 2 * len(writers)) * batch_rows
+        self._batch_rows = batch_rows
+        self._asked: dict[int, Batch] = {}
+        self._writing: dict[Key, FailingRow] = {}
+        self._came: queue.SimpleQueue[Answered | Landed] = queue.SimpleQueue()
+        self._writers = tuple(writers)
+        self._idle: queue.SimpleQueue[Writer[NewVector]] = queue.SimpleQueue()
+        for writer in writers:
+            self._idle.put(writer)
+        self._to_write: deque[NewVector] = deque()
+        self._earlier: dict[Key, LockedRow[NewVector]] = {}
+        """Of the rows that wait to be written: what a try before came to."""
+        self._taking = threading.Lock()
+        self._threads = ExitStack()
+
+    def __enter__(self) -> Self:
+        for writer in self._writers:
+            self._threads.callback(writer.close)
+        self._askers = self._threads.enter_context(
+            ThreadPoolExecutor(self._asking, thread_name_prefix="ask")
+        )
+        self._scribes = self._threads.enter_context(
+            ThreadPoolExecutor(len(self._writers), thread_name_prefix="write")
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._threads.close()
+
+    def __bool__(self) -> bool:
+        """Whether anything is in flight."""
+        return bool(self._asked or self._writing)
+
+    @property
+    def full(self) -> bool:
+        """Whether another batch would only wait, in memory, for a thread."""
+        asked = len(self._asked)
+        in_hand = asked * self._batch_rows + len(self._writing)
+        return asked >= self._asking or in_hand > self._most_rows - self._batch_rows
+
+    @property
+    def tenants_asked(self) -> set[str | None]:
+        """The tenants whose keys are in use."""
+        return {batch.tenant for batch in self._asked.values()}
+
+    @property
+    def rows(self) -> Iterator[FailingRow]:
+        """The rows that are asked for or written."""
+        asked = chain.from_iterable(batch.rows for batch in self._asked.values())
+        return chain(asked, self._writing.values())
+
+    def ask(self, batch: Batch, tries: Tries) -> None:
+        """Send a batch to the provider with its tenant's key, after the `tries` that failed."""
+        self._asked[id(batch)] = batch
+        self._askers.submit(self._ask, batch, tries)
+
+    def write(
+        self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]] = ()
+    ) -> None:
+        """Write vectors; `earlier` is what a try before came to for some of them."""
+        self._writing |= {new.row.key: new.row for new in vectors}
+        with self._taking:
+            self._to_write += vectors
+            self._earlier |= {held.new.row.key: held for held in earlier}
+        for _ in self._writers:
+            self._scribes.submit(self._write)
+
+    def take_in(self, seconds: float) -> Iterator[Answered | Landed]:
+        """What comes back within that time; each leaves the flight as it is taken."""
+        wait: float | None = seconds
+        while self:
+            try:
+                came = self._came.get(timeout=wait) if wait else self._came.get_nowait()
+            except queue.Empty:
+                return
+            wait = None
+            if isinstance(came, Answered):
+                del self._asked[id(came.batch)]
+            else:
+                for row in came.rows:
+                    del self._writing[row.key]
+            yield came
+
+    def _ask(self, batch: Batch, tries: Tries) -> None:
+        try:
+            with self._embedders.lend(batch.tenant) as embedder:
+                result: Isolated | BaseException = embed_isolating(
+                    embedder,
+                    [row.text for row in batch.rows],
+                    earlier=tries,
+                    shorter=self._shorter,
+                )
+        except BaseException as error:
+            result = error
+        self._came.put(Answered(batch=batch, result=result))
+
+    def _write(self) -> None:
+        """Write until nothing waits, a fair share of it at a time."""
+        writer = self._idle.get()
+        while chunk := self._take(writer.rows_at_once, writers=len(self._writers)):
+            self._came.put(self._written(writer, chunk))
+        self._idle.put(writer)
+
+    def _written(self, writer: Writer[NewVector], chunk: Sequence[NewVector]) -> Landed:
+        rows = [new.row for new in chunk]
+        try:
+            written = writer.write(chunk, tuple(self._tried(chunk).values()))
+        except BaseException as error:
+            return Landed(rows=rows, result=error)
+        if written.held and not written.outcomes:
+            # What holds a whole chunk may hold the rest: each try of it would cost a wait.
+            rest = self._take(len(self._to_write))
+            known, whole = self._tried(rest), any(held.whole for held in written.held)
+            waiting = [untried(new, known, whole=whole) for new in rest]
+            written = replace(written, held=(*waiting, *written.held))
+            rows += [new.row for new in rest]
+        return Landed(rows=rows, result=written)
+
+    def _take(self, rows: int, *, writers: int = 1) -> list[NewVector]:
+        """Take of what waits to be written so many rows, or the share of one of the writers."""
+        with self._taking:
+            share = -(-len(self._to_write) // writers)
+            return [self._to_write.popleft() for _ in range(min(rows, share))]
+
+    def _tried(self, chunk: Sequence[NewVector]) -> dict[Key, LockedRow[NewVector]]:
+        """What earlier tries came to, of those rows of a chunk that were tried before."""
+        with self._taking:
+            keys = self._earlier.keys() & {new.row.key for new in chunk} if self._earlier else ()
+            return {key: self._earlier.pop(key) for key in keys}
