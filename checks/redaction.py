@@ -20,7 +20,9 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forms: tuple[str, ...] = ()
+        self._forms: set[str] = set()
+        self._ordered: tuple[str, ...] | None = ()
+        """None where they are to be put in order anew: ten thousand tenants may have their keys."""
 
     def add(self, secret: str | None) -> None:
         """Register a secret; None and values shorter than `SHORTEST_SECRET` are ignored."""
@@ -28,14 +30,23 @@ class Redactor:
             return
         forms = {secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}
         with self._lock:
-            # Longest first: a secret that contains another one is replaced whole.
-            self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))
+            if not forms <= self._forms:
+                self._forms |= forms
+                self._ordered = None
 
     def clean(self, text: str) -> str:
         """The text with every registered secret replaced."""
-        for form in self._forms:
+        for form in self._in_order() if text else ():
             text = text.replace(form, PLACEHOLDER)
         return text
+
+    def _in_order(self) -> tuple[str, ...]:
+        """Longest first: a secret that contains another one is replaced whole."""
+        ordered = self._ordered
+        if ordered is None:
+            with self._lock:
+                ordered = self._ordered = tuple(sorted(self._forms, key=len, reverse=True))
+        return ordered
 
 
 redactor = Redactor()

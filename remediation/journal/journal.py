@@ -7,10 +7,11 @@ of JSON in `<report dir>/<run id>/journal.jsonl`, without texts and keys; `past_
 from __future__ import annotations
 
 import base64
-import json
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pydantic_core import from_json, to_json
 
 from checks.redaction import redactor
 from remediation.journal.outcomes import Outcome
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import RowOutcome
 
 FILE_NAME = "journal.jsonl"
-FIXED = '"outcome": "fixed"'
+FIXED = b'"fixed"'
 """In the line of such an outcome."""
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
-"""Made once: json.dumps makes one at each call for all but its defaults."""
 
 
 class RowChange(Protocol):
@@ -141,12 +140,13 @@ class Journal:
         os.fsync(self._descriptor)
 
     def _append(self, events: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
-        lines = "".join(_ENCODER.encode(event) + "\n" for event in events)
+        # Several times as fast as `json`: each row has two lines.
+        lines = b"".join(to_json(event) + b"\n" for event in events)
         if not lines:
             return
         with self._lock:
             # Unbuffered: what could not be written must not appear later, out of order.
-            rest = memoryview(("\n" * self._torn + lines).encode("utf-8", "surrogatepass"))
+            rest = memoryview(b"\n" * self._torn + lines)
             self._torn = True
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -155,17 +155,17 @@ class Journal:
         if sync:
             self.sync()
 
-    def read(self, *, holding: str = "") -> Iterator[dict[str, Any]]:
+    def read(self, *, holding: bytes = b"") -> Iterator[dict[str, Any]]:
         """The events so far, one at a time; skips a line that a crash cut off.
 
         Lines without the text that they are to be `holding` are not even parsed.
         """
-        with self.path.open(encoding="utf-8", errors="replace") as lines:
+        with self.path.open("rb") as lines:
             for line in lines:
                 if holding not in line:
                     continue
                 try:
-                    yield json.loads(line)
+                    yield from_json(line)
                 except ValueError:
                     continue
 

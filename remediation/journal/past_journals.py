@@ -6,10 +6,11 @@ Reads only, and only below the folder of reports: a run's id is never a path.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from checks.database.server import DatabaseIdentity
 from checks.errors import IntegrityError
@@ -87,7 +88,7 @@ class PastJournal:
 def event_of(line: bytes) -> dict[str, Any] | None:
     """The event of a line, or None where it holds none."""
     try:
-        event = json.loads(line)
+        event = from_json(line)
     except ValueError:
         return None
     return event if isinstance(event, dict) else None

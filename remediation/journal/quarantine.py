@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from remediation.journal.journal import FIXED
 from remediation.journal.outcomes import Outcome, Refused
 from remediation.journal.past_journals import event_of, past_journals
 from remediation.selection.preparation import shortest_form
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import FailingRow
 
-REPLACING = b'{"event": "replacing"'
-"""What almost all of a journal's bytes are in; such lines are not even parsed."""
-QUARANTINED = b'"outcome": "quarantined"'
-FIXED = b'"outcome": "fixed"'
+REPLACING = b'"replacing"'
+"""Near the beginning of the lines that hold almost all of a journal's bytes; they are not parsed.
+"""
+QUARANTINED = b'"quarantined"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +89,7 @@ def _outcomes(
 ) -> Iterator[dict[str, Any]]:
     """The outcomes that may count: every quarantine, and fixes once any row is quarantined."""
     for _, line in journal.lines():
-        if line.startswith(REPLACING) or not (QUARANTINED in line or (refusals and FIXED in line)):
+        if REPLACING in line[:30] or not (QUARANTINED in line or (refusals and FIXED in line)):
             continue
         event = event_of(line)
         if event is not None:

@@ -55,7 +55,9 @@ class EstimatedTokens:
         return "estimated: a token per 3 ASCII characters or 2 bytes of other scripts"
 
     def count(self, text: str) -> int:
-        ascii_characters = len(text.encode("ascii", "ignore"))
+        ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+        if ascii_characters == len(text):
+            return max(1, -(-ascii_characters // 3))
         other_bytes = len(text.encode("utf-8", "surrogatepass")) - ascii_characters
         return max(1, -(-(2 * ascii_characters + 3 * other_bytes) // 6))
 

@@ -109,7 +109,12 @@ class NewVectors:
             return []
         forms = stored_forms(kind, [new.vector for new in chunk])
         return [
-            NewVector(row=new.row, vector=new.vector, stored_as=md5(form))
+            NewVector(
+                row=new.row,
+                vector=new.vector,
+                stored_as=md5(form),
+                binary=form if kind == "vector" else None,
+            )
             for new, form in zip(chunk, forms, strict=True)
         ]
 
@@ -227,6 +232,6 @@ def _dumper_of(vector: TypeInfo) -> type[Dumper]:
         oid = vector.array_oid
 
         def dump(self, obj: VectorArray) -> bytes:
-            return vector_array(obj.vectors, vector.oid)
+            return vector_array(obj.elements, vector.oid)
 
     return VectorArrayDumper

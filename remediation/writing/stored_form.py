@@ -22,43 +22,28 @@ FLOAT4, FLOAT8 = 700, 701
 """Oids of the elements' types, which array_send() writes (PostgreSQL: pg_type.dat)."""
 
 
-def vector_array(vectors: Sequence[Vector], oid: int) -> bytes:
+def vector_array(elements: Sequence[bytes], oid: int) -> bytes:
     """The binary form of an array of pgvector's `vector`, whose oid differs from server to server.
 
-    Laid out by array_recv (src/backend/utils/adt/arrayfuncs.c) and vector_recv (pgvector,
-    src/vector.c): all vectors are put in the server's byte order in one step.
+    `elements` are its stored forms. Laid out as by array_recv (src/backend/utils/adt/arrayfuncs.c).
     """
-    header = struct.pack("!iiIii", 1, 0, oid, len(vectors), 1)
-    return header + _elements(np.stack(vectors)).tobytes()
+    parts = [struct.pack("!iiIii", 1, 0, oid, len(elements), 1)]
+    for element in elements:
+        parts += (struct.pack("!i", len(element)), element)
+    return b"".join(parts)
 
 
-def stored_forms(type_name: str, vectors: Sequence[Vector]) -> list[bytes | memoryview]:
+def stored_forms(type_name: str, vectors: Sequence[Vector]) -> list[bytes]:
     """What the type's send function gives for each vector once it is stored.
 
     A number beyond halfvec's range becomes infinite here; the server refuses to store it.
     """
-    if type_name != "vector":
-        return [_FORMS[type_name](vector) for vector in vectors]
-    elements = _elements(np.stack(vectors))
-    content, size = memoryview(elements.tobytes()), elements.itemsize
-    return [content[end - size + 4 : end] for end in range(size, len(content) + 1, size)]
+    return [_FORMS[type_name](vector) for vector in vectors]
 
 
-def _elements(vectors: Vector) -> NDArray[np.void]:
-    count, dimensions = vectors.shape
-    layout = np.dtype(
-        [
-            ("size", ">i4"),
-            ("dimensions", ">u2"),
-            ("unused", ">u2"),
-            ("numbers", ">f4", (dimensions,)),
-        ]
-    )
-    elements = np.zeros(count, dtype=layout)
-    elements["size"] = layout.itemsize - 4
-    elements["dimensions"] = dimensions
-    elements["numbers"] = vectors
-    return elements
+def _vector(vector: Vector) -> bytes:
+    # Laid out as by vector_send (pgvector, src/vector.c).
+    return struct.pack("!HH", vector.size, 0) + vector.astype(">f4").tobytes()
 
 
 def _halfvec(vector: Vector) -> bytes:
@@ -82,6 +67,7 @@ def _array(vector: Vector, oid: int, number: str) -> bytes:
 
 
 _FORMS: dict[str, Callable[[Vector], bytes]] = {
+    "vector": _vector,
     "halfvec": _halfvec,
     "sparsevec": _sparsevec,
     "real[]": lambda vector: _array(vector, FLOAT4, ">f4"),

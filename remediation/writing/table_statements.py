@@ -14,6 +14,7 @@ from checks.database.expressions import beside_parameters, embed_sql
 from checks.row_checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
 from checks.targets.provenance import hash_type_of, kept_text, time_as_stored
 from remediation.selection.row_statements import key_is, type_of
+from remediation.writing.stored_form import stored_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ class NewVector:
     vector: NDArray[np.float32]
     stored_as: str | None = None
     """The md5 of what the vector will be stored as; None as long as it is not known."""
+    binary: bytes | None = None
+    """The binary form of pgvector's `vector`, where the column is of that type."""
 
     @property
     def deletes(self) -> bool:
@@ -44,13 +47,17 @@ class NewVector:
 class VectorArray:
     """Vectors as they travel: once, in binary. The connection knows how to dump it."""
 
-    vectors: Sequence[NDArray[np.float32]]
+    elements: Sequence[bytes]
 
 
 def new_values(target: Target, vectors: Sequence[NewVector]) -> Any:
     """The parameter `new`: vectors in pgvector's binary form, or the literals of arrays."""
     if target.embedding_type.from_extension:
-        return VectorArray(vectors=[new.vector for new in vectors])
+        missing = stored_forms("vector", [new.vector for new in vectors if new.binary is None])
+        binary = iter(missing)
+        return VectorArray(
+            elements=[next(binary) if new.binary is None else new.binary for new in vectors]
+        )
     return ["{" + ",".join(map(str, new.vector.tolist())) + "}" for new in vectors]
 
 

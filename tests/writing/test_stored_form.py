@@ -52,7 +52,7 @@ def test_what_is_foreseen_is_what_the_server_stores(database: str, kind: str) ->
         with connection.cursor().copy("COPY sent FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["int4", "bytea"])
             for place, vector in enumerate(stored_forms("vector", vectors)):
-                copy.write_row((place, bytes(vector)))
+                copy.write_row((place, vector))
         stored = connection.execute(
             f"SELECT md5({SEND[kind]}({cast})) FROM sent ORDER BY place"
         ).fetchall()
@@ -68,7 +68,7 @@ def test_an_array_of_vectors_is_read_by_the_server_as_it_was_meant(database: str
         connection.execute("CREATE TEMPORARY TABLE sent (vectors vector[])")
         with connection.cursor().copy("COPY sent FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["bytea"])
-            copy.write_row((vector_array(vectors, info.oid),))
+            copy.write_row((vector_array(stored_forms("vector", vectors), info.oid),))
         came = connection.execute(
             "SELECT vector_send(v) FROM sent, unnest(vectors) WITH ORDINALITY AS one (v, place)"
             " ORDER BY place"
