@@ -10,11 +10,14 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Self
 
+import psycopg
+
+from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
 from remediation.writing.verdicts import untried
 
@@ -91,6 +94,9 @@ class Flight:
         self._scribes = self._threads.enter_context(
             ThreadPoolExecutor(len(self._writers), thread_name_prefix="write")
         )
+        for _ in self._writers:
+            # Beside the first request: a connection takes longer than the write that proves it.
+            self._scribes.submit(self._connect)
         return self
 
     def __exit__(
@@ -155,6 +161,13 @@ class Flight:
                     del self._writing[row.key]
             yield came
 
+    def _connect(self) -> None:
+        writer = self._idle.get()
+        # What prevents it is told by the first write, which tries again.
+        with suppress(psycopg.Error, CannotExamineError, LookupError):
+            writer.connect()
+        self._idle.put(writer)
+
     def _ask(self, batch: Batch, tries: Tries) -> None:
         try:
             with self._embedders.lend(batch.tenant) as embedder:
@@ -171,7 +184,7 @@ class Flight:
     def _write(self) -> None:
         """Write until nothing waits, a fair share of it at a time."""
         writer = self._idle.get()
-        while chunk := self._take(writer.rows_at_once, writers=len(self._writers)):
+        while chunk := self._take(writer.rows_at_once, share=len(self._writers)):
             self._came.put(self._written(writer, chunk))
         self._idle.put(writer)
 
@@ -190,11 +203,15 @@ class Flight:
             rows += [new.row for new in rest]
         return Landed(rows=rows, result=written)
 
-    def _take(self, rows: int, *, writers: int = 1) -> list[NewVector]:
-        """Take of what waits to be written so many rows, or the share of one of the writers."""
+    def _take(self, rows: int, *, share: int = 1) -> list[NewVector]:
+        """Take of what waits to be written one of so many shares, of so many rows at most.
+
+        A share is no smaller than a tenth of these: the end would be written row by row.
+        """
         with self._taking:
-            share = -(-len(self._to_write) // writers)
-            return [self._to_write.popleft() for _ in range(min(rows, share))]
+            waiting = len(self._to_write)
+            fair = max(-(-waiting // share), rows // 10)
+            return [self._to_write.popleft() for _ in range(min(rows, fair, waiting))]
 
     def _tried(self, chunk: Sequence[NewVector]) -> dict[Key, LockedRow[NewVector]]:
         """What earlier tries came to, of those rows of a chunk that were tried before."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
 
-KEYS_AT_ONCE = 500
+KEYS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -238,7 +238,7 @@ class Writer(Generic[Changed]):
         """What a refusal comes to; a foreign key refuses rightly where the row itself is gone."""
         if isinstance(error, psycopg.errors.ForeignKeyViolation):
             with suppress(psycopg.Error, CannotExamineError):
-                gone = self.change.gone(self._open(), new)
+                gone = self.change.gone(self.connect(), new)
                 if gone is not None:
                     return gone
         return _failed(new, _refusal(error), attempt, healed=False)
@@ -254,14 +254,14 @@ class Writer(Generic[Changed]):
         attempt = tries.attempt
         if attempt.uncertain:
             # What a COMMIT wrote whose answer was lost needs no other one, whose answer may be too.
-            self.change.recognise(self._open(), chunk, attempt)
+            self.change.recognise(self.connect(), chunk, attempt)
         unwritten = [new for new in chunk if new.row.key not in attempt.stored]
         if unwritten:
             self._update(unwritten, attempt)
         if attempt.uncertain:
             # Again: it may have come to its end only now.
-            self.change.recognise(self._open(), chunk, attempt)
-        judged = self.change.judge(self._open(), chunk, attempt)
+            self.change.recognise(self.connect(), chunk, attempt)
+        judged = self.change.judge(self.connect(), chunk, attempt)
         for new, outcome in zip(chunk, judged, strict=True):
             if outcome is None:
                 tries.settled |= held_now([new], attempt)
@@ -269,7 +269,7 @@ class Writer(Generic[Changed]):
                 tries.settled[new.row.key] = outcome
 
     def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
-        connection = self._open()
+        connection = self.connect()
         begun = time.monotonic()
         with (
             within(connection, SILENCE_SECONDS),
@@ -290,7 +290,8 @@ class Writer(Generic[Changed]):
         attempt.locked.update(new.row.key for new in ours)
         attempt.stored |= stored
 
-    def _open(self) -> Connection:
+    def connect(self) -> Connection:
+        """The connection, opened where there is none. Raises as `connect` and `Change.adapt` do."""
         if self._connection is None or self._connection.closed:
             self._connection = connect(self.place, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
             with within(self._connection, SILENCE_SECONDS):

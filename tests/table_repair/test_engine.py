@@ -222,7 +222,7 @@ def test_what_is_not_foreseen_shows_no_text_in_a_traceback_with_locals(
         with pytest.raises(ZeroDivisionError) as caught:
             repaired(database, settings(server), tmp_path, keys=KEYS, on_outcome=break_down)
         shown = str(caught.getrepr(showlocals=True, funcargs=True, style="long"))
-        assert "FailingRow(key=('2',)" in shown
+        assert "FailingRow(key=('" in shown
         assert "document" not in shown
 
 
