@@ -144,11 +144,11 @@ def report_directory(config: pytest.Config) -> Path:
 
 def overridden(config: pytest.Config, settings: Settings) -> Settings:
     """The settings with what the command line overrides."""
+    from checks.settings import integrity_toml
+
     for override in OVERRIDES:
         if (value := config.getoption(override.option)) is not None:
-            section = getattr(settings, override.section)
-            changed = section.model_copy(update={override.key: value})
-            settings = settings.model_copy(update={override.section: changed})
+            settings = integrity_toml.overridden(settings, override.section, override.key, value)
     return settings
 
 

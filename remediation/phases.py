@@ -1,6 +1,6 @@
 """Runs the phases of a `--remediate` run in order: checks, plan, repair, and the checks again.
 
-Decides the order alone; `run.repair` plans and repairs, `two_pass` runs the checks.
+Decides the order alone; `execution` plans and repairs, `two_pass` runs the checks.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.database.connection import reason_of
 from checks.errors import IntegrityError
 from checks.plugin import case_of
 from checks.redaction import for_terminal
-from remediation.announcement import Progress, plan_lines, result_lines
-from remediation.journal.quarantine import recall
+from remediation.announcement import Progress, plan_lines
+from remediation.execution import execute, opened
 from remediation.options import overridden, reporter_of
-from remediation.run.repair import Repair, open_repair
-from remediation.run.verification import take_in
 from remediation.two_pass import PASSES, REPAIR, TwoPasses
 
 if TYPE_CHECKING:
@@ -26,26 +23,23 @@ if TYPE_CHECKING:
     import pytest
 
     from checks.examination.run_context import RunContext
+    from remediation.journal.outcomes import Outcome
+    from remediation.run.repair import Repair
     from remediation.run.repair_run import RepairRun
+    from remediation.table_repair.plan import Plan
 
 
 def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> None:
     """Run the checks, plan, repair, and run the checks of the repaired tables again."""
     config = session.config
     try:
-        with open_repair(
-            run_id=run.run_id,
+        with opened(
+            context,
+            run,
             settings=overridden(config, context.settings),
-            environment=context.environment,
-            examination=context.before,
-            read_place=context.place,
-            tenants=context.selection.tenants,
             started_from=config.invocation_params.dir,
-            quarantine=None
-            if config.getoption("--retry-quarantined")
-            else recall(run.report_directory),
+            retry_quarantined=config.getoption("--retry-quarantined"),
         ) as repair:
-            run.place, run.server = repair.place.place, repair.server
             config.stash[REPAIR] = repair
             touched = frozenset() if run.dry_run else _touched(repair, session.items)
             context.provisional = touched
@@ -54,7 +48,13 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
                 run.note("first pass of the checks")
                 passes.run_first(session.items)
                 repair.examination = context.examination  # now with the canaries' verdicts
-                _repair(config, context, run, repair)
+                execute(
+                    context,
+                    run,
+                    repair,
+                    TerminalWatcher(config, run),
+                    show_texts=config.getoption("--show-texts"),
+                )
             except BaseException:
                 run.interrupted = True
                 run.note("interrupted")
@@ -77,45 +77,33 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
         TwoPasses(tables=frozenset()).run_first(session.items)
 
 
-def _repair(config: pytest.Config, context: RunContext, run: RepairRun, repair: Repair) -> None:
-    """Plan; unless it is a dry run, repair and measure again. Enters refusals in the run."""
-    try:
-        run.plan = repair.plan()
-    except psycopg.Error as error:
-        run.refused = f"the plan could not be made: {reason_of(error)}"
-        return
-    for words in run.plan.notes:
-        run.note(words)
-    if run.dry_run or not run.plan.tables:
-        return
-    reporter = reporter_of(config)
-    reporter.ensure_newline()
-    reporter.section("the plan", sep="-")
-    for line in plan_lines(run.plan, place=run.place, dry_run=False):
-        reporter.write_line(for_terminal(line))
-    run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
-    total = sum(
-        table.rows + table.rows_without_key + table.without_text + table.quarantined
-        for table in run.plan.tables
-    )
-    progress = Progress(total, config.get_terminal_writer())
+class TerminalWatcher:
+    """Shows a repair on the terminal while it goes on."""
 
-    def tell(words: str) -> None:
-        progress.say(for_terminal(words))
-        run.note(words)
+    def __init__(self, config: pytest.Config, run: RepairRun) -> None:
+        self._config = config
+        self._run = run
+        self._progress: Progress | None = None
 
-    try:
-        repair.run(run.plan, run.report_directory, progress.settled, tell)
-    except OSError as error:
-        run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
-    finally:
-        progress.close()
-        run.results = repair.results
-        for result in repair.results:
-            run.note(next(reversed(list(result_lines([result])))))
-    if config.getoption("--show-texts"):
-        run.texts = repair.texts_left()
-    take_in(context, run, repair.remeasure(), repair.place)
+    def planned(self, plan: Plan) -> None:
+        reporter = reporter_of(self._config)
+        reporter.ensure_newline()
+        reporter.section("the plan", sep="-")
+        for line in plan_lines(plan, place=self._run.place, dry_run=False):
+            reporter.write_line(for_terminal(line))
+        self._progress = Progress(plan.selected, self._config.get_terminal_writer())
+
+    def settled(self, outcome: Outcome) -> None:
+        if self._progress is not None:
+            self._progress.settled(outcome)
+
+    def paused(self, words: str) -> None:
+        if self._progress is not None:
+            self._progress.say(for_terminal(words))
+
+    def ended(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
 
 
 def _touched(repair: Repair, items: Sequence[pytest.Item]) -> frozenset[str]:

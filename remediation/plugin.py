@@ -15,7 +15,7 @@ from checks.exit_status import ExitStatus
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal
 from remediation.options import overridden, report_directory
-from remediation.run.repair_run import REPAIR_RUN, begin_run
+from remediation.stash import REPAIR_RUN, begin_run
 from remediation.two_pass import PASSES, REPAIR
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
 from checks.wording import plural
 from remediation.options import report_directory, require_whole_run
-from remediation.run.repair_run import REPAIR_RUN, begin_run
+from remediation.stash import REPAIR_RUN, begin_run
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -39,8 +39,10 @@ PACKAGES = (
 
 def incident_of(
     context: RunContext, run: RepairRun, *, command: tuple[str, ...], status: int
-) -> Incident:
-    """The incident of a `--remediate` or `--rollback` run that looked at the database."""
+) -> Incident | None:
+    """The incident of a repair or a rollback; None where every check held and nothing was done."""
+    if not (context.before.open_findings or run.results or run.refused):
+        return None
     after = context.examination if run.measured_again else None
     server, provider = context.before.server, context.settings.provider
     result = result_of(context, run, status)

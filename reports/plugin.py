@@ -13,7 +13,8 @@ import pytest
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
-from remediation.run.repair_run import REPAIR_RUN, new_run_id
+from remediation.run.repair_run import new_run_id
+from remediation.stash import REPAIR_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,10 +69,7 @@ def _incident(session: pytest.Session) -> Incident | None:
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
         return None
-    context = config.stash[RUN_CONTEXT]
-    if not (context.before.open_findings or run.results or run.refused):
-        return None
-    return incident_of(context, run, command=command, status=status)
+    return incident_of(config.stash[RUN_CONTEXT], run, command=command, status=status)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -63,6 +63,8 @@ class ConnectionTarget:
     search_path: str | None = None
     variable: str | None = None
     """The environment variable that held the URL."""
+    lock_timeout: timedelta | None = None
+    """How long a transaction there waits for a lock that it names no time for; None: no limit."""
 
     @property
     def place(self) -> str:
@@ -174,6 +176,7 @@ def short_transaction(
         # Columns without a zone are read as UTC, as the ORMs that make them write them.
         "TimeZone": "UTC",
     }
+    lock_timeout = lock_timeout or target.lock_timeout
     if lock_timeout is not None:
         limits["lock_timeout"] = _milliseconds(lock_timeout)
     calls = ", ".join(f"pg_catalog.set_config('{k}', '{v}', true)" for k, v in limits.items())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
@@ -41,7 +41,13 @@ class Selection:
 
 
 class UnknownNameError(IntegrityError):
-    """A table or tenant was selected that is not there."""
+    """A table or tenant was selected that is not there; `reason` follows on its name."""
+
+    def __init__(self, kind: Literal["table", "tenant"], name: str, reason: str) -> None:
+        super().__init__(redactor.clean(f"--{kind}={name} {reason}"))
+        self.kind = kind
+        self.name = name
+        self.reason = redactor.clean(reason)
 
 
 def require_known_tables(selection: Selection, targets: Sequence[Target]) -> None:
@@ -52,9 +58,7 @@ def require_known_tables(selection: Selection, targets: Sequence[Target]) -> Non
             if (more := len(known) - NAMES_LISTED) > 0:
                 listed += f" and {number(more)} more"
             raise UnknownNameError(
-                redactor.clean(
-                    f"--table={name} is not declared; {_nearest(name, known)}declared are: {listed}"
-                )
+                "table", name, f"is not declared; {_nearest(name, known)}declared are: {listed}"
             )
 
 
@@ -74,10 +78,10 @@ def require_known_tenants(
     for tenant in selection.tenants or ():
         if known and tenant not in seen | declared:
             raise UnknownNameError(
-                redactor.clean(
-                    f"--tenant={tenant} has no rows in any selected table;"
-                    f" {_nearest(tenant, tenants_there())}expected a tenant's name as it is stored"
-                )
+                "tenant",
+                tenant,
+                "has no rows in any selected table;"
+                f" {_nearest(tenant, tenants_there())}expected a tenant's name as it is stored",
             )
 
 

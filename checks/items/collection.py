@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError
-from checks.examination.examination import examine
-from checks.examination.run_context import RunContext
+from checks.examination.first_look import first_look
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
@@ -22,7 +20,7 @@ from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINE
 from checks.redaction import for_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from checks.settings.environment import Environment
     from checks.settings.integrity_toml import Settings
@@ -42,7 +40,11 @@ def collect(config: pytest.Config, environment: Environment, settings: Settings)
         config.stash[CASES] = by_fixture(cases_declared(settings))
         return
     try:
-        context = _examine(config, settings, environment)
+        selection = Selection(
+            tables=config.getoption("--table"),
+            tenants=tuple(config.getoption("--tenant") or ()) or None,
+        )
+        context = first_look(settings, environment, selection)
     except (ConnectionUrlError, UnknownNameError) as error:
         raise pytest.UsageError(for_terminal(str(error))) from None
     except CannotExamineError as error:
@@ -62,33 +64,6 @@ def stop_unexamined(config: pytest.Config, message: str) -> NoReturn:
         for line in message.splitlines():
             reporter.write_line(line, red=True)
     pytest.exit("nothing could be examined", returncode=ExitStatus.NOTHING_EXAMINED)
-
-
-def _examine(
-    config: pytest.Config, settings: Settings, environment: Mapping[str, str]
-) -> RunContext:
-    variable = settings.database.url_env
-    url = environment.get(variable)
-    if not url:
-        raise ConnectionUrlError(
-            f"the environment variable {variable} is not set; expected the URL of the database to"
-            " check, in the environment or in a file .env:"
-            f" {variable}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-        )
-    place = parse_url(url, variable=variable)
-    selection = Selection(
-        tables=config.getoption("--table"),
-        tenants=tuple(config.getoption("--tenant")) if config.getoption("--tenant") else None,
-    )
-    examination = examine(place, settings, selection)
-    return RunContext(
-        settings=settings,
-        environment=environment,
-        place=place,
-        selection=selection,
-        before=examination,
-        examination=examination,
-    )
 
 
 def by_fixture(cases: Iterable[Case]) -> dict[str, list[Case]]:

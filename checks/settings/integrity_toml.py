@@ -232,13 +232,30 @@ def parse_override(section: Literal["provider", "repair"], key: str, text: str) 
     raise ValueError("; ".join(fault.words for fault in faults))
 
 
+def overridden(
+    settings: Settings, section: Literal["provider", "repair"], key: str, value: object
+) -> Settings:
+    """The settings with one value of `parse_override` in the place of what the file says."""
+    changed = getattr(settings, section).model_copy(update={key: value})
+    return settings.model_copy(update={section: changed})
+
+
 def load_settings(path: Path, *, row_checks: Collection[str]) -> Settings:
     """The settings in a TOML file, complete with defaults.
 
     `row_checks` names the row checks that are built in. Raises SettingsError with every fault of
     the file at once; no message shows a value that may be a secret.
     """
-    content = _read(path)
+    settings = settings_in(_read(path), row_checks=row_checks, named=path.name)
+    settings._path = path
+    return settings
+
+
+def settings_in(content: dict[str, Any], *, row_checks: Collection[str], named: str) -> Settings:
+    """The settings in what a file would hold, as TOML reads it. Raises as `load_settings` does.
+
+    `named` is what its faults are said of.
+    """
     faults: list[Fault] = [
         Fault(location=location, words=words)
         for location, words in names_in_conflict(entries(content.get("tables")), row_checks)
@@ -250,8 +267,7 @@ def load_settings(path: Path, *, row_checks: Collection[str]) -> Settings:
         faults = [*faults_in(error, root=Settings), *faults]
     if faults or settings is None:
         # Raised out here so that no traceback carries pydantic's error, which holds all values.
-        raise SettingsError(fault_lines(faults, content=content, file_name=path.name))
-    settings._path = path
+        raise SettingsError(fault_lines(faults, content=content, file_name=named))
     return settings
 
 

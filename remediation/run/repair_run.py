@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import pytest
-
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
@@ -43,6 +41,8 @@ class RepairRun:
     """Why there was no repair at all, or why it could not go on."""
     interrupted: bool = False
     measured_again: bool = False
+    page: Path | None = None
+    """The incident report; None until it is written."""
     texts: Mapping[RowName, str] = field(default_factory=dict)
     """How the texts of some rows that are left begin; empty without --show-texts."""
     new_findings: tuple[Finding, ...] = ()
@@ -73,24 +73,6 @@ class RepairRun:
     @property
     def stopped_early(self) -> bool:
         return self.refused is not None or any(result.stopped for result in self.results)
-
-
-REPAIR_RUN = pytest.StashKey[RepairRun]()
-
-
-def begin_run(
-    config: pytest.Config, report_directory: Path, *, rolls_back: str | None = None
-) -> RepairRun:
-    """Begin a run, and put it into pytest's stash."""
-    run = RepairRun(
-        run_id=new_run_id(),
-        started_at=datetime.now(UTC),
-        dry_run=config.getoption("--dry-run"),
-        report_directory=report_directory,
-        rolls_back=rolls_back,
-    )
-    config.stash[REPAIR_RUN] = run
-    return run
 
 
 def new_run_id() -> str:

@@ -88,6 +88,11 @@ class TablePlan:
         return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is not None)
 
     @property
+    def selected(self) -> int:
+        """Rows that the repair would give an outcome, those that are not sent included."""
+        return self.rows + self.rows_without_key + self.without_text + self.quarantined
+
+    @property
     def requests(self) -> int:
         """Requests of the repair, those of the probe not included."""
         return sum(tenant.requests for tenant in self.tenants if tenant.missing_key is None)
@@ -118,6 +123,11 @@ class Plan:
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)
+
+    @property
+    def selected(self) -> int:
+        """Rows that the repair would give an outcome, those that are not sent included."""
+        return sum(table.selected for table in self.tables)
 
     @property
     def requests(self) -> int:

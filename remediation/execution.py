@@ -1,0 +1,106 @@
+"""Executes a repair: opens it, plans, repairs, and measures again. Knows no pytest.
+
+Enters in the run whatever comes of it; a `Watcher` is told while it goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+
+from checks.database.connection import reason_of
+from remediation.announcement import result_lines
+from remediation.journal.quarantine import recall
+from remediation.run.repair import Repair, open_repair
+from remediation.run.verification import take_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from checks.examination.run_context import RunContext
+    from checks.settings.integrity_toml import Settings
+    from remediation.journal.outcomes import Outcome
+    from remediation.run.repair_run import RepairRun
+    from remediation.table_repair.plan import Plan
+
+
+class Watcher(Protocol):
+    """Is told of a repair while it goes on, from one thread at a time."""
+
+    def planned(self, plan: Plan) -> None:
+        """What will be repaired; nothing has been sent yet."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """One more row has its outcome."""
+
+    def paused(self, words: str) -> None:
+        """A pause has begun or ended."""
+
+    def ended(self) -> None:
+        """No further row will be settled."""
+
+
+@contextmanager
+def opened(
+    context: RunContext,
+    run: RepairRun,
+    *,
+    settings: Settings,
+    started_from: Path,
+    retry_quarantined: bool,
+) -> Iterator[Repair]:
+    """The repair of what was examined. Raises what `open_repair` raises."""
+    with open_repair(
+        run_id=run.run_id,
+        settings=settings,
+        environment=context.environment,
+        examination=context.before,
+        read_place=context.place,
+        tenants=context.selection.tenants,
+        started_from=started_from,
+        quarantine=None if retry_quarantined else recall(run.report_directory),
+    ) as repair:
+        run.place, run.server = repair.place.place, repair.server
+        yield repair
+
+
+def execute(
+    context: RunContext,
+    run: RepairRun,
+    repair: Repair,
+    watcher: Watcher,
+    *,
+    show_texts: bool = False,
+) -> None:
+    """Plan; unless it is a dry run, repair and measure again. Enters refusals in the run."""
+    try:
+        run.plan = repair.plan()
+    except psycopg.Error as error:
+        run.refused = f"the plan could not be made: {reason_of(error)}"
+        return
+    for words in run.plan.notes:
+        run.note(words)
+    if run.dry_run or not run.plan.tables:
+        return
+    watcher.planned(run.plan)
+    run.note(f"plan: {run.plan.rows:,} rows in {run.plan.requests:,} requests")
+
+    def tell(words: str) -> None:
+        watcher.paused(words)
+        run.note(words)
+
+    try:
+        repair.run(run.plan, run.report_directory, watcher.settled, tell)
+    except OSError as error:
+        run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
+    finally:
+        watcher.ended()
+        run.results = repair.results
+        for result in repair.results:
+            run.note(next(reversed(list(result_lines([result])))))
+    if show_texts:
+        run.texts = repair.texts_left()
+    take_in(context, run, repair.remeasure(), repair.place)
