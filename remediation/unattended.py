@@ -17,9 +17,9 @@ from remediation.execution import execute, opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
     from pathlib import Path
 
+    from checks.database.connection import ConnectionTarget
     from checks.examination.run_context import RunContext
     from checks.examination.selection import Selection
     from checks.settings.integrity_toml import Settings
@@ -52,15 +52,15 @@ def repair_unattended(
     started_from: Path,
     write_incident: WriteIncident,
     retry_quarantined: bool = False,
-    lock_timeout: timedelta | None = None,
+    place: ConnectionTarget | None = None,
 ) -> RunContext:
     """Examine what is selected, and unless it is a dry run repair it; all else is in the run.
 
-    A dry run writes no incident. Raises what `first_look` raises where nothing could be examined;
-    and KeyboardInterrupt, after the incident is written.
+    `place` None: where the environment says. A dry run writes no incident. Raises what `first_look`
+    raises where nothing could be examined; and KeyboardInterrupt, after the incident is written.
     """
     try:
-        context = first_look(settings, environment, selection, lock_timeout=lock_timeout)
+        context = first_look(settings, environment, selection, place=place)
     except CannotExamineError as error:
         run.refuse(error)
         _write(None, run, write_incident)

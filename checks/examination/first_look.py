@@ -5,7 +5,6 @@ Knows no pytest: a door without it begins here too.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checks.database.connection_url import parse_url
@@ -15,7 +14,6 @@ from checks.examination.run_context import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from checks.database.connection import ConnectionTarget
     from checks.examination.selection import Selection
@@ -27,14 +25,13 @@ def first_look(
     environment: Mapping[str, str],
     selection: Selection,
     *,
-    lock_timeout: timedelta | None = None,
+    place: ConnectionTarget | None = None,
 ) -> RunContext:
     """What a run knows once it has examined everything that is selected.
 
-    `lock_timeout` bounds every wait of the run for a lock of somebody else's; None: the time-outs
-    of its statements do. Raises `ConnectionUrlError` and what `examine` raises.
+    `place` None: where the environment says. Raises `ConnectionUrlError` and what `examine` raises.
     """
-    place = replace(read_place(settings, environment), lock_timeout=lock_timeout)
+    place = place or read_place(settings, environment)
     examination = examine(place, settings, selection)
     return RunContext(
         settings=settings,
