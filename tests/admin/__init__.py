@@ -1,0 +1,1 @@
+"""Tests the admin endpoint over real HTTP."""
