@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.errors import ConnectionUrlError, IntegrityError, SettingsError
+from checks.errors import IntegrityError
 from checks.examination.first_look import read_place
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0, 1 where it is not healthy or its address is taken, 4 where it cannot begin.
     """
-    options = _options(argv)
+    options = parser().parse_args(argv)
     if options.health or options.ready:
         fine, words = healthy(
             options.host, options.port, "/healthz" if options.health else "/readyz"
@@ -42,36 +42,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if fine else 1
     try:
         return _serve(options)
-    except (SettingsError, ConnectionUrlError, IntegrityError) as error:
+    except IntegrityError as error:
         print(for_terminal(str(error)), file=sys.stderr)
         return ExitStatus.USAGE_ERROR
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    found = argparse.ArgumentParser(
         prog="python -m remediation.admin",
         description="Serve the admin endpoint; its secret is in ADMIN_SECRET, or else AUTH_SECRET.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; 0.0.0.0 and :: do")
-    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
-    parser.add_argument(
+    found.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; 0.0.0.0 and :: do")
+    found.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
+    found.add_argument(
         "--config",
         metavar="PATH",
         help="the settings file (default: integrity.toml, or INTEGRITY_CONFIG)",
     )
-    parser.add_argument(
+    found.add_argument(
         "--report-dir",
         metavar="DIR",
         help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
     )
-    parser.add_argument(
+    found.add_argument(
         "--wait",
         type=float,
         default=2.0,
         metavar="SECONDS",
         help="how long a request waits for its run before it is answered with 202 (default: 2)",
     )
-    asking = parser.add_mutually_exclusive_group()
+    asking = found.add_mutually_exclusive_group()
     asking.add_argument(
         "--health",
         action="store_true",
@@ -80,7 +81,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     asking.add_argument(
         "--ready", action="store_true", help="ask it whether it can reach its database, and exit"
     )
-    return parser.parse_args(argv)
+    return found
 
 
 def _serve(options: argparse.Namespace) -> int:

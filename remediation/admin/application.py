@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -20,18 +21,21 @@ from checks.redaction import redactor
 from remediation.admin.openapi import document
 from remediation.admin.parameters import WrongParametersError, read_query
 from remediation.admin.runs import BusyError, Runs
-from remediation.admin.secret import AdminSecret, WrongSecrets
+from remediation.admin.secret import AdminSecret, WrongSecrets, guesses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from checks.settings.integrity_toml import Settings
     from remediation.admin.readiness import ReadinessProbe
 
 RUNS = "/api/v1/admin/runs"
 LARGEST_BODY = 64 * 1024
+LARGEST_HEADERS = 32 * 1024
+"""Bytes of a request's path, query and headers."""
 BODY_SECONDS = 10.0
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 15.0
@@ -71,13 +75,16 @@ class Admin:
                 Route("/openapi.json", self._document),
             ],
             exception_handlers={HTTPException: _refused, Exception: _broken},
+            middleware=[Middleware(_SmallHeaders)],
         )
 
     def _refusal(self, request: Request) -> Response | None:
         """None for the right secret, however many wrong ones came before it."""
         if self.secret.admits(request.scope["headers"]):
             return None
-        seconds = self._wrong.retry_after(request.client.host if request.client else "")
+        seconds = None
+        if guesses(request.scope["headers"]):
+            seconds = self._wrong.retry_after(request.client.host if request.client else "")
         if seconds is None:
             return _error(401, "expected the secret in the header x-admin-secret")
         return _error(429, "too many wrong secrets", headers={"Retry-After": str(seconds)})
@@ -162,6 +169,20 @@ class Admin:
     async def _document(self, request: Request) -> Response:
         admitted = self.secret.admits(request.scope["headers"])
         return _json(200, document(self.settings if admitted else None))
+
+
+class _SmallHeaders:
+    """Refuses a request whose line and headers are large, before anybody looks at them."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in scope.get("headers", ()))
+        small = size <= LARGEST_HEADERS
+        answer = self._application if small else _error(431, "expected smaller headers")
+        await answer(scope, receive, send)
 
 
 async def _size_of_body(request: Request) -> int:

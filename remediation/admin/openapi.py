@@ -35,7 +35,7 @@ def document(settings: Settings | None) -> dict[str, Any]:
                     "A run's progress as server-sent events: `progress` with a Run as often as it"
                     " changes, and `end` with the last one",
                     "text/event-stream",
-                    {"type": "string"},
+                    _object({"event": {"enum": ["progress", "end"]}, "data": {"type": "string"}}),
                 )
             },
             "/api/v1/admin/runs/{runId}/report": {
@@ -143,6 +143,7 @@ def _run(summary: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any
 
 def _refusals() -> dict[str, Any]:
     return {
+        **_too_large(),
         "401": _json("No secret, or a wrong one", _ref("Error")),
         "429": {
             **_json("Too many wrong secrets from this address", _ref("Error")),
@@ -158,7 +159,11 @@ def _refusals() -> dict[str, Any]:
 
 
 def _open(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"summary": summary, "responses": responses}
+    return {"summary": summary, "responses": {**responses, **_too_large()}}
+
+
+def _too_large() -> dict[str, Any]:
+    return {"431": _json("Large headers, or a long query", _ref("Error"))}
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

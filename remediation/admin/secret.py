@@ -21,7 +21,7 @@ HEADER = "x-admin-secret"
 VARIABLES = ("ADMIN_SECRET", "AUTH_SECRET")
 """The first that is set is the secret."""
 WINDOW_SECONDS = 60.0
-WRONG_IN_WINDOW = 10
+WRONG_IN_WINDOW = 20
 """Wrong secrets of one address that are answered with 401; those after them with 429."""
 ADDRESSES_KEPT = 4096
 
@@ -52,9 +52,18 @@ class AdminSecret:
 
     def admits(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether the headers of a request, with names in small letters, hold it exactly once."""
-        given = [value for name, value in headers if name == HEADER.encode()]
+        given = _given(headers)
         # Digests are of one length: how long the secret is takes no time either.
         return len(given) == 1 and hmac.compare_digest(_digest(given[0].strip()), self._digest)
+
+
+def guesses(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request tries a secret at all; one without any learns nothing by repetition."""
+    return bool(_given(headers))
+
+
+def _given(headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    return [value for name, value in headers if name == HEADER.encode()]
 
 
 def _digest(secret: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from remediation.admin.application import LARGEST_HEADERS
 from remediation.admin.runs import GRACE_SECONDS, Runs
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 MOST_CONNECTIONS = 500
-LARGEST_HEADERS = 32 * 1024
-"""Bytes of a request's line and headers."""
 ENDING_SECONDS = GRACE_SECONDS + 4.0
 """From a signal to the end of a run, its report included; a service is often killed after 10 s."""
 
@@ -42,6 +41,7 @@ class Server(uvicorn.Server):
                 application,
                 # One implementation whatever else is installed: its limits are known.
                 http="h11",
+                # Of what has not come whole; the application refuses the rest.
                 h11_max_incomplete_event_size=LARGEST_HEADERS,
                 ws="none",
                 lifespan="off",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remediation.admin.__main__ import main
+from remediation.admin.__main__ import main, parser
+from remediation.admin.parameters import KNOWN
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, settings
 from tests.services import SECRET, Service, service
@@ -41,6 +43,7 @@ def started(
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "DATABASE_URL": database,
+            "ADMIN_SECRET": "",
             "AUTH_SECRET": SECRET,
             "NO_PROXY": "127.0.0.1",
             **environment("acme"),
@@ -101,3 +104,15 @@ def test_the_command_refuses_to_start_without_a_secret(
     monkeypatch.setenv("ADMIN_SECRET", "there")
     assert main(["--config=nosuch.toml"]) == 4
     assert "nosuch.toml" in capsys.readouterr().err
+
+
+def test_the_documentation_lists_every_option_and_parameter_that_there_is() -> None:
+    page = (REPOSITORY / "docs" / "admin.md").read_text(encoding="utf-8")
+    options = {
+        name
+        for action in parser()._actions
+        for name in action.option_strings
+        if name.startswith("--") and name != "--help"
+    }
+    assert set(re.findall(r"^\| `(--[a-z-]+)", page, re.MULTILINE)) == options
+    assert all(f"`{name}`" in page for name in KNOWN)
