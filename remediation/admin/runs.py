@@ -53,6 +53,7 @@ class Runs:
     _interruptible: bool = False
     """Whether the thread is at work that a stop may break off: not at its report."""
     _stopping: bool = False
+    _cut: threading.Timer | None = None
 
     def begin(self, request: RepairRequest) -> RunRecord:
         """Begin a run. Raises `BusyError` beside another one, and OSError without a folder."""
@@ -102,9 +103,9 @@ class Runs:
             thread = self._thread
             if thread is None or not thread.is_alive():
                 return
-            timer = threading.Timer(GRACE_SECONDS, open_sockets.cut)
-            timer.daemon = True
-            timer.start()
+            self._cut = threading.Timer(GRACE_SECONDS, open_sockets.cut)
+            self._cut.daemon = True
+            self._cut.start()
             if self._interruptible and thread.ident is not None:
                 self._interruptible = False
                 _interrupt(thread.ident)
@@ -115,7 +116,10 @@ class Runs:
         if thread is None:
             return True
         thread.join(seconds)
-        return not thread.is_alive()
+        ended = not thread.is_alive()
+        if ended and self._cut is not None:
+            self._cut.cancel()
+        return ended
 
     def _work(self, record: RunRecord, request: RepairRequest) -> None:
         run = RepairRun(
@@ -144,7 +148,7 @@ class Runs:
             run.interrupted = True
         except UnknownNameError as error:
             self._unknown[run.run_id] = error
-            run.refuse(error)
+            run.refused = f"{error.kind} {error.name!r} {error.reason}"
             status = ExitStatus.USAGE_ERROR
         except IntegrityError as error:
             run.refuse(error)
