@@ -101,7 +101,7 @@ def test_the_command_refuses_to_start_without_a_secret(
     said = capsys.readouterr().err
     assert "ADMIN_SECRET" in said
     assert "AUTH_SECRET" in said
-    monkeypatch.setenv("ADMIN_SECRET", "there")
+    monkeypatch.setenv("ADMIN_SECRET", "a-secret-of-this-test")
     assert main(["--config=nosuch.toml"]) == 4
     assert "nosuch.toml" in capsys.readouterr().err
 
