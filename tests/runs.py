@@ -92,14 +92,13 @@ def missing(url: str) -> dict[str | None, int]:
 def stale(url: str) -> list[int]:
     """Ids of rows whose vector is not the one of their text."""
     with psycopg.connect(url) as connection:
-        register_vector(connection)
         rows = connection.execute(
-            "SELECT id, body, embedding FROM public.insights WHERE embedding IS NOT NULL"
+            "SELECT id, body, embedding::real[] FROM public.insights WHERE embedding IS NOT NULL"
         ).fetchall()
     return [
         key
         for key, body, vector in rows
-        if not np.array_equal(np.asarray(vector.to_numpy()), embed(body))
+        if not np.array_equal(np.asarray(vector, np.float32), embed(body))
     ]
 
 

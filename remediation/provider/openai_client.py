@@ -1,4 +1,4 @@
-"""Makes the one client of an endpoint, which holds no key, and copies of it that hold one.
+"""Makes the one client of an endpoint, which holds no key, and a request's headers, which do.
 
 Bounds how much of a refusal is read, and keeps the sockets that a stop must cut. Sends nothing.
 """
@@ -9,10 +9,10 @@ import logging
 import time
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import httpx2
 import openai
 
 from checks.database.open_sockets import open_sockets
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
 
+    import httpx2 as httpx
     from pydantic import SecretStr
 
     from remediation.provider.endpoint import Endpoint
+else:
+    # What openai itself speaks HTTP with: httpx2 from its version 3 on, httpx before.
+    httpx = import_module(openai.DefaultHttpxClient.__bases__[0].__module__.partition(".")[0])
 
 CONNECT_SECONDS = 4.0
 """For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
@@ -35,16 +39,19 @@ REFUSAL_BYTES = 65_536
 NO_KEY = "no-key"
 """In place of one in the shared client, which the library lets nobody make without."""
 
+WHOSE = ("authorization", "api-key", "openai-organization", "openai-project")
+"""The headers that say who asks, and pays."""
+
 # Below WARNING the client and its transport log headers and bodies: keys and texts.
-for _name in ("openai", "httpx2", "httpcore2"):
+for _name in ("openai", "httpx", "httpcore", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
     """A client without retries of its own, whose connections all keys of an endpoint share.
 
-    It holds no key; requests are made with `with_key`. `timeout` is in seconds, for a silence;
-    connecting has `CONNECT_SECONDS` of them at most.
+    It holds no key; requests are made with `headers_with` one. `timeout` is in seconds, for a
+    silence; connecting has `CONNECT_SECONDS` of them at most.
     An `api-version` in the base URL's query makes it an Azure endpoint: the key goes into the
     header `api-key`, and the deployment into the path, named like the model unless the URL names
     one. Azure's newer `.../openai/v1` speaks as OpenAI does, with or without a version.
@@ -60,7 +67,7 @@ def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
             "response": [lambda response: _bound_refusal(response, timeout)],
         },
     )
-    patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+    patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)
     version = api_version_of(endpoint.base_url)
     path = parts.path.rstrip("/")
@@ -85,21 +92,24 @@ def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
     )
 
 
-def with_key(client: openai.OpenAI, key: SecretStr) -> openai.OpenAI:
-    """The client's connections for one request with this key, whatever the environment holds.
+def headers_with(key: SecretStr, client: openai.OpenAI) -> dict[str, Any]:
+    """The headers of one request with this key, whatever the environment holds.
 
-    A copy of 70 µs that is used for this request alone: nothing that another request reads ever
-    holds the key. Both headers are named outright, since a key among OPENAI_CUSTOM_HEADERS, which
-    the library adds to each copy, belongs to someone else.
+    The request alone holds the key, nothing that another one reads. All headers that say who asks
+    are named outright, since those among OPENAI_CUSTOM_HEADERS, which the library adds to each
+    request, belong to someone else; before its version 3 it takes one in another case, such as
+    `authorization`, for another header.
     """
     secret = key.get_secret_value()
-    headers: dict[str, Any] = {"Authorization": f"Bearer {secret}", "api-key": openai.omit}
+    theirs = {name: openai.omit for name in client.default_headers if name.lower() in WHOSE}
+    ours: dict[str, Any] = {"Authorization": f"Bearer {secret}", "api-key": openai.omit}
     if isinstance(client, openai.AzureOpenAI):
-        headers = {"Authorization": openai.omit, "api-key": secret}
-    return client.with_options(api_key=secret, default_headers=headers)
+        ours = {"Authorization": openai.omit, "api-key": secret}
+    nobody = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+    return theirs | ours | nobody
 
 
-def _keep_wire(request: httpx2.Request) -> None:
+def _keep_wire(request: httpx.Request) -> None:
     """Keep the socket that a request opens, so that a stop can cut it."""
 
     def opened(event: str, details: Mapping[str, Any]) -> None:
@@ -110,17 +120,17 @@ def _keep_wire(request: httpx2.Request) -> None:
     request.extensions["trace"] = opened
 
 
-def _bound_refusal(response: httpx2.Response, seconds: float) -> None:
+def _bound_refusal(response: httpx.Response, seconds: float) -> None:
     """Bound the body of a refusal in time and size, since the client reads it whole."""
     if response.status_code != 200:
-        stream = cast("httpx2.SyncByteStream", response.stream)
+        stream = cast("httpx.SyncByteStream", response.stream)
         response.stream = _Bounded(stream, deadline=time.monotonic() + seconds)
 
 
-class _Bounded(httpx2.SyncByteStream):
+class _Bounded(httpx.SyncByteStream):
     """A body that is cut off at `REFUSAL_BYTES`. Raises TimeoutError past the deadline."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, *, deadline: float) -> None:
+    def __init__(self, stream: httpx.SyncByteStream, *, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
@@ -141,4 +151,4 @@ class _Bounded(httpx2.SyncByteStream):
 @cache
 def _tls() -> ssl.SSLContext:
     """One TLS context for all clients: making one takes 65 ms, and tenants may have their own."""
-    return httpx2.create_ssl_context()
+    return httpx.create_ssl_context()

@@ -25,7 +25,7 @@ from remediation.provider.errors import (
     reveals,
     shown,
 )
-from remediation.provider.openai_client import client_of, with_key
+from remediation.provider.openai_client import client_of, headers_with
 from remediation.provider.protocol import Answer, Told, TryFailed
 from remediation.provider.retry import retry_after
 
@@ -80,7 +80,7 @@ class OpenAIEmbeddings:
         failure: ProviderError
         deadline = time.monotonic() + self._timeout
         try:
-            with with_key(self._client, key).embeddings.with_streaming_response.create(
+            with self._client.embeddings.with_streaming_response.create(
                 # The library walks through `input`, which takes as long as the rest of a request.
                 input=[],
                 extra_body={"input": list(texts)},
@@ -89,7 +89,7 @@ class OpenAIEmbeddings:
                 dimensions=(
                     self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
                 ),
-                extra_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
+                extra_headers=headers_with(key, self._client),
             ) as response:
                 headers.update(response.headers)
                 if response.status_code != 200:
