@@ -6,7 +6,7 @@ SHELL := /bin/sh
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
-CHECKED := checks remediation reports demo tests bench conftest.py
+CHECKED := embedding_integrity checks remediation reports demo tests bench conftest.py
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
 
 # An interpreter that no longer starts (Python was upgraded, the folder was copied) is set up anew.

@@ -1,6 +1,16 @@
 """Names the pytest plugins of the packages, and nothing else."""
 
-pytest_plugins = (
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedding_integrity.beside import join
+
+if TYPE_CHECKING:
+    import pytest
+
+PLUGINS = (
     "checks.plugin",
     "checks.canary_plugin",
     "checks.gx_plugin",
@@ -10,3 +20,7 @@ pytest_plugins = (
     "reports.plugin",
     "demo.plugin",
 )
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    join(PLUGINS, Path(__file__).resolve().parent, parser, pluginmanager)

@@ -22,7 +22,7 @@ VARIABLE = "DATABASE_URL"
 def main(arguments: list[str] | None = None) -> int:
     """Print the file on standard output, or why there is none on standard error."""
     parser = argparse.ArgumentParser(
-        prog="python -m checks.discover",
+        prog="embedding-integrity discover",
         description=f"Print an integrity.toml for the database of {VARIABLE}. Reads only.",
     )
     parser.parse_args(arguments)

@@ -17,6 +17,11 @@ class ExitStatus(IntEnum):
     NOTHING_EXAMINED = 10
     STOPPED_EARLY = 11
 
+    @classmethod
+    def in_order(cls) -> tuple[ExitStatus, ...]:
+        """All of them, the first that applies first."""
+        return tuple(map(cls, (3, 2, 4, 10, 11, 1, 5, 0)))
+
     @property
     def meaning(self) -> str:
         return _MEANINGS[self]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import SettingsError
-from checks.items.stash import CASES, RUN_CONTEXT
+from checks.exit_status import ExitStatus
+from checks.items.stash import CASES, RUN_CONTEXT, UNEXAMINED
 from checks.redaction import for_terminal, redactor
 from checks.settings.check_names import TABLE_CHECKS
 from checks.settings.environment import Environment, EnvironmentFileError, read_environment
 from checks.wording import plural
+from embedding_integrity.beside import beside_others, stand_aside
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -50,12 +52,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse workers before any is started; exits with 4."""
+    """Refuse workers before any is started, unless others' tests want them; exits with 4."""
     for name in TABLE_CHECKS:
         config.addinivalue_line("markers", f"{name}: the {name} check of a table")
+    if active(config) and not beside_others(config, CHECKS_DIRECTORY):
+        _refuse_workers(config)
+
+
+def _refuse_workers(config: pytest.Config) -> None:
     # pytest-xdist's -n, and its --tx, which names the workers one by one.
     workers = config.getoption("numprocesses", None) or config.getoption("tx", None)
-    if workers and active(config):
+    if workers or hasattr(config, "workerinput"):
         raise pytest.UsageError(
             "-n is refused: every worker would scan every table; the scan is one query per table"
             " and needs no workers"
@@ -73,17 +80,27 @@ def active(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Examine everything once, before the items exist; a usage error here exits with 4."""
+    """Examine everything once, before the items exist; a usage error here exits with 4.
+
+    Beside others' tests a failing test says what is wrong, and theirs go on.
+    """
     config = session.config
     if not active(config):
         return
-    environment = environment_of(config)
-    settings = _settings(config, environment)
-    if settings is None:
-        return
-    from checks.items.collection import collect
+    try:
+        _refuse_workers(config)
+        environment = environment_of(config)
+        settings = _settings(config, environment)
+        if settings is None:
+            return
+        from checks.items.collection import collect
 
-    collect(config, environment, settings)
+        collect(config, environment, settings)
+    except (pytest.UsageError, pytest.exit.Exception) as error:
+        status = getattr(error, "returncode", None) or ExitStatus.USAGE_ERROR
+        reason = config.stash.get(UNEXAMINED, None) or "\n".join(map(str, error.args))
+        if not stand_aside(config, CHECKS_DIRECTORY, reason, status):
+            raise
 
 
 def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings | None:
@@ -95,8 +112,10 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
     if named:
         path = Path(config.invocation_params.dir, named)
     else:
-        here = config.invocation_params.dir / "integrity.toml"
-        path = here if here.is_file() else config.rootpath / "integrity.toml"
+        here, at_root = (
+            folder / "integrity.toml" for folder in (config.invocation_params.dir, config.rootpath)
+        )
+        path = at_root if at_root.is_file() and not here.is_file() else here
         if config.option.collectonly and not path.is_file():
             return None
     try:

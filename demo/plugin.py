@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except ImportError as error:
         raise pytest.UsageError(
             f"--demo expects the packages of the extra `demo`, {error.name} was not found; "
-            "run `pip install -e '.[demo]'`"
+            "run `pip install 'embedding-integrity[demo]'`"
         ) from None
 
 

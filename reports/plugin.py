@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
+from embedding_integrity.run import COMMAND
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import new_run_id
@@ -55,7 +56,8 @@ def _incident(session: pytest.Session) -> Incident | None:
     from reports.assembly import incident_of, unexamined_incident
 
     config, status = session.config, int(session.exitstatus)
-    command = ("pytest", *map(str, config.invocation_params.args))
+    as_pytest = ("pytest", *map(str, config.invocation_params.args))
+    command = config.stash.get(COMMAND, as_pytest)
     unexamined = config.stash.get(UNEXAMINED, None)
     if unexamined is not None:
         return unexamined_incident(

@@ -278,7 +278,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         fault = (
             f"no such file in {path.absolute().parent}; "
-            "run `cp integrity.example.toml integrity.toml` and edit the copy"
+            "run `embedding-integrity discover > integrity.toml` and read what it guessed"
         )
     except OSError as error:
         fault = f"cannot be read ({error.strerror or type(error).__name__}); expected a TOML file"

@@ -112,11 +112,11 @@ def test_a_missing_column_is_named_with_its_place_in_the_settings(site: Site) ->
     assert 'text: column "boddy" does not exist' in run.output
 
 
-def test_missing_settings_say_which_file_to_copy(site: Site) -> None:
+def test_missing_settings_say_what_writes_them(site: Site) -> None:
     (site.folder / "integrity.toml").unlink()
     run = site.run(f"--config={site.folder}/none.toml")
     assert run.status == 4
-    assert "cp integrity.example.toml integrity.toml" in run.output
+    assert "embedding-integrity discover > integrity.toml" in run.output
 
 
 def test_wrong_settings_are_told_all_at_once(site: Site) -> None:

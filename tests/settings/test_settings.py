@@ -135,7 +135,7 @@ def test_a_missing_file_is_told_with_the_command_that_makes_one(tmp_path: Path) 
         load_settings(tmp_path / "integrity.toml", row_checks=ROW_CHECK_NAMES)
     (fault,) = caught.value.errors
     assert fault.startswith(f"integrity.toml: no such file in {tmp_path}; ")
-    assert "cp integrity.example.toml integrity.toml" in fault
+    assert "embedding-integrity discover > integrity.toml" in fault
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Tests the command, the wheel, and runs beside other people's tests."""
