@@ -1,4 +1,4 @@
-# make demo, make test, make test-full, make chaos, make lint: each sets up .venv first where it is not
+# make demo, make test, make test-full, make chaos, make lint, make wheel: each sets up .venv first where it is not
 # there or out of date. ARGS goes to what is run:  make demo ARGS=--dry-run    make test ARGS="-k dimension -x"
 # PYTHON names the interpreter that .venv is made with:  make demo PYTHON=python3.12
 
@@ -7,6 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 CHECKED := embedding_integrity checks remediation reports demo tests bench conftest.py
+WORKFLOWS := action.yml docs/nightly.yml
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
 
 # An interpreter that no longer starts (Python was upgraded, the folder was copied) is set up anew.
@@ -14,7 +15,7 @@ ifneq ($(shell $(VENV)/bin/python -c 'print("starts")' 2>/dev/null),starts)
 STALE := stale
 endif
 
-.PHONY: demo test test-full chaos bench lint stale
+.PHONY: demo test test-full chaos bench lint wheel stale
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -49,6 +50,15 @@ lint: $(INSTALLED)
 	@$(RUN) ruff format --check $(CHECKED)
 	@$(RUN) mypy $(CHECKED)
 	@$(VENV)/bin/lint-imports --no-logo --no-cache
+	@$(VENV)/bin/zizmor --quiet --offline --no-progress $(WORKFLOWS)
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows docs/nightly.yml
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(VENV)/bin/hadolint Dockerfile
+
+# dist/ has the wheel and the source distribution, for pipx and its like.
+wheel: $(INSTALLED)
+	@$(RUN) hatchling build
 
 # The stamp comes last, and .venv is made from nothing: an interrupted set-up is begun again, and
 # what an earlier one installed is never left behind.

@@ -19,6 +19,7 @@ from checks.row_checks.built_in import BUILT_IN
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.check_names import CANARIES, TABLE_CHECKS
 from checks.settings.integrity_toml import Settings, load_settings
+from embedding_integrity.command import DOORS
 from tests.chaos import all_cases
 
 if TYPE_CHECKING:
@@ -34,15 +35,29 @@ CONSTRAINTS = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
 PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[0-9][A-Za-z0-9.+!]*)")
 A_TABLE = '[[tables]]\nname = "public.t"\ntext = "body"\n'
 TOP_LEVEL = (
+    ".dockerignore",
     ".gitignore",
+    "Dockerfile",
     "Makefile",
     "README.md",
+    "action.yml",
+    "compose.yaml",
     "conftest.py",
     "constraints.txt",
     "integrity.example.toml",
     "pyproject.toml",
 )
-FOLDERS = (".ci", "bench", "checks", "demo", "docs", "remediation", "reports", "tests")
+FOLDERS = (
+    ".ci",
+    "bench",
+    "checks",
+    "demo",
+    "docs",
+    "embedding_integrity",
+    "remediation",
+    "reports",
+    "tests",
+)
 # Written in pieces, so that this file does not hold what it looks for.
 REGISTRIES = re.compile(
     "|".join(
@@ -63,10 +78,11 @@ def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-def table_under(heading: str) -> list[str]:
-    """The first cells of the table under a heading, without the table's own heading."""
+def table_under(heading: str, first: str = "") -> list[str]:
+    """The first cells of the table under a heading whose own heading begins so, without that."""
     section = README.split(f"\n### {heading}\n", 1)[1].split("\n#", 1)[0]
-    cells = re.findall(r"^\| *(.*?) *\|", section, re.MULTILINE)
+    table = section[section.index(f"| {first}") :].partition("\n\n")[0]
+    cells = re.findall(r"^\| *(.*?) *\|", table, re.MULTILINE)
     return cells[2:]
 
 
@@ -95,8 +111,15 @@ def test_readme_lists_every_option_of_ours(pytestconfig: pytest.Config) -> None:
     ours = pytestconfig._parser.getgroup("embedding integrity").options
     names = {name for option in ours for name in option.names()}
     assert {"--remediate", "--config"} <= names
-    listed = {re.sub(r"[`=].*", "", cell.strip("`")) for cell in table_under("Command line")}
+    listed = {
+        re.sub(r"[`=].*", "", cell.strip("`")) for cell in table_under("Command line", "Option")
+    }
     assert listed == names
+
+
+def test_readme_lists_every_door_of_the_command() -> None:
+    listed = [cell.strip("`").split() for cell in table_under("Command line", "Door")]
+    assert [words[1:] for words in listed] == [[], *([name] for name in DOORS)]
 
 
 def test_every_option_in_readme_is_one_that_pytest_knows(pytestconfig: pytest.Config) -> None:

@@ -1,0 +1,25 @@
+# The command in an image: docker build -t embedding-integrity .
+#   docker run --rm --env-file .env -v "$PWD:/project" embedding-integrity --remediate --dry-run
+# What is built is what constraints.txt pins; the image holds no compiler, no pip cache and no curl.
+
+FROM python:3.12.12-slim-bookworm AS build
+WORKDIR /source
+COPY . .
+RUN python -m venv /opt/embedding-integrity \
+    && /opt/embedding-integrity/bin/pip install --no-cache-dir --disable-pip-version-check \
+        -c constraints.txt .
+
+FROM python:3.12.12-slim-bookworm
+COPY --from=build /opt/embedding-integrity /opt/embedding-integrity
+# A number, so that an orchestrator can tell that it is not root.
+RUN useradd --uid 10001 --no-create-home --home-dir /project integrity \
+    && install -d -o integrity -g integrity /project
+ENV PATH=/opt/embedding-integrity/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 10001
+# Holds integrity.toml; reports go to its folder incidents/.
+WORKDIR /project
+# Healthy while the installation starts; a service has a check of its own in compose.yaml.
+HEALTHCHECK --interval=60s --timeout=20s --start-period=5s CMD ["embedding-integrity", "--version"]
+ENTRYPOINT ["embedding-integrity"]
