@@ -14,7 +14,7 @@ from checks.database.expressions import embed_sql
 from checks.examination.gaps import count_gaps
 from checks.examination.measurements import Measurement, Segment
 from checks.row_checks.row_expressions import tenant_of, text_of
-from checks.row_checks.row_relation import NORM, has_place, rows_of
+from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +101,7 @@ def _rows(
         "tenant": sql.SQL("tenant"),
         "created_at": sql.SQL("created_at"),
         "blank": sql.SQL("embedding IS NULL AND NOT embeddable"),
-        "pending": sql.SQL("embedding IS NULL AND embeddable AND pending"),
+        "pending": PENDING,
     }
     for n, check in enumerate(checks):
         rule = check.rule_of_sets

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 NORM = sql.SQL("norm")
 """The column of `rows_of` that `norm_of` tells of."""
 
+PENDING = sql.SQL("embedding IS NULL AND embeddable AND pending")
+"""True of a row that lacks its embedding and is within its grace, over the columns of `rows_of`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowWords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import string
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ _PART = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<bare>[^".]*?))\s*(?P<end>\.|\Z)', re.ASCII
 )
 _LONGEST_SHOWN = 60
+
+LONGEST_NAME = 63
+"""Bytes of an identifier (PostgreSQL's NAMEDATALEN less one); what is longer is cut in silence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +142,19 @@ def display_identifier(name: str) -> str:
 def display_name(schema: str, name: str) -> str:
     """A qualified name as a person would write it in SQL: quoted only where it must be."""
     return f"{display_identifier(schema)}.{display_identifier(name)}"
+
+
+def fitted_name(prefix: str, name: str) -> str:
+    """A name of ours that tells of another one, always the same, and no longer than may be.
+
+    A longer one is cut and ends in a part of its md5, so that two that are cut stay apart.
+    """
+    whole = prefix + name
+    if len(whole.encode()) <= LONGEST_NAME:
+        return whole
+    mark = "_" + hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]
+    room = LONGEST_NAME - len(prefix.encode()) - len(mark)
+    return prefix + name.encode()[:room].decode(errors="ignore") + mark
 
 
 def _parts(text: str) -> list[re.Match[str]]:

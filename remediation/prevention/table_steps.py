@@ -1,0 +1,224 @@
+"""Composes the part of the migration that is about one table, up and down.
+
+Asks the catalog what is there already; writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.database.expressions import plan_fault
+from checks.row_checks.row_expressions import scope_of, text_of
+from checks.targets.failing_index import failing_index_name, failing_index_statement
+from remediation.prevention.dimension_check import (
+    add_constraint,
+    dimension_constraint,
+    needless,
+    validate_constraint,
+)
+from remediation.prevention.owned_objects import OwnedObject, guard
+from remediation.prevention.script import Step
+from remediation.prevention.stale_mark import NoMark, StaleMark, stale_mark
+from remediation.prevention.stale_trigger import create_trigger, edited_row, stale_trigger
+from remediation.prevention.survey import (
+    IndexPlace,
+    generated_columns,
+    index_places,
+    is_ours,
+    roles_that_cannot_mark,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.database.connection import Connection
+    from checks.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableSteps:
+    """What is done about one table, and taken back; `objects` is all that may be made."""
+
+    up: Step
+    down: Step
+    objects: tuple[OwnedObject, ...]
+
+
+def not_looked_at(target: Target) -> Step:
+    """The step of a table that is not there, or not as declared."""
+    reasons = [problem.text for problem in target.problems] or [
+        f"{target.name} does not exist yet; print the migration anew once it does"
+    ]
+    return Step(title=target.name, notes=tuple(f"nothing is prevented: {text}" for text in reasons))
+
+
+def table_steps(connection: Connection, target: Target, *, schemas: Sequence[str]) -> TableSteps:
+    """The steps of a scannable target. Raises psycopg's errors."""
+    notes = [] if target.unrepairable is None else [f"not repaired: {target.unrepairable}"]
+    trigger = _trigger(connection, target, schemas)
+    dimension = _dimension(target)
+    index = _index(connection, target)
+    parts = (trigger, dimension, index)
+    objects = tuple(owned for part in parts for owned in part.objects)
+    at_once = [owned for owned in objects if owned.kind != "index"]
+    obsolete = [
+        owned.drop()
+        for part in parts
+        if not part.statements
+        for owned in part.objects
+        if owned.kind != "index" and is_ours(connection, owned)
+    ]
+    statements = [*obsolete, *trigger.statements, *dimension.statements]
+    drops = [owned.drop() for owned in at_once]
+    return TableSteps(
+        objects=objects,
+        up=Step(
+            title=target.name,
+            notes=(*notes, *(note for part in parts for note in part.notes)),
+            statements=(guard(at_once), *statements) if statements else (),
+            alone=(*index.alone, *dimension.alone),
+        ),
+        down=Step(
+            title=target.name,
+            statements=(guard(at_once), *drops) if drops else (),
+            alone=index.undo,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """One measure: its objects, its statements, or in `notes` why there are none."""
+
+    objects: tuple[OwnedObject, ...] = ()
+    notes: tuple[str, ...] = ()
+    statements: tuple[sql.Composable, ...] = ()
+    alone: tuple[sql.Composable, ...] = ()
+    undo: tuple[sql.Composable, ...] = ()
+
+
+def _trigger(connection: Connection, target: Target, schemas: Sequence[str]) -> _Part:
+    objects = stale_trigger(target) if target.facts.writable_kind else ()
+    mark = stale_mark(target)
+    if isinstance(mark, NoMark):
+        said = "edits of the text stay unseen" if mark.lacking else "no trigger"
+        return _Part(objects=objects, notes=(f"{said}: {mark.reason}",))
+    generated = generated_columns(connection, target.facts)
+    empty = sql.SQL("(NULL::{}).*").format(target.identifier)
+    fault = plan_fault(
+        connection,
+        sql.SQL("SELECT {}, {} FROM {}").format(
+            text_of(target), scope_of(target), edited_row(target, empty, generated)
+        ),
+    )
+    if fault is not None:
+        reason = (
+            f"edits of the text stay unseen: its expression means nothing in a trigger: {fault}"
+        )
+        return _Part(objects=objects, notes=(reason,))
+    return _Part(
+        objects=objects,
+        notes=(f"trigger: {mark.says}", *_limits(connection, target, mark)),
+        statements=create_trigger(target, mark, schemas=schemas, generated=generated),
+    )
+
+
+def _limits(connection: Connection, target: Target, mark: StaleMark) -> list[str]:
+    """What the reviewer is to know of the trigger."""
+    notes = []
+    if re.search(r"\bselect\b", target.declared.text, re.IGNORECASE):
+        notes.append("the text reads other tables, whose edits the trigger does not see")
+    if mark.means == "null" and target.declared.where is not None:
+        notes.append("rows outside of `where` are left alone, also while their text is edited")
+    if target.store is not None:
+        roles = roles_that_cannot_mark(connection, target, mark.column.name)
+        names = sql.SQL(", ").join(
+            sql.Identifier(name) for name in (mark.column.name, *target.store.declared.key)
+        )
+        for role in roles:
+            grant = sql.SQL("GRANT UPDATE ({}), SELECT ({}) ON {} TO {}").format(
+                sql.Identifier(mark.column.name),
+                names,
+                target.store.identifier,
+                sql.Identifier(role),
+            )
+            notes.append(
+                f"BEFORE this: role {role!r} may edit the text and not mark its embedding, so that"
+                f" its edits would fail: {grant.as_string(None)}"
+            )
+    return notes
+
+
+def _dimension(target: Target) -> _Part:
+    objects = (dimension_constraint(target),) if target.holder.writable_kind else ()
+    if (reason := needless(target)) is not None:
+        return _Part(objects=objects, notes=(reason,))
+    return _Part(
+        objects=objects,
+        notes=(
+            "CHECK on the dimension: repair first (pytest --remediate). A row that has another"
+            " one can be repaired, and not be changed otherwise, until it is",
+        ),
+        statements=(add_constraint(target),),
+        alone=(validate_constraint(target),),
+    )
+
+
+def _index(connection: Connection, target: Target) -> _Part:
+    """The index on rows without an embedding; that of partitions is attached to the whole's."""
+    if target.store is not None:
+        reason = "no index of failing rows: a row that is not in the store cannot be indexed"
+        return _Part(notes=(reason,))
+    if not target.facts.writable_kind or target.embedding.not_null or not target.key:
+        reason = "no index of failing rows: it takes a table with a key and an embedding that may"
+        return _Part(notes=(f"{reason} be NULL",))
+    places = index_places(connection, target)
+    objects = tuple(_index_object(place) for place in places)
+    if (served_by := places[0].served_by) is not None:
+        return _Part(
+            objects=objects, notes=(f"index {served_by!r} holds the failing rows already",)
+        )
+    make: list[sql.Composable] = []
+    for place, owned in zip(places, objects, strict=True):
+        make.append(guard((owned,)))
+        if place.broken:
+            make.append(owned.drop(concurrently=True))
+        make += [
+            failing_index_statement(
+                target, place.schema, place.name, partitioned=place.partitioned
+            ),
+            owned.comment,
+        ]
+        if place.parent is not None:
+            schema, parent = place.parent
+            make.append(
+                sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
+                    sql.Identifier(schema, failing_index_name(parent)), owned.identifier
+                )
+            )
+    return _Part(objects=objects, alone=tuple(make), undo=_drops(places, objects))
+
+
+def _drops(
+    places: Sequence[IndexPlace], objects: Sequence[OwnedObject]
+) -> tuple[sql.Composable, ...]:
+    """The whole's index first, which takes those of the partitions along."""
+    drops = (
+        owned.drop(concurrently=not place.partitioned)
+        for place, owned in zip(places, objects, strict=True)
+    )
+    return (guard(objects), *drops)
+
+
+def _index_object(place: IndexPlace) -> OwnedObject:
+    return OwnedObject(
+        kind="index",
+        schema=place.schema,
+        table=place.name,
+        name=failing_index_name(place.name),
+        says=f"rows of {place.name} without an embedding",
+    )

@@ -1,0 +1,1 @@
+"""Tests the migration on real servers: run up, edited, repaired, run down."""
