@@ -16,12 +16,13 @@ CONSTRAINT = "embedding_integrity_dimension"
 
 def dimension_constraint(target: Target) -> OwnedObject:
     """The constraint, on the table that holds the embeddings."""
+    name = (target.declared.store or target.declared).embedding
     return OwnedObject(
         kind="constraint",
         schema=target.holder.schema,
         table=target.holder.name,
         name=CONSTRAINT,
-        says=f"{target.embedding.name} holds vectors of {target.dimensions} dimensions only",
+        says=f"{name} holds vectors of {target.dimensions} dimensions only",
     )
 
 
@@ -40,7 +41,7 @@ def add_constraint(target: Target) -> sql.Composed:
     """Add it unless it is there as declared: NOT VALID, so that no row is read under the lock."""
     constraint = dimension_constraint(target)
     statements = (
-        constraint.drop(),
+        constraint.drop,
         sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} = {}) NOT VALID").format(
             _holder(target),
             sql.Identifier(constraint.name),
@@ -54,7 +55,7 @@ def add_constraint(target: Target) -> sql.Composed:
     return sql.SQL("DO {}").format(
         dollar_quoted(
             sql.SQL(
-                "\nBEGIN\n    IF NOT EXISTS ({there}) THEN\n        {make};\n    END IF;\nEND\n"
+                "\nBEGIN\n    IF NOT ({there}) THEN\n        {make};\n    END IF;\nEND\n"
             ).format(there=constraint.as_it_should_be, make=sql.SQL(";\n        ").join(statements))
         )
     )

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 
 from checks.errors import IntegrityError
 from remediation.prevention.coverage_view import coverage_view, create_view, reads_as_invoker
-from remediation.prevention.owned_objects import guard
+from remediation.prevention.owned_objects import NOT_OURS, guard
 from remediation.prevention.script import Step, written
-from remediation.prevention.survey import is_ours, schemas_in_effect
-from remediation.prevention.table_steps import not_looked_at, table_steps
+from remediation.prevention.survey import names_taken, schemas_in_effect
+from remediation.prevention.table_steps import (
+    not_looked_at,
+    table_down,
+    table_objects,
+    table_up,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,22 +59,23 @@ def compose(
     objects: list[OwnedObject] = []
     scannable = [target for target in targets if target.scannable]
     for target in targets:
-        if target.scannable:
-            steps = table_steps(connection, target, schemas=schemas)
-            up.append(steps.up)
-            down.append(steps.down)
-            objects += steps.objects
-        else:
-            up.append(not_looked_at(target))
+        up.append(
+            table_up(connection, target, schemas=schemas)
+            if target.scannable
+            else not_looked_at(target)
+        )
+        if target.relation is not None:
+            made = table_objects(connection, target)
+            down.append(table_down(target, made))
+            objects += made
     if with_view and scannable:
         step_up, step_down = _view_steps(scannable, schema, server)
         up.append(step_up)
         # It depends on the tables' columns, and so goes first.
         down.insert(0, step_down)
         objects.append(coverage_view(schema))
-    taken = [owned.refusal for owned in objects if is_ours(connection, owned) is False]
-    if taken:
-        raise NameTakenError("\n".join(dict.fromkeys(taken)))
+    if (taken := names_taken(connection, objects)) is not None:
+        raise NameTakenError(taken + NOT_OURS)
     return Migration(
         up=written(up, schemas=schemas, head=_head(server, "up")),
         down=written(down, schemas=schemas, head=_head(server, "down")),
@@ -99,7 +105,7 @@ def _view_steps(targets: Sequence[Target], schema: str, server: Server) -> tuple
             ),
             statements=(guard((view,)), *create_view(targets, schema, server)),
         ),
-        Step(title=view.words, statements=(guard((view,)), view.drop())),
+        Step(title=view.words, statements=(guard((view,)), view.drop)),
     )
 
 

@@ -6,7 +6,7 @@ Builds SQL; runs nothing. An object is ours where its comment begins with `MARK`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, LiteralString
 
 from psycopg import sql
 
@@ -15,21 +15,27 @@ from remediation.prevention.script import dollar_quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import LiteralString
 
 MARK = "embedding-integrity: "
 """How the comment of everything that the migration makes begins."""
 
 Kind = Literal["function", "trigger", "constraint", "view", "index"]
 
+NOT_OURS = ": there already, and not made by embedding-integrity; rename or drop it"
+"""What is said of a name that something else has."""
+
 _CATALOGS: dict[Kind, tuple[LiteralString, LiteralString, LiteralString]] = {
-    "function": ("pg_proc", "o.pronargs = 0 AND o.pronamespace", "proname"),
-    "trigger": ("pg_trigger", "o.tgrelid", "tgname"),
-    "constraint": ("pg_constraint", "o.conrelid", "conname"),
-    "view": ("pg_class", "o.relnamespace", "relname"),
-    "index": ("pg_class", "o.relnamespace", "relname"),
+    "function": ("pg_proc", "pronargs = 0 AND pronamespace", "proname"),
+    "trigger": ("pg_trigger", "tgrelid", "tgname"),
+    "constraint": ("pg_constraint", "conrelid", "conname"),
+    "view": ("pg_class", "relnamespace", "relname"),
+    "index": ("pg_class", "relnamespace", "relname"),
 }
 """Catalog, what an object belongs to there, and its name."""
+
+_FINISHED: LiteralString = (
+    " AND EXISTS (SELECT FROM pg_catalog.pg_index WHERE indexrelid = pg_class.oid AND indisvalid)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +45,11 @@ class OwnedObject:
     kind: Kind
     schema: str
     name: str
-    says: str
-    """What it does, for its comment."""
     table: str | None = None
+    partitioned: bool = False
+    """Whether an index is that of a partitioned table, which is not dropped concurrently."""
+    says: str = ""
+    """What it does, for its comment."""
 
     @property
     def identifier(self) -> sql.Composable:
@@ -59,68 +67,57 @@ class OwnedObject:
             sql.SQL(kind), self.identifier, sql.Literal(MARK + self.says)
         )
 
-    def drop(self, *, concurrently: bool = False) -> sql.Composed:
+    @property
+    def drop(self) -> sql.Composed:
         """The statement that removes it, and succeeds where it is not there."""
         if self.kind == "constraint":
             return sql.SQL("ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}").format(
                 self._on, sql.Identifier(self.name)
             )
         kind: LiteralString = self.kind.upper()
-        how: LiteralString = "CONCURRENTLY " if concurrently else ""
+        how: LiteralString = (
+            "CONCURRENTLY " if self.kind == "index" and not self.partitioned else ""
+        )
         return sql.SQL("DROP {} {}IF EXISTS {}").format(
             sql.SQL(kind), sql.SQL(how), self.identifier
         )
 
     @property
-    def lookup(self) -> sql.Composed:
-        """A SELECT of its comment: no row where nothing has its name.
+    def oid(self) -> sql.Composed:
+        """A subselect of its oid: NULL where nothing has its name.
 
-        An index of that name whose building was interrupted has no comment yet, and counts as ours.
+        An index whose building was interrupted has no comment yet, and counts as not there.
         """
         catalog, owner, name = _CATALOGS[self.kind]
-        belongs: sql.Composable = sql.SQL("pg_catalog.to_regnamespace({})").format(
-            sql.Literal(sql.Identifier(self.schema).as_string(None))
-        )
+        resolved: LiteralString = "to_regnamespace"
+        belongs: sql.Identifier = sql.Identifier(self.schema)
         if self.kind in ("trigger", "constraint"):
-            belongs = sql.SQL("pg_catalog.to_regclass({})").format(
-                sql.Literal(self._on.as_string(None))
-            )
-        unfinished = sql.SQL(
-            " AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i"
-            " WHERE i.indexrelid = o.oid AND NOT i.indisvalid)"
-        )
+            resolved, belongs = "to_regclass", self._on
         return sql.SQL(
-            "SELECT pg_catalog.obj_description(o.oid, {catalog}) AS says"
-            " FROM pg_catalog.{source} AS o WHERE {owner} = {belongs} AND o.{name} = {wanted}{more}"
+            "(SELECT oid FROM pg_catalog.{} WHERE {} = pg_catalog.{}({}) AND {} = {}{})"
         ).format(
-            catalog=sql.Literal(catalog),
-            source=sql.SQL(catalog),
-            owner=sql.SQL(owner),
-            belongs=belongs,
-            name=sql.SQL(name),
-            wanted=sql.Literal(self.name),
-            more=unfinished if self.kind == "index" else sql.SQL(""),
+            sql.SQL(catalog),
+            sql.SQL(owner),
+            sql.SQL(resolved),
+            sql.Literal(belongs.as_string(None)),
+            sql.SQL(name),
+            sql.Literal(self.name),
+            sql.SQL(_FINISHED if self.kind == "index" else ""),
+        )
+
+    @property
+    def description(self) -> sql.Composed:
+        """Its present comment; NULL for none."""
+        return sql.SQL("pg_catalog.obj_description({}, {})").format(
+            self.oid, sql.Literal(_CATALOGS[self.kind][0])
         )
 
     @property
     def as_it_should_be(self) -> sql.Composed:
-        """A SELECT of it with its present comment: no row where it is another one, or missing."""
-        return sql.SQL("SELECT FROM ({}) AS found WHERE found.says = {}").format(
-            self.lookup, sql.Literal(MARK + self.says)
+        """A condition: it is there, as it would be made now."""
+        return sql.SQL("{} IS NOT DISTINCT FROM {}").format(
+            self.description, sql.Literal(MARK + self.says)
         )
-
-    @property
-    def foreign(self) -> sql.Composed:
-        """A condition: something has its name and is not ours."""
-        return sql.SQL(
-            "EXISTS (SELECT FROM ({}) AS found"
-            " WHERE NOT pg_catalog.starts_with(coalesce(found.says, ''), {}))"
-        ).format(self.lookup, sql.Literal(MARK))
-
-    @property
-    def refusal(self) -> str:
-        """Why nothing is done where something else has its name."""
-        return f"{self.words} exists and was not made by embedding-integrity; rename or drop it"
 
     @property
     def words(self) -> str:
@@ -137,15 +134,38 @@ class OwnedObject:
         return sql.Identifier(self.schema, self.table)
 
 
+def taken_names(objects: Iterable[OwnedObject]) -> sql.Composed:
+    """A SELECT of what has a name of ours without being ours, in words; NULL where nothing has."""
+    return sql.SQL(
+        """SELECT pg_catalog.string_agg(what, ', ') FROM (VALUES
+        {}
+    ) AS named (what, oid, says)
+    WHERE oid IS NOT NULL AND NOT pg_catalog.starts_with(coalesce(says, ''), {})"""
+    ).format(
+        sql.SQL(",\n        ").join(
+            sql.SQL("({},\n         {},\n         {})").format(
+                sql.Literal(owned.words), owned.oid, owned.description
+            )
+            for owned in objects
+        ),
+        sql.Literal(MARK),
+    )
+
+
 def guard(objects: Iterable[OwnedObject]) -> sql.Composed:
     """A statement that fails, in words, where a name of ours is taken by something else."""
-    checks = sql.SQL("").join(
-        sql.SQL(
-            """
-    IF {foreign} THEN
-        RAISE EXCEPTION USING MESSAGE = {message};
-    END IF;"""
-        ).format(foreign=owned.foreign, message=sql.Literal(owned.refusal))
-        for owned in objects
+    return sql.SQL("DO {}").format(
+        dollar_quoted(
+            sql.SQL(
+                """
+DECLARE
+    taken text := ({});
+BEGIN
+    IF taken IS NOT NULL THEN
+        RAISE EXCEPTION USING MESSAGE = taken || {};
+    END IF;
+END
+"""
+            ).format(taken_names(objects), sql.Literal(NOT_OURS))
+        )
     )
-    return sql.SQL("DO {}").format(dollar_quoted(sql.SQL("\nBEGIN{}\nEND\n").format(checks)))

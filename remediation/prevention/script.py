@@ -51,10 +51,10 @@ def search_path(schemas: Sequence[str]) -> sql.Composable:
 
 
 def written(steps: Iterable[Step], *, schemas: Sequence[str], head: Iterable[str]) -> str:
-    """The whole script. Statements that are run alone come last, those of each step together."""
+    """The whole script, in UTF-8: what is run alone comes last, that of each step together."""
     steps = tuple(steps)
     path = search_path(schemas)
-    lines = [*map(_comment, head)]
+    lines = [*map(_comment, head), "SET client_encoding = 'UTF8';"]
     for step in steps:
         lines += ["", *_titled(step, step.notes)]
         if step.statements:

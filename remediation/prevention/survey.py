@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.targets.failing_index import failing_index_name
+from remediation.prevention.owned_objects import taken_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from checks.database.catalog import Relation
     from checks.database.connection import Connection
@@ -109,7 +110,7 @@ def index_places(connection: Connection, target: Target) -> tuple[IndexPlace, ..
         _PLACES,
         {
             "oid": relation.oid,
-            "column": target.embedding.name,
+            "column": target.declared.embedding,
             "ours": [failing_index_name(relation.name)],
         },
     )
@@ -140,9 +141,12 @@ def roles_that_cannot_mark(connection: Connection, target: Target, column: str) 
     return tuple(name for (name,) in connection.execute(_CANNOT_MARK, wanted))
 
 
-def is_ours(connection: Connection, owned: OwnedObject) -> bool | None:
-    """Whether what has the object's name is ours; None where nothing has it."""
-    foreign, there = connection.execute(
-        sql.SQL("SELECT {}, EXISTS ({})").format(owned.foreign, owned.lookup)
-    ).fetchone() or (False, False)
-    return not foreign if there else None
+def names_taken(connection: Connection, objects: Sequence[OwnedObject]) -> str | None:
+    """What has a name of these without being ours, in words; None where nothing has."""
+    row = connection.execute(taken_names(objects)).fetchone() if objects else None
+    return row[0] if row else None
+
+
+def is_there(connection: Connection, owned: OwnedObject) -> bool:
+    """Whether something has the object's name."""
+    return connection.execute(sql.SQL("SELECT {}").format(owned.oid)).fetchone() != (None,)

@@ -25,10 +25,9 @@ from remediation.prevention.script import Step
 from remediation.prevention.stale_mark import NoMark, StaleMark, stale_mark
 from remediation.prevention.stale_trigger import create_trigger, edited_row, stale_trigger
 from remediation.prevention.survey import (
-    IndexPlace,
     generated_columns,
     index_places,
-    is_ours,
+    is_there,
     roles_that_cannot_mark,
 )
 
@@ -37,15 +36,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.targets.target import Target
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TableSteps:
-    """What is done about one table, and taken back; `objects` is all that may be made."""
-
-    up: Step
-    down: Step
-    objects: tuple[OwnedObject, ...]
+    from remediation.prevention.survey import IndexPlace
 
 
 def not_looked_at(target: Target) -> Step:
@@ -56,57 +47,72 @@ def not_looked_at(target: Target) -> Step:
     return Step(title=target.name, notes=tuple(f"nothing is prevented: {text}" for text in reasons))
 
 
-def table_steps(connection: Connection, target: Target, *, schemas: Sequence[str]) -> TableSteps:
-    """The steps of a scannable target. Raises psycopg's errors."""
+def table_objects(connection: Connection, target: Target) -> tuple[OwnedObject, ...]:
+    """All that may be made, now or by other settings, for a table that is there."""
+    objects: list[OwnedObject] = []
+    if target.facts.writable_kind:
+        objects += stale_trigger(target)
+    if target.holder.writable_kind:
+        objects.append(dimension_constraint(target))
+    if target.facts.writable_kind and target.declared.store is None:
+        objects += [_index_object(place) for place in index_places(connection, target)]
+    return tuple(objects)
+
+
+def table_up(connection: Connection, target: Target, *, schemas: Sequence[str]) -> Step:
+    """The step of a scannable target. Raises psycopg's errors."""
+    parts = {
+        "trigger": _trigger(connection, target, schemas),
+        "constraint": _dimension(target),
+        "index": _index(connection, target),
+    }
     notes = [] if target.unrepairable is None else [f"not repaired: {target.unrepairable}"]
-    trigger = _trigger(connection, target, schemas)
-    dimension = _dimension(target)
-    index = _index(connection, target)
-    parts = (trigger, dimension, index)
-    objects = tuple(owned for part in parts for owned in part.objects)
-    at_once = [owned for owned in objects if owned.kind != "index"]
+    made = table_objects(connection, target)
+    at_once = [owned for owned in made if owned.kind != "index"]
+    # What other settings have had made.
     obsolete = [
-        owned.drop()
-        for part in parts
-        if not part.statements
-        for owned in part.objects
-        if owned.kind != "index" and is_ours(connection, owned)
+        owned.drop
+        for owned in at_once
+        if not parts["trigger" if owned.kind == "function" else owned.kind].statements
+        and is_there(connection, owned)
     ]
-    statements = [*obsolete, *trigger.statements, *dimension.statements]
-    drops = [owned.drop() for owned in at_once]
-    return TableSteps(
-        objects=objects,
-        up=Step(
-            title=target.name,
-            notes=(*notes, *(note for part in parts for note in part.notes)),
-            statements=(guard(at_once), *statements) if statements else (),
-            alone=(*index.alone, *dimension.alone),
-        ),
-        down=Step(
-            title=target.name,
-            statements=(guard(at_once), *drops) if drops else (),
-            alone=index.undo,
-        ),
+    statements = [*obsolete, *(each for part in parts.values() for each in part.statements)]
+    return Step(
+        title=target.name,
+        notes=(*notes, *(note for part in parts.values() for note in part.notes)),
+        statements=(guard(at_once), *statements) if statements else (),
+        alone=(*parts["index"].alone, *parts["constraint"].alone),
     )
+
+
+def table_down(target: Target, made: Sequence[OwnedObject]) -> Step:
+    """The step that removes all of `table_objects`.
+
+    The index of a partitioned table comes before those of its partitions, which it takes along.
+    """
+    at_once = [owned for owned in made if owned.kind != "index"]
+    alone = [owned for owned in made if owned.kind == "index"]
+    return Step(title=target.name, statements=_guarded_drops(at_once), alone=_guarded_drops(alone))
+
+
+def _guarded_drops(objects: Sequence[OwnedObject]) -> tuple[sql.Composable, ...]:
+    return (guard(objects), *(owned.drop for owned in objects)) if objects else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
-    """One measure: its objects, its statements, or in `notes` why there are none."""
+    """One measure: its statements, or in `notes` why there are none."""
 
-    objects: tuple[OwnedObject, ...] = ()
     notes: tuple[str, ...] = ()
     statements: tuple[sql.Composable, ...] = ()
     alone: tuple[sql.Composable, ...] = ()
-    undo: tuple[sql.Composable, ...] = ()
 
 
 def _trigger(connection: Connection, target: Target, schemas: Sequence[str]) -> _Part:
-    objects = stale_trigger(target) if target.facts.writable_kind else ()
     mark = stale_mark(target)
     if isinstance(mark, NoMark):
         said = "edits of the text stay unseen" if mark.lacking else "no trigger"
-        return _Part(objects=objects, notes=(f"{said}: {mark.reason}",))
+        return _Part(notes=(f"{said}: {mark.reason}",))
     generated = generated_columns(connection, target.facts)
     empty = sql.SQL("(NULL::{}).*").format(target.identifier)
     fault = plan_fault(
@@ -119,9 +125,8 @@ def _trigger(connection: Connection, target: Target, schemas: Sequence[str]) -> 
         reason = (
             f"edits of the text stay unseen: its expression means nothing in a trigger: {fault}"
         )
-        return _Part(objects=objects, notes=(reason,))
+        return _Part(notes=(reason,))
     return _Part(
-        objects=objects,
         notes=(f"trigger: {mark.says}", *_limits(connection, target, mark)),
         statements=create_trigger(target, mark, schemas=schemas, generated=generated),
     )
@@ -154,11 +159,9 @@ def _limits(connection: Connection, target: Target, mark: StaleMark) -> list[str
 
 
 def _dimension(target: Target) -> _Part:
-    objects = (dimension_constraint(target),) if target.holder.writable_kind else ()
     if (reason := needless(target)) is not None:
-        return _Part(objects=objects, notes=(reason,))
+        return _Part(notes=(reason,))
     return _Part(
-        objects=objects,
         notes=(
             "CHECK on the dimension: repair first (pytest --remediate). A row that has another"
             " one can be repaired, and not be changed otherwise, until it is",
@@ -177,16 +180,14 @@ def _index(connection: Connection, target: Target) -> _Part:
         reason = "no index of failing rows: it takes a table with a key and an embedding that may"
         return _Part(notes=(f"{reason} be NULL",))
     places = index_places(connection, target)
-    objects = tuple(_index_object(place) for place in places)
     if (served_by := places[0].served_by) is not None:
-        return _Part(
-            objects=objects, notes=(f"index {served_by!r} holds the failing rows already",)
-        )
+        return _Part(notes=(f"index {served_by!r} holds the failing rows already",))
     make: list[sql.Composable] = []
-    for place, owned in zip(places, objects, strict=True):
+    for place in places:
+        owned = _index_object(place)
         make.append(guard((owned,)))
         if place.broken:
-            make.append(owned.drop(concurrently=True))
+            make.append(owned.drop)
         make += [
             failing_index_statement(
                 target, place.schema, place.name, partitioned=place.partitioned
@@ -200,18 +201,7 @@ def _index(connection: Connection, target: Target) -> _Part:
                     sql.Identifier(schema, failing_index_name(parent)), owned.identifier
                 )
             )
-    return _Part(objects=objects, alone=tuple(make), undo=_drops(places, objects))
-
-
-def _drops(
-    places: Sequence[IndexPlace], objects: Sequence[OwnedObject]
-) -> tuple[sql.Composable, ...]:
-    """The whole's index first, which takes those of the partitions along."""
-    drops = (
-        owned.drop(concurrently=not place.partitioned)
-        for place, owned in zip(places, objects, strict=True)
-    )
-    return (guard(objects), *drops)
+    return _Part(alone=tuple(make))
 
 
 def _index_object(place: IndexPlace) -> OwnedObject:
@@ -220,5 +210,6 @@ def _index_object(place: IndexPlace) -> OwnedObject:
         schema=place.schema,
         table=place.name,
         name=failing_index_name(place.name),
+        partitioned=place.partitioned,
         says=f"rows of {place.name} without an embedding",
     )
