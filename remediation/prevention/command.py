@@ -22,9 +22,10 @@ from checks.redaction import for_terminal
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.environment import EnvironmentFileError, read_environment
 from checks.settings.integrity_toml import load_settings
-from checks.settings.names import parse_identifier
+from checks.settings.names import display_identifier, parse_identifier
 from checks.targets.resolution import resolve
 from remediation.prevention.migration import Migration, NameTakenError, compose
+from remediation.prevention.survey import schema_exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,6 +151,11 @@ def _look(
                 if len(unseen) == len(selected):
                     reasons = [problem.text for t in unseen for problem in t.problems]
                     raise CannotExamineError("\n".join(("no table is as declared:", *reasons)))
+                if tables is None and not schema_exists(connection, schema):
+                    raise _UsageError(
+                        f"--schema: schema {display_identifier(schema)} does not exist in database"
+                        f" {server.database!r}; create it, or name another one"
+                    )
                 migration = compose(
                     connection, selected, server, schema=schema, with_view=tables is None
                 )

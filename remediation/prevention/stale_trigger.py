@@ -131,14 +131,12 @@ def _in_row(target: Target, mark: StaleMark, edited: sql.Composable) -> sql.Comp
         """
 #variable_conflict use_column
 BEGIN
-    -- A write of the vector itself, as a repair's, is no edit.
-    IF NEW.{embedding} IS NULL
-       OR NOT (ROW(NEW.{embedding})::record OPERATOR(pg_catalog.*=)
-               ROW(OLD.{embedding})::record) THEN
-        RETURN NEW;
-    END IF;
     {unless_edited}
-    NEW.{column} := {value};
+    -- A vector that is written with its text, or was not there, is none of an earlier text.
+    IF ROW(NEW.{embedding})::record OPERATOR(pg_catalog.*=) ROW(OLD.{embedding})::record
+       AND NEW.{embedding} IS NOT NULL THEN
+        NEW.{column} := {value};
+    END IF;
     RETURN NEW;
 END
 """

@@ -94,6 +94,12 @@ def schemas_in_effect(connection: Connection) -> tuple[str, ...]:
     return tuple(name for name in (row[0] if row else ()) if name != "pg_catalog")
 
 
+def schema_exists(connection: Connection, schema: str) -> bool:
+    """Whether there is such a schema, to hold the view."""
+    found = connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,))
+    return found.fetchone() is not None
+
+
 def generated_columns(connection: Connection, relation: Relation) -> Mapping[str, str]:
     """The generated columns of a relation with their expressions, every name in these qualified."""
     if not any(column.generated for column in relation.columns.values()):
