@@ -24,6 +24,12 @@ class Door:
 DOORS = {
     "discover": Door("checks.discover", "print an integrity.toml for the database of DATABASE_URL"),
     "demo": Door("demo.__main__", "an incident of 382 rows: found, repaired, verified", "demo"),
+    "prevent": Door(
+        "remediation.prevention.__main__", "print a migration after which a gap is seen at once"
+    ),
+    "admin": Door(
+        "remediation.admin.__main__", "serve the repair over HTTP, behind a secret", "admin"
+    ),
     "where": Door("embedding_integrity.where", "print the folder of the checks"),
 }
 

@@ -1,4 +1,4 @@
-"""The door of the admin endpoint: `python -m remediation.admin`. Holds no logic.
+"""The door of the admin endpoint: `embedding-integrity admin`. Holds no logic.
 
 Hands the endpoint what `reports` has, and stands above it.
 """
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     found = argparse.ArgumentParser(
-        prog="python -m remediation.admin",
+        prog="embedding-integrity admin",
         description="Serve the admin endpoint; its secret is in ADMIN_SECRET, or else AUTH_SECRET.",
     )
     found.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; 0.0.0.0 and :: do")

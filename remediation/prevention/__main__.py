@@ -1,4 +1,4 @@
-"""Runs the command: `python -m remediation.prevention`."""
+"""Runs the command: `embedding-integrity prevent`."""
 
 import sys
 

@@ -83,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m remediation.prevention",
+        prog="embedding-integrity prevent",
         description="Print a SQL migration, to be reviewed, after which a missing or stale"
         " embedding is impossible or seen at once. Reads the catalog only.",
     )
