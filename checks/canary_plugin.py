@@ -93,7 +93,7 @@ def _cases(examination: Examination, check: str) -> list[Case]:
     cases: list[Case] = []
     for table in tables:
         by_table = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
-        if by_table or not table.measurements:
+        if by_table or not table.measurements or table.part.leaves_out(check):
             cases.append(Case(check=check, table=table.target.name))
         else:
             cases += [
@@ -160,7 +160,7 @@ def _wanted(session: pytest.Session, examination: Examination, check: str) -> li
         if case is None or case.check != check:
             continue
         table = examination.table(case.table)
-        if not table.measured:
+        if not table.measured or table.part.leaves_out(check):
             continue
         own = tenants.setdefault(case.table, [])
         if case.whole_table:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from checks.items.checked_case import CheckedCase
     from checks.settings.integrity_toml import Settings
 
+PARTS_LISTED = 20
+"""Lines about tables of which a run looked at a part; the reports have them all."""
+
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
 
 
@@ -186,12 +189,17 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     examination, server = context.examination, context.examination.server
     segments = sum(len(table.measurements) for table in examination.tables)
     rows = sum(table.rows for table in examination.tables)
+    estimated = any(table.unlisted.rows is not None for table in examination.tables)
+    partly = [f"{t.target.name}: {words}" for t in examination.tables for words in t.looked_at]
+    if len(partly) > PARTS_LISTED:
+        partly[PARTS_LISTED:] = [f"… and {len(partly) - PARTS_LISTED:,} more such lines"]
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
         f"examined {context.place.place}: PostgreSQL {server.version}, {pgvector}",
         f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
-        f" {plural(rows, 'row')}"
+        f" {'about ' if estimated else ''}{plural(rows, 'row')}"
         f" ({context.settings.path.name})",
+        *(line for words in partly for line in for_terminal(words).splitlines()),
     ]
 
 

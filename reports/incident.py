@@ -87,6 +87,8 @@ class ReportedFinding(ScopedValue):
     message: RedactedText
     failing: NonNegativeInt | None = None
     rows: NonNegativeInt | None = None
+    uncounted: RedactedText | None = None
+    """How sure `rows` is where they were not counted."""
     since: RowTime | None = None
     until: RowTime | None = None
     sql: RedactedText | None = None
@@ -250,6 +252,11 @@ class Incident(ReportValue):
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether `rows` is an estimate."""
+        return any(table.estimated for table in self.tables)
 
     @property
     def failing_before(self) -> RowCount:

@@ -46,6 +46,8 @@ def _table(before: TableExamination, after: TableExamination | None, run: Repair
         examined=before.measured,
         error="; ".join(problems) or None,
         rows=before.rows,
+        estimated=before.unlisted.rows is not None,
+        looked_at=before.looked_at,
         segments_total=len(before.measurements),
         text=declared.text,
         embedding=declared.embedding
@@ -74,6 +76,7 @@ def _segments(before: TableExamination, after: TableExamination | None) -> Itera
         yield SegmentCounts(
             tenant=measurement.segment.tenant,
             rows=measurement.rows,
+            uncounted=measurement.uncounted,
             before=dict(measurement.failing),
             after=None if after is None else dict(again.failing if again else {}),
             first=min(times, default=None),
@@ -95,6 +98,7 @@ def findings_of(examination: Examination) -> tuple[values.ReportedFinding, ...]:
             message=_message(finding),
             failing=None if finding.whole_table else finding.failing,
             rows=None if finding.whole_table else finding.rows,
+            uncounted=finding.uncounted,
             since=finding.since,
             until=finding.until,
             sql=finding.query,

@@ -93,7 +93,7 @@ def _what_happened(incident: Incident) -> Iterator[Markup]:
         return
     yield Markup("{} of {} ({}) failed at least one check, in {} of {}.").format(
         wording.count(incident.failing_before),
-        plural(incident.rows, "row"),
+        ("about " if incident.estimated else "") + plural(incident.rows, "row"),
         wording.share(incident.failing_before.rows, incident.rows),
         number(len(incident.affected_tables)),
         plural(len(incident.tables), "table"),

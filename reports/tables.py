@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 
@@ -56,6 +56,8 @@ class SegmentCounts(ReportValue):
 
     tenant: RedactedText | None
     rows: NonNegativeInt
+    uncounted: Literal["about", "at least"] | None = None
+    """How sure `rows` is where they were not counted."""
     before: dict[RedactedText, NonNegativeInt]
     after: dict[RedactedText, NonNegativeInt] | None = None
     first: RowTime | None = None
@@ -98,6 +100,10 @@ class TableReport(ReportValue):
     examined: bool = True
     error: RedactedText | None = None
     rows: NonNegativeInt = 0
+    estimated: bool = False
+    """Whether `rows` is an estimate."""
+    looked_at: tuple[RedactedText, ...] = ()
+    """Which part was looked at and which was not, and what would spare reading; () for all."""
     segments_total: NonNegativeInt = 0
     text: RedactedText | None = None
     embedding: RedactedText | None = None

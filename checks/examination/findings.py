@@ -33,6 +33,8 @@ class Finding:
     since: datetime | None = None
     until: datetime | None = None
     query: str | None = None
+    uncounted: str | None = None
+    """How sure `rows` is where they were not counted: "about", or "at least"."""
     sampled: bool = False
     """Whether `rows` are a sample of the segment's."""
     accepted: str | None = None
@@ -63,7 +65,8 @@ class Finding:
     @property
     def counted(self) -> str:
         """How many of how many rows fail, in words."""
-        return f"{self.failing:,} of {self.rows:,} {'sampled rows' if self.sampled else 'rows'}"
+        rows = f"{self.uncounted} {self.rows:,}" if self.uncounted else f"{self.rows:,}"
+        return f"{self.failing:,} of {rows} {'sampled rows' if self.sampled else 'rows'}"
 
     def _period(self) -> str:
         if self.since is None or self.until is None:

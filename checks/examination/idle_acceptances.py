@@ -46,12 +46,23 @@ def _idle_in(name: str, tables: Sequence[TableExamination]) -> Iterator[Finding]
     for check, tenant in acceptances_of(declared):
         unselected = there[0].tenants is not None and tenant not in there[0].tenants
         # A sample without a failing row does not prove that no row fails.
-        if unselected or check in CANARIES or any(_needed(t, check, tenant) for t in there):
+        left_out = any(table.part.leaves_out(check) for table in there)
+        if (
+            unselected
+            or left_out
+            or check in CANARIES
+            or any(_needed(t, check, tenant) for t in there)
+        ):
             continue
         home = next((table for table in there if table.has(tenant)), None)
         if check not in TABLE_CHECKS and not any(table.applies(check) for table in there):
             says = not_applied(check, where)
-        elif home is None and check not in TABLE_CHECKS and not _of_whole(there, check, tenant):
+        elif (
+            home is None
+            and check not in TABLE_CHECKS
+            and all(table.part.whole for table in there)
+            and not _of_whole(there, check, tenant)
+        ):
             says = not_known(check, tenant, where)
         else:
             says = not_needed(check, tenant, where)

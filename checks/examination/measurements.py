@@ -7,7 +7,7 @@ becomes a number of rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,23 @@ class Measurement:
     last: Mapping[str, datetime | None]
     pending: int
     not_embeddable: int
+    uncounted: Literal["about", "at least"] | None = None
+    """How sure `rows` is where they were not counted; None where they were."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unlisted:
+    """What is known of a table's rows beyond its measurements, where not every row was read."""
+
+    rows: int | None = None
+    """About how many rows the table has; None where the measurements count them all."""
+    any: bool = False
+    """Whether there is a row at all."""
+    tenants: frozenset[str] = frozenset()
+    """Tenants that have rows, of those that were asked for."""
+
+
+NOTHING_UNLISTED = Unlisted()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,7 @@ from checks.examination.acceptance import today_in_utc
 from checks.examination.engine import SuiteError
 from checks.examination.gaps import asked_of_gaps
 from checks.examination.measurements import Threshold
+from checks.examination.part import part_of
 from checks.examination.scan import scan
 from checks.examination.suites import Asked, entry_of, judge
 from checks.examination.table_examination import TableExamination
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.measurements import Verdict
+    from checks.examination.part import Part
     from checks.examination.scan import Scan
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
@@ -43,6 +45,7 @@ class Scanned:
 
     target: Target
     checks: tuple[AppliedCheck, ...]
+    part: Part
     scan: Scan
 
     @property
@@ -89,11 +92,11 @@ def examine_targets(
         if position not in seen:
             results[position] = TableExamination(target=target, today=day)
             continue
-        checks, scan = seen[position]
+        (part, checks), scan = seen[position]
         if isinstance(scan, psycopg.Error):
             results[position] = _unmeasured(target, checks, scan, tenants=tenants, today=day)
         else:
-            scanned[position] = Scanned(target=target, checks=checks, scan=scan)
+            scanned[position] = Scanned(target=target, checks=checks, part=part, scan=scan)
     results |= _judged(scanned, tenants=tenants, today=day)
     return tuple(results[position] for position in range(len(targets)))
 
@@ -122,6 +125,9 @@ def _judged(
         results[position] = TableExamination(
             target=one.target,
             checks=one.checks,
+            part=one.part,
+            unlisted=one.scan.unlisted,
+            index_advice=one.scan.index_advice,
             measurements=one.scan.measurements,
             gaps=one.scan.gaps,
             verdicts=of_rows,
@@ -151,8 +157,9 @@ def _unmeasured(
     )
 
 
-Seen = tuple[tuple["AppliedCheck", ...], "Scan | psycopg.Error"]
-"""The checks that were asked of a table, and what its scan came to."""
+Asking = tuple["Part", tuple["AppliedCheck", ...]]
+Seen = tuple[Asking, "Scan | psycopg.Error"]
+"""The part of a table that was looked at and its checks, and what its scan came to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,13 +208,14 @@ class _Scanning:
             except IndexError:
                 return seen
             target = self.targets[position]
-            checks = applied_checks(target)
+            asking = part_of(target, applied_checks(target))
             try:
-                seen[position] = checks, self._scan(connection, target, checks)
+                seen[position] = asking, self._scan(connection, target, asking)
             except psycopg.Error as error:
-                seen[position] = checks, error
+                seen[position] = asking, error
 
-    def _scan(self, connection: Connection, target: Target, checks: Sequence[AppliedCheck]) -> Scan:
+    def _scan(self, connection: Connection, target: Target, asking: Asking) -> Scan:
+        part, checks = asking
         for last_try in (False, True):
             try:
                 with read_only(
@@ -216,7 +224,7 @@ class _Scanning:
                     statement_timeout=self.timeout,
                     row_security=target.row_security,
                 ):
-                    return scan(connection, target, checks, tenants=self.tenants)
+                    return scan(connection, target, checks, tenants=self.tenants, part=part)
             except TRANSIENT:
                 if last_try or self.broken_off.is_set():
                     raise

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
+from checks.examination.estimates import estimates_of, unlisted_of
 from checks.examination.gaps import count_gaps
-from checks.examination.measurements import Measurement, Segment
+from checks.examination.index_advice import index_advice
+from checks.examination.measurements import NOTHING_UNLISTED, Measurement, Segment
+from checks.examination.part import WHOLE
 from checks.row_checks.row_expressions import tenant_of, text_of
 from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.examination.gaps import Gap
+    from checks.examination.measurements import Unlisted
+    from checks.examination.part import Part
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
@@ -37,20 +42,27 @@ class Scan:
     segments_seen: int
     gaps: tuple[Gap, ...] = ()
     """Gaps in the tables beside this one; not looked for where only some tenants are selected."""
+    unlisted: Unlisted = NOTHING_UNLISTED
+    index_advice: tuple[str, ...] = ()
+    """The CREATE INDEX that would spare most of the reading."""
 
 
 def compile_scan(
-    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None = None
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str] | None = None,
+    part: Part = WHOLE,
 ) -> sql.Composed:
     """The statement of a scan: each predicate is computed once per row, then counted by tenant.
 
-    Result: a row per tenant: how many segments the server counts, tenant, rows, not embeddable,
-    pending, then for each check the failing count and the first and last creation time of its
-    failing rows.
+    Only rows of the part are read. Result: a row per tenant: how many segments the server counts,
+    tenant, rows, not embeddable, pending, then for each check the failing count and the first and
+    last creation time of its failing rows.
     """
     sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
     # A rule about sets looks at all tenants, whichever are selected.
-    rows = _rows(target, checks, tenants=None if sets else tenants)
+    rows = _rows(target, checks, tenants=None if sets else tenants, part=part)
     relations: list[sql.Composable] = [
         sql.SQL("integrity_rows AS {} ({})").format(
             sql.SQL("MATERIALIZED" if sets else "NOT MATERIALIZED"), rows
@@ -91,7 +103,7 @@ ORDER BY c.tenant NULLS LAST
 
 
 def _rows(
-    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None, part: Part
 ) -> sql.Composed:
     """The rows with what is counted of each, computed once.
 
@@ -117,10 +129,11 @@ def _rows(
         """
     SELECT {columns}
     FROM {rows} AS r
-    WHERE {tenants}
+    WHERE {tenants} AND {read}
     OFFSET 0
 """
     ).format(
+        read=sql.SQL("embedding IS NULL" if part.failing_only else "true"),
         columns=sql.SQL(",\n           ").join(
             sql.SQL("{} AS {}").format(word, sql.Identifier(name)) for name, word in words.items()
         ),
@@ -228,10 +241,13 @@ def scan(
     checks: Sequence[AppliedCheck],
     *,
     tenants: Sequence[str] | None = None,
+    part: Part = WHOLE,
 ) -> Scan:
-    """Measure every segment of a target. Raises psycopg's errors."""
-    rows = connection.execute(compile_scan(target, checks, tenants=tenants)).fetchall()
-    gaps = count_gaps(connection, target) if tenants is None else ()
+    """Measure every segment of a target, as far as the part goes. Raises psycopg's errors."""
+    statement = compile_scan(target, checks, tenants=tenants, part=part)
+    rows = connection.execute(statement).fetchall()
+    gaps = count_gaps(connection, target) if tenants is None and part.whole else ()
+    estimates = estimates_of(connection, target) if part.failing_only else None
     names = [check.name for check in checks]
     # Most of many thousand segments are whole: they share their mappings.
     known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
@@ -241,21 +257,30 @@ def scan(
             known[values] = dict(zip(names, values, strict=True))
         return known[values]
 
+    def measured(
+        tenant: str | None, total: int, not_embeddable: int, pending: int, *counts: Any
+    ) -> Measurement:
+        estimated = None if estimates is None else estimates.rows_of(tenant)
+        return Measurement(
+            segment=Segment(table=target.name, tenant=tenant),
+            rows=max(total, estimated or 0),
+            uncounted=None if estimates is None else "at least" if estimated is None else "about",
+            not_embeddable=not_embeddable,
+            pending=pending,
+            failing=by_check(counts[0::3]),
+            first=by_check(counts[1::3]),
+            last=by_check(counts[2::3]),
+        )
+
+    measurements = tuple(measured(*row) for _, *row in rows)
     return Scan(
-        measurements=tuple(
-            Measurement(
-                segment=Segment(table=target.name, tenant=tenant),
-                rows=total,
-                not_embeddable=not_embeddable,
-                pending=pending,
-                failing=by_check(tuple(counts[0::3])),
-                first=by_check(tuple(counts[1::3])),
-                last=by_check(tuple(counts[2::3])),
-            )
-            for _, tenant, total, not_embeddable, pending, *counts in rows
-        ),
+        measurements=measurements,
         segments_seen=rows[0][0] if rows else 0,
         gaps=gaps,
+        unlisted=NOTHING_UNLISTED
+        if part.whole
+        else unlisted_of(connection, target, estimates, tenants=tenants, seen=bool(rows)),
+        index_advice=index_advice(connection, target, checks, measurements, part, statement),
     )
 
 

@@ -72,6 +72,7 @@ def require_known_tenants(
     `tenants_there` lists the tenants of the selected tables, to suggest one; it may take long.
     """
     seen = {m.segment.tenant for table in tables for m in table.measurements}
+    seen |= {name for table in tables for name in table.unlisted.tenants}
     declared = {name for table in tables for name in table.target.declared.tenants}
     # A table that could not be measured may hold the tenant.
     known = all(table.measured or table.target.absent for table in tables)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from checks.examination.acceptance import acceptances_of, decide, today_in_utc
 from checks.examination.findings import Finding, sampled_finding
 from checks.examination.gaps import gap_findings
+from checks.examination.measurements import NOTHING_UNLISTED
+from checks.examination.part import WHOLE
 from checks.examination.scan import failing_rows_sql
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from checks.examination.gaps import Gap
-    from checks.examination.measurements import Measurement, Verdict
+    from checks.examination.measurements import Measurement, Unlisted, Verdict
+    from checks.examination.part import Part
     from checks.examination.suites import Asked
     from checks.row_checks.row_check import AppliedCheck
     from checks.settings.table_checks import Accepted, Severity
@@ -39,6 +42,12 @@ class TableExamination:
     asked: tuple[Asked, ...] = ()
     """What the suites were asked; `--gx-dir` writes it."""
     error: str | None = None
+    part: Part = WHOLE
+    """What was looked at."""
+    unlisted: Unlisted = NOTHING_UNLISTED
+    """What is known of rows that no measurement counts."""
+    index_advice: tuple[str, ...] = ()
+    """The statements that would spare most of the reading."""
     tenants: tuple[str, ...] | None = None
     """The tenants the scan was restricted to; None for all."""
     today: date = field(default_factory=today_in_utc)
@@ -69,7 +78,7 @@ class TableExamination:
 
     def has(self, tenant: str | None) -> bool:
         """Whether the tenant has rows here."""
-        return tenant in self._measurements
+        return tenant in self._measurements or tenant in self.unlisted.tenants
 
     def applies(self, check: str) -> bool:
         """Whether a check of the table's rows, or of those beside it, applies here."""
@@ -77,12 +86,19 @@ class TableExamination:
 
     @property
     def rows(self) -> int:
+        """How many rows there are: about as many, where they were not counted."""
+        if self.unlisted.rows is not None:
+            return self.unlisted.rows
         return sum(measurement.rows for measurement in self.measurements)
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self.measurements) or self.unlisted.any
 
     @property
     def vanished(self) -> tuple[str, ...]:
         """Declared and selected tenants without a row."""
-        return tuple(name for name in self.expected_tenants if name not in self._measurements)
+        return tuple(name for name in self.expected_tenants if not self.has(name))
 
     @property
     def expected_tenants(self) -> tuple[str, ...]:
@@ -101,6 +117,17 @@ class TableExamination:
         """
         declared = self.target.declared
         return declared.required and not declared.tenants and self.tenants is None
+
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """What was looked at and what would spare reading, a line each; () where it was all."""
+        if not self.measured:
+            return ()
+        if not self.index_advice:
+            return self.part.words
+        form = "" if self.part.failing_only else ' and totals = "estimated"'
+        advice = f"with this index{form} a scan would read the rows without an embedding alone:"
+        return (*self.part.words, "\n".join((advice, *self.index_advice)))
 
     def failing(self, check: str) -> int:
         """Rows failing a check over all tenants, tolerated ones included."""
@@ -149,6 +176,7 @@ class TableExamination:
             says=check.says,
             rows=verdict.rows,
             failing=verdict.failing,
+            uncounted=measurement.uncounted,
             since=measurement.first[check.name],
             until=measurement.last[check.name],
             query=failing_rows_sql(self.target, check, verdict.segment.tenant),
@@ -198,7 +226,7 @@ class TableExamination:
         settings = self.target.declared.check_settings("tenants")
         if not self.measured or not settings.enabled:
             return ()
-        if self.must_have_rows and not self.measurements:
+        if self.must_have_rows and not self.has_rows:
             says = f"{self.target.name} has no rows"
             if self.target.declared.where is not None:
                 says += f" where {self.target.declared.where}"

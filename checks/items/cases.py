@@ -61,7 +61,9 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
         segments[str(table.target.declared.name)] += len(table.measurements)
     cases: list[Case] = []
     for table in examination.tables:
-        by_table = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
+        many = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
+        # Whole tenants are not listed where only failing rows were read.
+        by_table = many or table.part.failing_only
         cases += _cases(table, by_table=by_table)
     known = set(cases)
     for finding in examination.idle:
@@ -134,6 +136,7 @@ def _cases(table: TableExamination, *, by_table: bool) -> list[Case]:
         else:
             cases += _per_tenant(check, name, (m.segment.tenant for m in table.measurements))
     cases += [Case(check=gap.check, table=name, beside=gap.beside) for gap in table.gaps]
+    cases += [Case(check=one.check, table=name, beside=one.beside) for one in table.part.left_out]
     return cases
 
 

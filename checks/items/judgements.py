@@ -90,6 +90,9 @@ def judge(case: Case, examination: Examination) -> Judgement:
     if not table.measured:
         reason = table.error or f"{case.table} could not be examined: see its schema check"
         return Judgement(case=case, not_examined=reason)
+    if table.part.leaves_out(case.check, case.beside):
+        reason = f"not looked at in {case.table}: {table.part.why_left_out}"
+        return Judgement(case=case, not_there=reason)
     if case.check in CANARIES:
         return _judge_canary(case, table)
     if case.beside is not None:
@@ -102,7 +105,7 @@ def judge(case: Case, examination: Examination) -> Judgement:
             findings = tuple(f for f in findings if f.tenant == case.tenant)
         return Judgement(case=case, findings=(*findings, *idle))
     if case.whole_table:
-        if not table.measurements and not idle:
+        if not table.has_rows and not idle:
             return Judgement(case=case, not_there=f"{case.table} has no rows to check")
         return Judgement(case=case, findings=(*table.findings_of(case.check), *idle))
     if idle:

@@ -76,6 +76,7 @@ def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck |
         predicate=_NEVER,
         write_shown=lambda: _NEVER,
         proof=proof,
+        of_missing=check.of_missing,
     )
     if proof is not None:
         return applied

@@ -95,6 +95,8 @@ class RowCheck:
     """Builds the rule in place of a predicate, for a rule about sets of rows."""
     applies: Callable[[Table], bool] = lambda _: True
     """Whether the settings declare what it needs."""
+    of_missing: bool = False
+    """Whether only rows without an embedding can fail it."""
     meaningful: Callable[[Target], bool] = lambda _: True
     """Whether the target's rows allow the check at all; where not, it is not made."""
     proven: Callable[[Target], str | None] = lambda _: None
@@ -115,6 +117,8 @@ class AppliedCheck:
     write_shown: Callable[[], sql.Composable]
     """Writes the same predicate over the user's own columns, for a person to run."""
     proof: str | None
+    of_missing: bool = False
+    """Whether only rows without an embedding can fail it."""
     of_norm: sql.Composable | None = None
     """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
     rule_of_sets: SetRule | None = None

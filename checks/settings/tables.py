@@ -79,6 +79,8 @@ class Table(Section):
     """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
     required: Flag = True
+    totals: Literal["exact", "estimated"] = "exact"
+    """Estimated: a scan reads the rows without an embedding and no others."""
     index: IndexMethod | None = None
     metric: Metric = "cosine"
     store: Store | None = None
@@ -124,6 +126,7 @@ class Table(Section):
                 "needs embedded_at (or content_hash), which tells whether the embedding is older",
             )
         yield from _unusable_patterns(given)
+        yield from _estimated_in_vain(given)
         if "key" in given:
             store_key = value_of(given.get("store"), "key")
             for location, words in _unequal_keys("key", store_key, "the table's key", given["key"]):
@@ -161,6 +164,24 @@ def _unusable_patterns(given: Mapping[str, Any]) -> Iterator[Conflict]:
                 f"expected a * in the table's own name as well, found {shown(str(name))}; "
                 "a * here stands for what it stands for there",
             )
+
+
+def _estimated_in_vain(given: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Estimated totals where no index can find the rows, or where a share of them is asked for."""
+    if given.get("totals") != "estimated":
+        return
+    if "store" in given:
+        yield (
+            ("totals",),
+            "an index of one table cannot find the rows that another one lacks; leave it out beside"
+            " a store",
+        )
+    if value_of(value_of(given.get("checks"), "completeness"), "min") is not None:
+        yield (
+            ("checks", "completeness", "min"),
+            "is a share of the rows, which estimated totals do not tell: a small tenant that is"
+            " thought large would be taken for whole; accept a number of rows, or leave totals out",
+        )
 
 
 def _unequal_keys(where: str, key: object, other_name: str, other: object) -> Iterator[Conflict]:

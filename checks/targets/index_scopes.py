@@ -83,16 +83,16 @@ def _proven(
         raise
     except psycopg.Error:
         return False
-    return row is not None and index.name in _names(row[0])
+    return row is not None and index.name in index_names(row[0])
 
 
-def _names(plan: object) -> Iterator[str]:
+def index_names(plan: object) -> Iterator[str]:
     """Every index that a plan uses."""
     if isinstance(plan, list):
         for part in plan:
-            yield from _names(part)
+            yield from index_names(part)
     elif isinstance(plan, dict):
         if "Index Name" in plan:
             yield plan["Index Name"]
         for part in plan.values():
-            yield from _names(part)
+            yield from index_names(part)

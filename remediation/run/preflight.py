@@ -167,7 +167,7 @@ def known_tenants(
     measured = set()
     for table in examination.tables:
         tenants.update(m.segment.tenant for m in table.measurements)
-        if table.measured and not examination.restricted:
+        if table.measured and table.part.whole and not examination.restricted:
             measured.add(table.target.name)
     timeout = settings.database.statement_timeout
     try:

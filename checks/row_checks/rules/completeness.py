@@ -24,4 +24,5 @@ CHECK = RowCheck(
     says="have text but no embedding",
     remedy="re-embed",
     predicate=_no_embedding,
+    of_missing=True,
 )

@@ -1,0 +1,84 @@
+"""Says which part of a table a run looks at: which of its rows, and by which checks.
+
+Values only. A check that a part leaves out is said to be left out; it is neither green nor red.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from checks.examination.gaps import declared_gaps
+from checks.settings.check_names import CANARIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A check that was not made, of the table's rows or of those `beside` it."""
+
+    check: str
+    beside: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """What is looked at of one table: every row by every check, unless it says otherwise."""
+
+    failing_only: bool = False
+    """Only rows without an embedding are read, through a partial index; totals are estimates."""
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row was read, so that what was not seen is not there."""
+        return not self.failing_only
+
+    @property
+    def why_left_out(self) -> str:
+        """Why checks are left out, in words."""
+        return (
+            'totals = "estimated" reads the rows without an embedding and no others;'
+            " a run of settings without it looks at the rest"
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was looked at and what was not, a line each; () where it was all."""
+        lines = []
+        if self.failing_only:
+            lines.append("only rows without an embedding were read; totals are estimates")
+        if self.left_out:
+            names = (
+                one.check if one.beside is None else f"{one.check} of {one.beside}"
+                for one in self.left_out
+            )
+            lines.append(f"not looked at: {', '.join(names)}")
+        return tuple(lines)
+
+    def leaves_out(self, check: str, beside: str | None = None) -> bool:
+        if check in CANARIES:
+            # They sample every tenant, and the whole ones are not known by name.
+            return self.failing_only
+        return LeftOut(check=check, beside=beside) in self.left_out
+
+
+WHOLE = Part()
+
+
+def part_of(
+    target: Target, checks: Sequence[AppliedCheck]
+) -> tuple[Part, tuple[AppliedCheck, ...]]:
+    """The part of a target that a run looks at, and those of its checks that this answers."""
+    part = Part(failing_only=target.declared.totals == "estimated")
+    if not part.failing_only:
+        return part, tuple(checks)
+    asked = tuple(check for check in checks if check.proof or check.of_missing)
+    left = [LeftOut(check=check.name) for check in checks if check not in asked]
+    left += [LeftOut(check=name, beside=beside) for name, beside in declared_gaps(target.declared)]
+    return replace(part, left_out=tuple(left)), asked
