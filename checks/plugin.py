@@ -5,6 +5,7 @@ Imports late what its hooks need, so that `pytest --help` and a usage error do n
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from embedding_integrity.beside import beside_others, stand_aside
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from decimal import Decimal
 
     from checks.items.cases import Case
     from checks.items.checked_case import CheckedCase
@@ -52,6 +54,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="examine and repair this tenant only; repeatable",
     )
+    group.addoption(
+        "--sample",
+        type=_percent,
+        metavar="PERCENT",
+        help="read the vectors of this share of the rows only; not with --remediate",
+    )
+
+
+def _percent(text: str) -> Decimal:
+    from checks.examination.sample import parse_percent
+
+    try:
+        return parse_percent(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -113,6 +113,11 @@ def pytest_configure(config: pytest.Config) -> None:
             "--dry-run needs --remediate or --rollback: it shows what they would do (a plain run"
             " never repairs)"
         )
+    if config.getoption("--sample") and (remediate or config.getoption("--rollback")):
+        raise pytest.UsageError(
+            "--sample is refused with --remediate and --rollback: a sample proves of no other row"
+            " that it is whole; leave it out"
+        )
     if not remediate:
         return
     if config.option.maxfail:

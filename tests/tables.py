@@ -17,8 +17,9 @@ from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from checks.examination.examination import examine
+from checks.examination.failing_rows import failing_rows_sql
 from checks.examination.measuring import examine_targets
-from checks.examination.scan import failing_rows_sql, scan
+from checks.examination.scan import scan
 from checks.examination.selection import Selection
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.rules import ROW_CHECK_NAMES
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.examination import Examination
+    from checks.examination.sample import Sample
     from checks.examination.scan import Scan
     from checks.examination.table_examination import TableExamination
     from checks.row_checks.row_check import AppliedCheck
@@ -143,6 +145,7 @@ def examined(
     *tables: str,
     only: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
+    sample: Sample | None = None,
     statement_timeout: str = "1min",
     today: date | None = None,
 ) -> Examination:
@@ -150,7 +153,7 @@ def examined(
     return examine(
         parse_url(url, variable="DATABASE_URL"),
         settings(*tables, statement_timeout=statement_timeout),
-        Selection(tables=only, tenants=tenants),
+        Selection(tables=only, tenants=tenants, sample=sample),
         today=today,
     )
 

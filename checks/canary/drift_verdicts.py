@@ -18,8 +18,8 @@ from checks.canary.sampled_verdicts import (
     verdicts_of,
     with_verdicts,
 )
+from checks.examination.failing_rows import failing_rows_sql
 from checks.examination.measurements import Sampled, Segment, Verdict
-from checks.examination.scan import failing_rows_sql
 from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
 from checks.row_checks.row_relation import rows_of
 

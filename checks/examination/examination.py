@@ -110,6 +110,7 @@ def examine(
             selected,
             timeout=timeout,
             tenants=selection.tenants,
+            sample=selection.sample,
             today=today,
             side_by_side=settings.database.scan_concurrency,
         )

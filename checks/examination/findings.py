@@ -37,6 +37,8 @@ class Finding:
     """How sure `rows` is where they were not counted: "about", or "at least"."""
     sampled: bool = False
     """Whether `rows` are a sample of the segment's."""
+    bound: str | None = None
+    """What a sample tells of all rows of the segment, in words."""
     accepted: str | None = None
     """Until when and why it is accepted; then it neither fails the run nor is repaired."""
     beside: str | None = None
@@ -50,12 +52,15 @@ class Finding:
     def message(self) -> str:
         """A few lines: what, where, how many, since when, and how to see the rows."""
         lines = [f"{self.check}: {self.says}" if self.whole_table else self._counted_line()]
+        if self.bound is not None:
+            lines.append(self.bound)
         if self.outgrown is not None:
             lines.append(self.outgrown)
         if self.unrepairable is not None:
             lines.append(f"no repair can mend this: {self.unrepairable}")
         if self.query is not None:
-            lines.append(f"show them with:\n{self.query}")
+            those = "these and those that were not sampled" if self.bound is not None else "them"
+            lines.append(f"show {those} with:\n{self.query}")
         return "\n".join(lines)
 
     def _counted_line(self) -> str:

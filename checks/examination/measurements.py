@@ -52,6 +52,8 @@ class Measurement:
     not_embeddable: int
     uncounted: Literal["about", "at least"] | None = None
     """How sure `rows` is where they were not counted; None where they were."""
+    sampled: int | None = None
+    """How many of the rows the sampled checks looked at; None where there is no sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,12 +18,12 @@ import psycopg
 from checks.database.connection import TRANSIENT, cancel, connect, read_only, reason_of
 from checks.errors import CannotExamineError
 from checks.examination.acceptance import today_in_utc
+from checks.examination.asked_rows import asked_of_rows
 from checks.examination.engine import SuiteError
 from checks.examination.gaps import asked_of_gaps
-from checks.examination.measurements import Threshold
 from checks.examination.part import part_of
 from checks.examination.scan import scan
-from checks.examination.suites import Asked, entry_of, judge
+from checks.examination.suites import Asked, judge
 from checks.examination.table_examination import TableExamination
 from checks.row_checks.applied import applied_checks
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.measurements import Verdict
     from checks.examination.part import Part
+    from checks.examination.sample import Sample
     from checks.examination.scan import Scan
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
@@ -51,17 +52,16 @@ class Scanned:
     @property
     def asked(self) -> tuple[Asked, ...]:
         """What the suites are asked: about the rows first, then about each gap."""
-        of_rows = Asked(
-            table=self.target.name,
-            entry=entry_of(self.target),
-            counts=self.scan.measurements,
-            thresholds=tuple(
-                Threshold(check=check.name, min=check.min, severity=check.severity, says=check.says)
-                for check in self.checks
+        return (
+            *asked_of_rows(
+                self.target,
+                self.checks,
+                self.scan.measurements,
+                sampled=self.part.sampled,
+                segments_seen=self.scan.segments_seen,
             ),
-            segments_seen=self.scan.segments_seen,
+            *asked_of_gaps(self.target, self.scan.gaps),
         )
-        return (of_rows, *asked_of_gaps(self.target, self.scan.gaps))
 
 
 def examine_targets(
@@ -71,6 +71,7 @@ def examine_targets(
     *,
     timeout: timedelta,
     tenants: tuple[str, ...] | None,
+    sample: Sample | None = None,
     today: date | None = None,
     side_by_side: int = 1,
 ) -> tuple[TableExamination, ...]:
@@ -85,7 +86,12 @@ def examine_targets(
     scanned: dict[int, Scanned] = {}
     scannable = [position for position, target in enumerate(targets) if target.scannable]
     work = _Scanning(
-        place=place, targets=targets, timeout=timeout, tenants=tenants, waiting=deque(scannable)
+        place=place,
+        targets=targets,
+        timeout=timeout,
+        tenants=tenants,
+        sample=sample,
+        waiting=deque(scannable),
     )
     seen = work.side_by_side(connection, min(side_by_side, len(scannable)))
     for position, target in enumerate(targets):
@@ -121,7 +127,8 @@ def _judged(
                 one.target, one.checks, errors[0], tenants=tenants, today=today
             )
             continue
-        of_rows, *of_gaps = verdicts
+        gaps = len(verdicts) - len(one.scan.gaps)
+        of_rows, of_gaps = verdicts[:gaps], verdicts[gaps:]
         results[position] = TableExamination(
             target=one.target,
             checks=one.checks,
@@ -130,7 +137,7 @@ def _judged(
             index_advice=one.scan.index_advice,
             measurements=one.scan.measurements,
             gaps=one.scan.gaps,
-            verdicts=of_rows,
+            verdicts=tuple(verdict for of_some in of_rows for verdict in of_some),
             gap_verdicts=tuple(verdict for of_gap in of_gaps for verdict in of_gap),
             asked=asked[position],
             tenants=tenants,
@@ -170,6 +177,7 @@ class _Scanning:
     targets: Sequence[Target]
     timeout: timedelta
     tenants: Sequence[str] | None
+    sample: Sample | None
     waiting: deque[int]
     """Positions of the targets that nobody scans yet."""
     broken_off: threading.Event = field(default_factory=threading.Event)
@@ -208,7 +216,7 @@ class _Scanning:
             except IndexError:
                 return seen
             target = self.targets[position]
-            asking = part_of(target, applied_checks(target))
+            asking = part_of(target, applied_checks(target), sample=self.sample)
             try:
                 seen[position] = asking, self._scan(connection, target, asking)
             except psycopg.Error as error:

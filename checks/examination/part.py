@@ -14,6 +14,7 @@ from checks.settings.check_names import CANARIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checks.examination.sample import Sample
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
@@ -32,6 +33,9 @@ class Part:
 
     failing_only: bool = False
     """Only rows without an embedding are read, through a partial index; totals are estimates."""
+    sample: Sample | None = None
+    """The rows that `sampled` checks look at; the others look at all."""
+    sampled: frozenset[str] = frozenset()
     left_out: tuple[LeftOut, ...] = ()
 
     @property
@@ -61,6 +65,10 @@ class Part:
             lines.append(f"not looked at: {', '.join(names)}")
         return tuple(lines)
 
+    def proves(self, check: str) -> bool:
+        """Whether a check that holds here holds of every row."""
+        return check not in self.sampled and not self.leaves_out(check)
+
     def leaves_out(self, check: str, beside: str | None = None) -> bool:
         if check in CANARIES:
             # They sample every tenant, and the whole ones are not known by name.
@@ -72,12 +80,13 @@ WHOLE = Part()
 
 
 def part_of(
-    target: Target, checks: Sequence[AppliedCheck]
+    target: Target, checks: Sequence[AppliedCheck], *, sample: Sample | None = None
 ) -> tuple[Part, tuple[AppliedCheck, ...]]:
     """The part of a target that a run looks at, and those of its checks that this answers."""
     part = Part(failing_only=target.declared.totals == "estimated")
     if not part.failing_only:
-        return part, tuple(checks)
+        sampled = frozenset(check.name for check in checks if sample and check.reads_vectors)
+        return replace(part, sample=sample if sampled else None, sampled=sampled), tuple(checks)
     asked = tuple(check for check in checks if check.proof or check.of_missing)
     left = [LeftOut(check=check.name) for check in checks if check not in asked]
     left += [LeftOut(check=name, beside=beside) for name, beside in declared_gaps(target.declared)]

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from checks.database.expressions import embed_sql
 from checks.examination.estimates import estimates_of, unlisted_of
 from checks.examination.gaps import count_gaps
 from checks.examination.index_advice import index_advice
 from checks.examination.measurements import NOTHING_UNLISTED, Measurement, Segment
 from checks.examination.part import WHOLE
-from checks.row_checks.row_expressions import tenant_of, text_of
 from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
 
 if TYPE_CHECKING:
@@ -57,8 +55,8 @@ def compile_scan(
     """The statement of a scan: each predicate is computed once per row, then counted by tenant.
 
     Only rows of the part are read. Result: a row per tenant: how many segments the server counts,
-    tenant, rows, not embeddable, pending, then for each check the failing count and the first and
-    last creation time of its failing rows.
+    tenant, rows, not embeddable, pending, rows of the sample (NULL without one), then for each
+    check the failing count and the first and last creation time of its failing rows.
     """
     sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
     # A rule about sets looks at all tenants, whichever are selected.
@@ -71,12 +69,16 @@ def compile_scan(
             """integrity_counts AS (
     SELECT count(*) OVER () AS segments, tenant, count(*) AS total,
            count(*) FILTER (WHERE blank) AS blank,
-           count(*) FILTER (WHERE pending) AS pending{counts}
+           count(*) FILTER (WHERE pending) AS pending,
+           {sampled} AS sampled{counts}
     FROM integrity_rows
     WHERE {tenants}
     GROUP BY tenant
 )"""
         ).format(
+            sampled=sql.SQL(
+                "NULL::bigint" if part.sample is None else "count(*) FILTER (WHERE in_sample)"
+            ),
             counts=_columns(
                 _counts(target, check.of_norm or sql.Identifier(f"fails_{n}"), n)
                 for n, check in enumerate(checks)
@@ -86,11 +88,11 @@ def compile_scan(
         ),
     ]
     for n, check in sets.items():
-        relations += _failing_together(target, check, n)
+        relations += _failing_together(target, check, n, part)
     return sql.SQL(
         """
 WITH {relations}
-SELECT c.segments, c.tenant, c.total, c.blank, c.pending{results}
+SELECT c.segments, c.tenant, c.total, c.blank, c.pending, c.sampled{results}
 FROM integrity_counts AS c
 {joins}
 ORDER BY c.tenant NULLS LAST
@@ -115,14 +117,19 @@ def _rows(
         "blank": sql.SQL("embedding IS NULL AND NOT embeddable"),
         "pending": PENDING,
     }
+    if part.sample is not None:
+        words["in_sample"] = part.sample.takes(target)
     for n, check in enumerate(checks):
         rule = check.rule_of_sets
         if check.of_norm is not None or (rule is not None and rule.fingerprint == NORM):
-            words["scanned_norm"] = NORM
+            words["scanned_norm"] = _sampled(target, NORM, part)
         elif rule is not None:
-            words[f"print_{n}"] = rule.fingerprint
+            words[f"print_{n}"] = _sampled(target, rule.fingerprint, part)
         else:
-            words[f"fails_{n}"] = check.predicate
+            sampled = check.name in part.sampled
+            words[f"fails_{n}"] = (
+                _sampled(target, check.predicate, part) if sampled else check.predicate
+            )
         if rule is not None and has_place(target):
             words |= {"place_table": sql.SQL("place_table"), "place": sql.SQL("place")}
     return sql.SQL(
@@ -142,7 +149,16 @@ def _rows(
     )
 
 
-def _failing_together(target: Target, check: AppliedCheck, n: int) -> list[sql.Composable]:
+def _sampled(target: Target, word: sql.Composable, part: Part) -> sql.Composable:
+    """The word of sampled rows alone, NULL for the others, whose vectors are then not read."""
+    if part.sample is None:
+        return word
+    return sql.SQL("CASE WHEN {} THEN {} END").format(part.sample.takes(target), word)
+
+
+def _failing_together(
+    target: Target, check: AppliedCheck, n: int, part: Part
+) -> list[sql.Composable]:
     """Reads the rows again that may fail a rule about sets, and counts those that do, by tenant."""
     rule = check.rule_of_sets
     assert rule is not None
@@ -162,7 +178,7 @@ def _failing_together(target: Target, check: AppliedCheck, n: int) -> list[sql.C
         ).format(rows=rows_of(target), own=sql.Identifier(own_print), repeated=repeated)
     else:
         source = sql.SQL("{rows} AS again\n    WHERE ({own} IN {repeated}) IS TRUE AND").format(
-            rows=rows_of(target), own=rule.fingerprint, repeated=repeated
+            rows=rows_of(target), own=_sampled(target, rule.fingerprint, part), repeated=repeated
         )
     return [
         sql.SQL(
@@ -258,7 +274,12 @@ def scan(
         return known[values]
 
     def measured(
-        tenant: str | None, total: int, not_embeddable: int, pending: int, *counts: Any
+        tenant: str | None,
+        total: int,
+        not_embeddable: int,
+        pending: int,
+        sampled: int | None,
+        *counts: Any,
     ) -> Measurement:
         estimated = None if estimates is None else estimates.rows_of(tenant)
         return Measurement(
@@ -267,6 +288,7 @@ def scan(
             uncounted=None if estimates is None else "at least" if estimated is None else "about",
             not_embeddable=not_embeddable,
             pending=pending,
+            sampled=sampled,
             failing=by_check(counts[0::3]),
             first=by_check(counts[1::3]),
             last=by_check(counts[2::3]),
@@ -282,59 +304,3 @@ def scan(
         else unlisted_of(connection, target, estimates, tenants=tenants, seen=bool(rows)),
         index_advice=index_advice(connection, target, checks, measurements, part, statement),
     )
-
-
-def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
-    """A statement a person can run in psql to see a segment's failing rows.
-
-    Flat, over the table's own columns; beside a store, over those of `rows_of`. It states the
-    conditions that the scan counts by.
-    """
-    if target.store is not None:
-        return _failing_beside_store(target, check, tenant)
-    declared = target.declared
-    columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
-    conditions: list[sql.Composable] = []
-    if declared.tenant is not None:
-        columns.append(sql.SQL("{} AS tenant").format(embed_sql(declared.tenant)))
-        conditions.append(_is_tenant(tenant_of(target), tenant))
-    if declared.created_at is not None:
-        columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
-    if not target.key:
-        columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
-    if declared.where is not None:
-        conditions.append(embed_sql(declared.where))
-    conditions.append(sql.SQL("({})").format(check.shown))
-    statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
-        columns=sql.SQL(", ").join(columns),
-        table=target.identifier,
-        conditions=sql.SQL("\n  AND ").join(conditions),
-    )
-    return statement.as_string(None)
-
-
-def _failing_beside_store(target: Target, check: AppliedCheck, tenant: str | None) -> str:
-    columns: list[sql.Composable] = [
-        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
-        for position, column in enumerate(target.key, start=1)
-    ]
-    conditions: list[sql.Composable] = [sql.SQL("({})").format(check.shown)]
-    if target.declared.tenant is not None:
-        columns.append(sql.SQL("tenant"))
-        conditions.insert(0, _is_tenant(sql.SQL("tenant"), tenant))
-    if target.declared.created_at is not None:
-        columns.append(sql.SQL("created_at"))
-    if target.repeats and target.text_is_known:
-        columns.append(sql.SQL("left(text, 80) AS text"))
-    statement = sql.SQL("SELECT {columns}\nFROM {rows} AS r\nWHERE {conditions};").format(
-        columns=sql.SQL(", ").join(columns),
-        rows=rows_of(target),
-        conditions=sql.SQL("\n  AND ").join(conditions),
-    )
-    return statement.as_string(None)
-
-
-def _is_tenant(expression: sql.Composable, tenant: str | None) -> sql.Composable:
-    if tenant is None:
-        return sql.SQL("{} IS NULL").format(expression)
-    return sql.SQL("{} = {}").format(expression, sql.Literal(tenant))

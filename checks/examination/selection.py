@@ -16,6 +16,7 @@ from checks.wording import number
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from checks.examination.sample import Sample
     from checks.examination.table_examination import TableExamination
     from checks.targets.target import Target
 
@@ -24,10 +25,12 @@ NAMES_LISTED = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The tables and tenants a run is restricted to; None means all."""
+    """The tables, tenants and rows a run is restricted to; None means all."""
 
     tables: Collection[str] | None = None
     tenants: tuple[str, ...] | None = None
+    sample: Sample | None = None
+    """The rows whose vectors are read."""
 
     def wants(self, target: Target) -> bool:
         """Whether a target is selected, by its name, its declared name, or its bare name."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from checks.examination.acceptance import acceptances_of, decide, today_in_utc
+from checks.examination.failing_rows import failing_rows_sql
 from checks.examination.findings import Finding, sampled_finding
 from checks.examination.gaps import gap_findings
 from checks.examination.measurements import NOTHING_UNLISTED
 from checks.examination.part import WHOLE
-from checks.examination.scan import failing_rows_sql
+from checks.examination.sample import bound_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,11 +124,34 @@ class TableExamination:
         """What was looked at and what would spare reading, a line each; () where it was all."""
         if not self.measured:
             return ()
+        bounds = [
+            f"{check.name}: {self.bound(check.name)}"
+            for check in self.checks
+            if check.name in self.part.sampled
+        ]
         if not self.index_advice:
-            return self.part.words
+            return (*self.part.words, *bounds)
         form = "" if self.part.failing_only else ' and totals = "estimated"'
         advice = f"with this index{form} a scan would read the rows without an embedding alone:"
-        return (*self.part.words, "\n".join((advice, *self.index_advice)))
+        return (*self.part.words, *bounds, "\n".join((advice, *self.index_advice)))
+
+    def unsampled(self, check: str, *tenant: str | None) -> bool:
+        """Whether a sampled check looked at no row of the table, or of a tenant."""
+        seen = [self.measurement(*tenant)] if tenant else self.measurements
+        return check in self.part.sampled and not any(one.sampled for one in seen)
+
+    def bound(self, check: str, *tenant: str | None) -> str | None:
+        """What a sampled check tells of all rows, or of a tenant's; None for any other check."""
+        if self.part.sample is None or check not in self.part.sampled:
+            return None
+        seen = [self.measurement(*tenant)] if tenant else self.measurements
+        return bound_words(
+            failing=sum(one.failing[check] for one in seen),
+            sampled=sum(one.sampled or 0 for one in seen),
+            rows=sum(one.rows for one in seen),
+            sample=self.part.sample,
+            of_sets=self.check(check).rule_of_sets is not None,
+        )
 
     def failing(self, check: str) -> int:
         """Rows failing a check over all tenants, tolerated ones included."""
@@ -177,6 +201,8 @@ class TableExamination:
             rows=verdict.rows,
             failing=verdict.failing,
             uncounted=measurement.uncounted,
+            sampled=check.name in self.part.sampled,
+            bound=self.bound(check.name, measurement.segment.tenant),
             since=measurement.first[check.name],
             until=measurement.last[check.name],
             query=failing_rows_sql(self.target, check, verdict.segment.tenant),

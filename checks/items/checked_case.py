@@ -37,6 +37,8 @@ class CheckedCase:
         Accepted findings are an expected failure.
         """
         findings = self.judgement.findings
+        if self.judgement.bound is not None:
+            self.record("bound", self.judgement.bound)
         for finding in findings:
             for name in ("check", "table", "tenant", "rows", "failing", "severity"):
                 self.record(name, redactor.clean(str(getattr(finding, name))))

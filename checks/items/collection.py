@@ -11,6 +11,7 @@ import pytest
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.first_look import first_look
+from checks.examination.sample import sample_of
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
@@ -43,6 +44,7 @@ def collect(config: pytest.Config, environment: Environment, settings: Settings)
         selection = Selection(
             tables=config.getoption("--table"),
             tenants=tuple(config.getoption("--tenant") or ()) or None,
+            sample=sample_of(config.getoption("--sample")),
         )
         context = first_look(settings, environment, selection)
     except (ConnectionUrlError, UnknownNameError) as error:

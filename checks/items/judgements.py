@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from checks.examination.findings import tenant_words
 from checks.settings.check_names import CANARIES
 from checks.wording import number, plural
 
@@ -32,6 +33,8 @@ class Judgement:
     case: Case
     findings: tuple[Finding, ...] = ()
     not_examined: str | None = None
+    bound: str | None = None
+    """What the sample that was looked at tells of all rows."""
     not_there: str | None = None
     """Why there was nothing to look at, where that is allowed."""
 
@@ -107,14 +110,21 @@ def judge(case: Case, examination: Examination) -> Judgement:
     if case.whole_table:
         if not table.has_rows and not idle:
             return Judgement(case=case, not_there=f"{case.table} has no rows to check")
-        return Judgement(case=case, findings=(*table.findings_of(case.check), *idle))
+        findings = (*table.findings_of(case.check), *idle)
+        if not findings and table.unsampled(case.check):
+            return Judgement(case=case, not_there=f"no row of {case.table} was sampled")
+        return Judgement(case=case, findings=findings, bound=table.bound(case.check))
     if idle:
         return Judgement(case=case, findings=idle)
     verdict = table.verdict(case.check, case.tenant)
+    if verdict is None and table.has(case.tenant) and table.unsampled(case.check, case.tenant):
+        reason = f"no row of {tenant_words(case.tenant)} in {case.table} was sampled"
+        return Judgement(case=case, not_there=reason)
     if verdict is None:
         return Judgement(case=case, not_examined=f"the tenant's rows are no longer in {case.table}")
     findings = () if verdict.holds else (table.finding(verdict),)
-    return Judgement(case=case, findings=findings)
+    bound = table.bound(case.check, case.tenant)
+    return Judgement(case=case, findings=findings, bound=bound)
 
 
 def _idle(case: Case, examination: Examination) -> tuple[Finding, ...]:

@@ -5,8 +5,10 @@ The same predicate is counted by the scan, selected by the repair and counted ag
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -47,6 +49,7 @@ def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
                 says=f"fail {own.name} ({own.failing_when})",
                 remedy=own.remedy,
                 predicate=_custom(own.name),
+                reads_vectors=partial(_names_vector, own.failing_when),
             ),
             words,
         )
@@ -57,6 +60,13 @@ def applied_checks(target: Target) -> tuple[AppliedCheck, ...]:
 
 def _custom(name: str) -> Callable[[Target, RowWords], sql.Composable]:
     return lambda _, row: row.custom[name]
+
+
+def _names_vector(condition: str, target: Target) -> bool:
+    """Whether a user's condition speaks of the vector, beyond whether there is one."""
+    name = rf'(?<!\w){re.escape(target.embedding.name)}(?!\w)"?'
+    beyond = re.sub(rf"{name}\s+IS\s+(NOT\s+)?NULL", "", condition, flags=re.IGNORECASE)
+    return re.search(name, beyond, re.IGNORECASE) is not None
 
 
 def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck | None:
@@ -77,6 +87,7 @@ def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck |
         write_shown=lambda: _NEVER,
         proof=proof,
         of_missing=check.of_missing,
+        reads_vectors=proof is None and check.reads_vectors(target),
     )
     if proof is not None:
         return applied

@@ -97,6 +97,8 @@ class RowCheck:
     """Whether the settings declare what it needs."""
     of_missing: bool = False
     """Whether only rows without an embedding can fail it."""
+    reads_vectors: Callable[[Target], bool] = lambda _: False
+    """Whether it fetches vectors, which is what takes long; a sample then spares most of them."""
     meaningful: Callable[[Target], bool] = lambda _: True
     """Whether the target's rows allow the check at all; where not, it is not made."""
     proven: Callable[[Target], str | None] = lambda _: None
@@ -119,6 +121,8 @@ class AppliedCheck:
     proof: str | None
     of_missing: bool = False
     """Whether only rows without an embedding can fail it."""
+    reads_vectors: bool = False
+    """Whether it fetches vectors."""
     of_norm: sql.Composable | None = None
     """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
     rule_of_sets: SetRule | None = None

@@ -127,8 +127,7 @@ def other_dimension_of(
     differs = sql.SQL("{} <> {}").format(
         kind.dimension(embedding, target.server.vector_schema), sql.Literal(target.dimensions)
     )
-    old = target.server.version_number < CHUNK_ID_SINCE
-    if kind.element_bytes is None or old or for_people:
+    if kind.element_bytes is None or for_people or not size_tells_dimension(target):
         return differs
     return sql.SQL(
         """CASE
@@ -142,6 +141,12 @@ def other_dimension_of(
         size=sql.Literal(VARIABLE_HEADER + kind.element_bytes * target.dimensions),
         differs=differs,
     )
+
+
+def size_tells_dimension(target: Target) -> bool:
+    """Whether vectors out of line need not be read: their size tells their dimension."""
+    known = target.embedding_type.element_bytes is not None
+    return known and target.server.version_number >= CHUNK_ID_SINCE
 
 
 def orphaned_of(target: Target) -> sql.Composable | None:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from checks.examination.failing_rows import failing_rows_sql
 from checks.examination.measurements import tolerated_failures
-from checks.examination.scan import compile_scan, failing_rows_sql, scan
+from checks.examination.scan import compile_scan, scan
 from checks.row_checks.applied import applied_checks
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, failing, looking, rows, run, table
 

@@ -133,6 +133,8 @@ def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
         (["--dry-run"], "--dry-run needs --remediate"),
         (["--remediate", "-x"], "-x and --maxfail are refused with --remediate"),
         (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
+        (["--sample=5", "--remediate"], "--sample is refused with --remediate and --rollback"),
+        (["--sample=0"], "expected a percentage above 0"),
         (["--max-rows=0", "--remediate"], "expected at least 1, found 0"),
         (["--max-cost=nan", "--remediate"], "expected a finite number, found nan"),
         (["--remediate", "--setup-plan"], "--setup-plan and --setup-only do not run a check"),

@@ -26,5 +26,6 @@ CHECK = RowCheck(
     order=3,
     says="have a vector without meaning: only zeros, not a number, or padded with zeros",
     remedy="re-embed",
+    reads_vectors=lambda _: True,
     predicate=_no_meaning,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.row_checks.row_check import RowCheck
-from checks.row_checks.row_expressions import other_dimension_of
+from checks.row_checks.row_expressions import other_dimension_of, size_tells_dimension
 
 if TYPE_CHECKING:
     from checks.row_checks.row_relation import RowWords
@@ -39,5 +39,6 @@ CHECK = RowCheck(
     says="have a vector of another dimension than declared",
     remedy="re-embed",
     predicate=_other_dimension,
+    reads_vectors=lambda target: not size_tells_dimension(target),
     proven=_dimension_is_declared,
 )

@@ -34,6 +34,7 @@ CHECK = RowCheck(
     order=6,
     says="have a vector that stands under a different text as well",
     remedy="re-embed",
+    reads_vectors=lambda _: True,
     rule_of_sets=_under_different_texts,
     meaningful=lambda target: target.text_is_known,
 )

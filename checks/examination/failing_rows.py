@@ -1,0 +1,71 @@
+"""Writes the statement by which a person sees the failing rows of a segment; runs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from checks.database.expressions import embed_sql
+from checks.row_checks.row_expressions import tenant_of, text_of
+from checks.row_checks.row_relation import rows_of
+
+if TYPE_CHECKING:
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.targets.target import Target
+
+
+def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    """A statement a person can run in psql to see a segment's failing rows.
+
+    Flat, over the table's own columns; beside a store, over those of `rows_of`. It states the
+    conditions that the scan counts by.
+    """
+    if target.store is not None:
+        return _failing_beside_store(target, check, tenant)
+    declared = target.declared
+    columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
+    conditions: list[sql.Composable] = []
+    if declared.tenant is not None:
+        columns.append(sql.SQL("{} AS tenant").format(embed_sql(declared.tenant)))
+        conditions.append(_is_tenant(tenant_of(target), tenant))
+    if declared.created_at is not None:
+        columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
+    if not target.key:
+        columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
+    if declared.where is not None:
+        conditions.append(embed_sql(declared.where))
+    conditions.append(sql.SQL("({})").format(check.shown))
+    statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
+        columns=sql.SQL(", ").join(columns),
+        table=target.identifier,
+        conditions=sql.SQL("\n  AND ").join(conditions),
+    )
+    return statement.as_string(None)
+
+
+def _failing_beside_store(target: Target, check: AppliedCheck, tenant: str | None) -> str:
+    columns: list[sql.Composable] = [
+        sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
+        for position, column in enumerate(target.key, start=1)
+    ]
+    conditions: list[sql.Composable] = [sql.SQL("({})").format(check.shown)]
+    if target.declared.tenant is not None:
+        columns.append(sql.SQL("tenant"))
+        conditions.insert(0, _is_tenant(sql.SQL("tenant"), tenant))
+    if target.declared.created_at is not None:
+        columns.append(sql.SQL("created_at"))
+    if target.repeats and target.text_is_known:
+        columns.append(sql.SQL("left(text, 80) AS text"))
+    statement = sql.SQL("SELECT {columns}\nFROM {rows} AS r\nWHERE {conditions};").format(
+        columns=sql.SQL(", ").join(columns),
+        rows=rows_of(target),
+        conditions=sql.SQL("\n  AND ").join(conditions),
+    )
+    return statement.as_string(None)
+
+
+def _is_tenant(expression: sql.Composable, tenant: str | None) -> sql.Composable:
+    if tenant is None:
+        return sql.SQL("{} IS NULL").format(expression)
+    return sql.SQL("{} = {}").format(expression, sql.Literal(tenant))
