@@ -23,6 +23,7 @@ from embedding_integrity.beside import beside_others, stand_aside
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from datetime import timedelta
     from decimal import Decimal
 
     from checks.items.cases import Case
@@ -55,11 +56,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="examine and repair this tenant only; repeatable",
     )
     group.addoption(
+        "--since",
+        type=_duration,
+        metavar="DURATION",
+        help='examine and repair only rows that changed within this time, such as "2 days"',
+    )
+    group.addoption(
         "--sample",
         type=_percent,
         metavar="PERCENT",
         help="read the vectors of this share of the rows only; not with --remediate",
     )
+
+
+def _duration(text: str) -> timedelta:
+    from checks.settings.values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
 
 
 def _percent(text: str) -> Decimal:

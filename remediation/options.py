@@ -118,6 +118,11 @@ def pytest_configure(config: pytest.Config) -> None:
             "--sample is refused with --remediate and --rollback: a sample proves of no other row"
             " that it is whole; leave it out"
         )
+    if config.getoption("--since") and config.getoption("--rollback"):
+        raise pytest.UsageError(
+            "--since is refused with --rollback: what a rollback puts back is older, and would not"
+            " be looked at; leave it out"
+        )
     if not remediate:
         return
     if config.option.maxfail:

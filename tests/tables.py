@@ -6,7 +6,7 @@ import json
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -146,6 +146,7 @@ def examined(
     only: Sequence[str] | None = None,
     tenants: tuple[str, ...] | None = None,
     sample: Sample | None = None,
+    since: timedelta | None = None,
     statement_timeout: str = "1min",
     today: date | None = None,
 ) -> Examination:
@@ -153,7 +154,7 @@ def examined(
     return examine(
         parse_url(url, variable="DATABASE_URL"),
         settings(*tables, statement_timeout=statement_timeout),
-        Selection(tables=only, tenants=tenants, sample=sample),
+        Selection(tables=only, tenants=tenants, sample=sample, since=since),
         today=today,
     )
 

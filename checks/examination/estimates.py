@@ -5,7 +5,7 @@ Reads statistics, and a row for each tenant that is asked for; counts nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -84,6 +84,7 @@ def unlisted_of(
     seen: bool,
 ) -> Unlisted:
     """What is known of rows that were not read, where some were `seen`. Raises psycopg's errors."""
+    target = replace(target, changed_since=None)
     there = _tenants_there(connection, target, {*target.expected_tenants, *(tenants or ())})
     rows = None
     if estimates is not None:

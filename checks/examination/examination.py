@@ -25,7 +25,7 @@ from checks.targets.resolution import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date, timedelta
+    from datetime import date, datetime, timedelta
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
@@ -96,6 +96,10 @@ def examine(
             with read_only(connection, place, statement_timeout=timeout):
                 server = read_server(connection)
                 targets = resolve(connection, settings, server)
+                if selection.since is not None:
+                    # By the server's clock, which made the times of its rows.
+                    now: datetime = connection.execute("SELECT now()").fetchall()[0][0]
+                    targets = tuple(target.since(now - selection.since) for target in targets)
             if not any(target.relation for target in targets):
                 _require_tables(connection, place)
         except psycopg.Error as error:

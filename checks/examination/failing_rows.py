@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
-from checks.row_checks.row_expressions import tenant_of, text_of
+from checks.row_checks.row_expressions import changed_by_columns, tenant_of, text_of
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) ->
         columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
     if declared.where is not None:
         conditions.append(embed_sql(declared.where))
+    if target.changed_since is not None:
+        conditions.append(changed_by_columns(target))
     conditions.append(sql.SQL("({})").format(check.shown))
     statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
         columns=sql.SQL(", ").join(columns),

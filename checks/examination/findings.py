@@ -35,6 +35,8 @@ class Finding:
     query: str | None = None
     uncounted: str | None = None
     """How sure `rows` is where they were not counted: "about", or "at least"."""
+    changed_since: datetime | None = None
+    """Where `rows` are only those that changed at this time or later."""
     sampled: bool = False
     """Whether `rows` are a sample of the segment's."""
     bound: str | None = None
@@ -71,7 +73,10 @@ class Finding:
     def counted(self) -> str:
         """How many of how many rows fail, in words."""
         rows = f"{self.uncounted} {self.rows:,}" if self.uncounted else f"{self.rows:,}"
-        return f"{self.failing:,} of {rows} {'sampled rows' if self.sampled else 'rows'}"
+        noun = "sampled rows" if self.sampled else "rows"
+        if self.changed_since is not None:
+            noun += f" {changed_words(self.changed_since)}"
+        return f"{self.failing:,} of {rows} {noun}"
 
     def _period(self) -> str:
         if self.since is None or self.until is None:
@@ -100,6 +105,11 @@ def sampled_finding(table: str, verdict: Verdict) -> Finding:
         query=sampled.query,
         sampled=True,
     )
+
+
+def changed_words(since: datetime) -> str:
+    """Which rows, where only those are looked at that changed since a moment."""
+    return f"changed since {since:%Y-%m-%d %H:%M} UTC"
 
 
 def tenant_words(tenant: str | None) -> str:

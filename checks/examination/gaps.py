@@ -61,6 +61,11 @@ def declared_gaps(declared: Table) -> tuple[tuple[GapCheck, str], ...]:
     )
 
 
+def gaps_of(target: Target) -> tuple[tuple[GapCheck, str], ...]:
+    """The same of a target, each with the name of the table beside it that people know."""
+    return tuple((side.check, side.name) for side in _sides(target))
+
+
 def count_gaps(connection: Connection, target: Target) -> tuple[Gap, ...]:
     """Every gap of a target, in the caller's transaction, tenants set aside. Raises psycopg's."""
     return tuple(_count(connection, target, side) for side in _sides(target))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.examination.gaps import declared_gaps
+from checks.examination.findings import changed_words
+from checks.examination.gaps import gaps_of
 from checks.settings.check_names import CANARIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from checks.examination.sample import Sample
     from checks.row_checks.row_check import AppliedCheck
@@ -31,6 +33,10 @@ class LeftOut:
 class Part:
     """What is looked at of one table: every row by every check, unless it says otherwise."""
 
+    changed_since: datetime | None = None
+    """Only rows that changed at this time or later are read; None: of any age."""
+    undated: bool = False
+    """Whether all rows are read for want of a time that tells which of them changed."""
     failing_only: bool = False
     """Only rows without an embedding are read, through a partial index; totals are estimates."""
     sample: Sample | None = None
@@ -41,11 +47,16 @@ class Part:
     @property
     def whole(self) -> bool:
         """Whether every row was read, so that what was not seen is not there."""
-        return not self.failing_only
+        return not self.failing_only and self.changed_since is None
 
     @property
     def why_left_out(self) -> str:
         """Why checks are left out, in words."""
+        if self.changed_since is not None:
+            return (
+                "it is about rows that did not change, too, and --since leaves these out;"
+                " a run without it looks at them"
+            )
         return (
             'totals = "estimated" reads the rows without an embedding and no others;'
             " a run of settings without it looks at the rest"
@@ -55,6 +66,13 @@ class Part:
     def words(self) -> tuple[str, ...]:
         """What was looked at and what was not, a line each; () where it was all."""
         lines = []
+        if self.changed_since is not None:
+            lines.append(f"only rows {changed_words(self.changed_since)} were looked at")
+        if self.undated:
+            lines.append(
+                "looked at as a whole: --since needs created_at, updated_at or embedded_at to tell"
+                " which rows changed"
+            )
         if self.failing_only:
             lines.append("only rows without an embedding were read; totals are estimates")
         if self.left_out:
@@ -67,7 +85,8 @@ class Part:
 
     def proves(self, check: str) -> bool:
         """Whether a check that holds here holds of every row."""
-        return check not in self.sampled and not self.leaves_out(check)
+        looked = self.changed_since is None and check not in self.sampled
+        return looked and not self.leaves_out(check)
 
     def leaves_out(self, check: str, beside: str | None = None) -> bool:
         if check in CANARIES:
@@ -76,6 +95,7 @@ class Part:
         return LeftOut(check=check, beside=beside) in self.left_out
 
 
+ORPHANS = "orphans"
 WHOLE = Part()
 
 
@@ -83,11 +103,22 @@ def part_of(
     target: Target, checks: Sequence[AppliedCheck], *, sample: Sample | None = None
 ) -> tuple[Part, tuple[AppliedCheck, ...]]:
     """The part of a target that a run looks at, and those of its checks that this answers."""
-    part = Part(failing_only=target.declared.totals == "estimated")
-    if not part.failing_only:
-        sampled = frozenset(check.name for check in checks if sample and check.reads_vectors)
-        return replace(part, sample=sample if sampled else None, sampled=sampled), tuple(checks)
-    asked = tuple(check for check in checks if check.proof or check.of_missing)
+    part = Part(
+        changed_since=target.changed_since,
+        undated=target.undated,
+        failing_only=target.declared.totals == "estimated",
+    )
+    asked = tuple(
+        check
+        for check in checks
+        if (not part.failing_only or check.proof or check.of_missing)
+        # A source row may be gone though nothing of its chunk has changed.
+        and (part.changed_since is None or check.name != ORPHANS)
+    )
     left = [LeftOut(check=check.name) for check in checks if check not in asked]
-    left += [LeftOut(check=name, beside=beside) for name, beside in declared_gaps(target.declared)]
-    return replace(part, left_out=tuple(left)), asked
+    if not part.whole:
+        left += [LeftOut(check=name, beside=beside) for name, beside in gaps_of(target)]
+    sampled = frozenset(check.name for check in asked if sample and check.reads_vectors)
+    return replace(
+        part, sample=sample if sampled else None, sampled=sampled, left_out=tuple(left)
+    ), asked

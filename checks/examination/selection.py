@@ -15,6 +15,7 @@ from checks.wording import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import timedelta
 
     from checks.examination.sample import Sample
     from checks.examination.table_examination import TableExamination
@@ -31,6 +32,8 @@ class Selection:
     tenants: tuple[str, ...] | None = None
     sample: Sample | None = None
     """The rows whose vectors are read."""
+    since: timedelta | None = None
+    """Only rows that changed within this time are looked at."""
 
     def wants(self, target: Target) -> bool:
         """Whether a target is selected, by its name, its declared name, or its bare name."""

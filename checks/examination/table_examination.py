@@ -201,6 +201,7 @@ class TableExamination:
             rows=verdict.rows,
             failing=verdict.failing,
             uncounted=measurement.uncounted,
+            changed_since=self.part.changed_since,
             sampled=check.name in self.part.sampled,
             bound=self.bound(check.name, measurement.segment.tenant),
             since=measurement.first[check.name],

@@ -45,6 +45,7 @@ def collect(config: pytest.Config, environment: Environment, settings: Settings)
             tables=config.getoption("--table"),
             tenants=tuple(config.getoption("--tenant") or ()) or None,
             sample=sample_of(config.getoption("--sample")),
+            since=config.getoption("--since"),
         )
         context = first_look(settings, environment, selection)
     except (ConnectionUrlError, UnknownNameError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.examination.findings import tenant_words
+from checks.examination.findings import changed_words, tenant_words
 from checks.settings.check_names import CANARIES
 from checks.wording import number, plural
 
@@ -110,6 +110,9 @@ def judge(case: Case, examination: Examination) -> Judgement:
     if case.whole_table:
         if not table.has_rows and not idle:
             return Judgement(case=case, not_there=f"{case.table} has no rows to check")
+        if table.part.changed_since is not None and not table.measurements and not idle:
+            words = changed_words(table.part.changed_since)
+            return Judgement(case=case, not_there=f"no row of {case.table} {words}")
         findings = (*table.findings_of(case.check), *idle)
         if not findings and table.unsampled(case.check):
             return Judgement(case=case, not_there=f"no row of {case.table} was sampled")

@@ -167,6 +167,41 @@ def scope_of(target: Target) -> sql.Composable:
     return sql.SQL("true") if where is None else embed_sql(where)
 
 
+def changed_of(
+    target: Target,
+    *,
+    created_at: sql.Composable | None,
+    updated_at: sql.Composable | None,
+    embedded_at: sql.Composable | None,
+) -> sql.Composable:
+    """SQL that is true of a row that changed since the target's `changed_since`; it must have one.
+
+    A row of which nothing tells when it was made or embedded counts as changed. What a repair
+    writes makes a row changed and none unchanged, so that it is selected and proven by this too.
+    """
+    times = [time for time in (created_at, updated_at, embedded_at) if time is not None]
+    moment = sql.Literal(target.changed_since)
+    conditions = [sql.SQL("{} >= {}").format(time, moment) for time in times]
+    unknown = times if embedded_at is None else [embedded_at]
+    conditions.append(
+        sql.SQL("({})").format(
+            sql.SQL(" AND ").join(sql.SQL("{} IS NULL").format(time) for time in unknown)
+        )
+    )
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
+
+
+def changed_by_columns(target: Target) -> sql.Composable:
+    """The same over the user's own table, for a statement that people read."""
+    created_at = target.declared.created_at
+    return changed_of(
+        target,
+        created_at=None if created_at is None else time_of(created_at),
+        updated_at=updated_at_of(target),
+        embedded_at=embedded_at_of(target),
+    )
+
+
 def embeddable_of(text: sql.Composable) -> sql.Composable:
     """SQL that is true of a text that is not blank."""
     # Collation "C", so that the same characters are blank on every server: ASCII's white space.

@@ -14,6 +14,8 @@ from psycopg import sql
 from checks.database.expressions import embed_sql
 from checks.row_checks.row_expressions import (
     beside_vector_of,
+    changed_by_columns,
+    changed_of,
     content_hash_of,
     embeddable_of,
     embedded_at_of,
@@ -105,7 +107,12 @@ def source_of(target: Target, *, for_people: bool = False) -> sql.Composable:
     For people it reads the user's own table, except beside a store, as in `expressions_of`.
     """
     if for_people and target.store is None:
-        return sql.SQL("FROM {} WHERE {}").format(target.identifier, scope_of(target))
+        conditions = [scope_of(target)]
+        if target.changed_since is not None:
+            conditions.append(changed_by_columns(target))
+        return sql.SQL("FROM {} WHERE {}").format(
+            target.identifier, sql.SQL(" AND ").join(conditions)
+        )
     return sql.SQL("FROM {} AS every_row WHERE true").format(rows_of(target))
 
 
@@ -140,7 +147,8 @@ def expressions_of(target: Target) -> RowWords:
 
 
 def rows_of(target: Target) -> sql.Composed:
-    """A parenthesised subselect with the columns below, over the rows that ought to be whole.
+    """A parenthesised subselect with the columns below, over the rows that ought to be whole,
+    and changed since the target's `changed_since`.
 
     key_1 … key_n, tenant (text), text (text), embedding, norm (see `norm_of`), created_at
     (timestamptz or NULL), updated_at, embedded_at (timestamptz), content_hash (text, as md5()
@@ -180,15 +188,33 @@ def rows_of(target: Target) -> sql.Composed:
     FROM (
         SELECT {columns}
         FROM {relation}
-    ) AS own
+    ) AS own{changed}
 )"""
     ).format(
+        changed=_where_changed(target),
         identity=_identity_of(target),
         pending=pending_of(target, sql.SQL("own.created_at")),
         embeddable=embeddable_of(sql.SQL("own.text")),
         columns=sql.SQL(",\n               ").join(_as(columns)),
         relation=relation,
     )
+
+
+def _where_changed(target: Target) -> sql.Composable:
+    if target.changed_since is None:
+        return sql.SQL("")
+    return sql.SQL("\n    WHERE {}").format(
+        changed_of(
+            target,
+            created_at=_time_in("created_at", target.declared.created_at),
+            updated_at=_time_in("updated_at", updated_at_of(target)),
+            embedded_at=_time_in("embedded_at", embedded_at_of(target)),
+        )
+    )
+
+
+def _time_in(name: LiteralString, declared: object) -> sql.Composable | None:
+    return None if declared is None else sql.SQL("own.{}").format(sql.Identifier(name))
 
 
 def has_place(target: Target) -> bool:

@@ -5,7 +5,8 @@ Values only. A target with a blocking problem cannot be scanned; one with any is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,6 +15,8 @@ from checks.database.vector_types import EMBEDDING_TYPES, EmbeddingType
 from checks.targets.stores import PlacedColumn
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from checks.database.catalog import Column, Relation
     from checks.database.server import Server
     from checks.settings.tables import ProvenanceColumn, Table
@@ -39,6 +42,10 @@ class Target:
     """Whether other declared tables have embeddings in the same store."""
     tenant_part: str | None = None
     """The tenant of all rows where it is the schema's or the table's name."""
+    changed_since: datetime | None = None
+    """Only rows that changed at this time or later are looked at and repaired; None: all."""
+    undated: bool = False
+    """Whether changed rows alone were asked for, and no time of a row is declared."""
     problems: tuple[Problem, ...] = ()
     index_faults: tuple[str, ...] = ()
     """What is wrong with its declared index, in words, with the statements that mend it."""
@@ -46,6 +53,17 @@ class Target:
     def model_of(self, tenant: str | None) -> str:
         """The declared model of a tenant: its own, else the table's."""
         return self.declared.tenant_models.get(tenant or "", self.model)
+
+    def since(self, moment: datetime) -> Target:
+        """The same target restricted to rows that changed at a moment or later.
+
+        Rows that were pending then count as changed when their grace ended. Without a time that
+        tells changes, the whole target.
+        """
+        declared = self.declared
+        if not (declared.created_at or declared.updated_at or declared.declares("embedded_at")):
+            return replace(self, undated=True)
+        return replace(self, changed_since=moment - (declared.grace or timedelta(0)))
 
     @property
     def absent(self) -> bool:

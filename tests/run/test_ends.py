@@ -134,6 +134,7 @@ def test_wrong_settings_are_told_all_at_once(site: Site) -> None:
         (["--remediate", "-x"], "-x and --maxfail are refused with --remediate"),
         (["--remediate", "--maxfail=3"], "-x and --maxfail are refused with --remediate"),
         (["--sample=5", "--remediate"], "--sample is refused with --remediate and --rollback"),
+        (["--since=soon"], "expected a duration such as"),
         (["--sample=0"], "expected a percentage above 0"),
         (["--max-rows=0", "--remediate"], "expected at least 1, found 0"),
         (["--max-cost=nan", "--remediate"], "expected a finite number, found nan"),
