@@ -41,6 +41,7 @@ chaos: $(INSTALLED)
 # Each benchmark against its baselines: about a quarter of an hour.
 bench: $(INSTALLED)
 	@$(RUN) bench.scan
+	@$(RUN) bench.parts
 	@$(RUN) bench.repair
 	@$(RUN) bench.runs
 	@$(RUN) bench.many_tables 1000

@@ -133,16 +133,19 @@ def build(url: str, name: str, kind: str, rows: int) -> None:
         connection.execute(f"VACUUM ANALYZE {name}")
 
 
+def settings_of(text: str) -> Settings:
+    """The settings that a file with this text gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "integrity.toml")
+        path.write_text(text, "utf-8")
+        return load_settings(path, row_checks=ROW_CHECK_NAMES)
+
+
 def measured(url: str, name: str, *, dated: bool, kind: str) -> list[Figure]:
     """The scan against the hand-written SQL, for each set of checks."""
     place = parse_url(url, variable="DATABASE_URL")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "integrity.toml")
-        created_at = 'created_at = "created_at"' if dated else ""
-        path.write_text(
-            SETTINGS.format(name=name, dimensions=DIMENSIONS, created_at=created_at), "utf-8"
-        )
-        settings = load_settings(path, row_checks=ROW_CHECK_NAMES)
+    created_at = 'created_at = "created_at"' if dated else ""
+    settings = settings_of(SETTINGS.format(name=name, dimensions=DIMENSIONS, created_at=created_at))
     timeout = settings.database.statement_timeout
     figures = []
     with connect(place) as connection:
