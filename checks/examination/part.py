@@ -52,14 +52,14 @@ class Part:
     @property
     def why_left_out(self) -> str:
         """Why checks are left out, in words."""
-        if self.changed_since is not None:
+        if self.failing_only:
             return (
-                "it is about rows that did not change, too, and --since leaves these out;"
-                " a run without it looks at them"
+                'totals = "estimated" reads the rows without an embedding and no others;'
+                " a run of settings without it looks at the rest"
             )
         return (
-            'totals = "estimated" reads the rows without an embedding and no others;'
-            " a run of settings without it looks at the rest"
+            "it is about rows that did not change, too, and --since leaves these out;"
+            " a run without it looks at them"
         )
 
     @property
