@@ -5,6 +5,7 @@ Builds SQL and its parameters; runs nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -183,7 +184,8 @@ ORDER BY r.tenant, chosen.place
         vector=vector_bytes(embedding, target.server.vector_schema)
         if target.embedding_type.from_extension
         else embedding,
-        rows=rows_of(target),
+        # Of any age: that no changed row is healthy must not spare the probe.
+        rows=rows_of(replace(target, changed_since=None)),
         keys=keys,
         last_first=sql.SQL(", ").join(
             sql.SQL("{} DESC").format(column) for column in _key_columns(target, "healthy")

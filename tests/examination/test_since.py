@@ -180,6 +180,7 @@ def test_a_repair_takes_and_proves_the_changed_rows_alone(
     outcome = site.run("--remediate", "--since=2 days")
     assert outcome.status == 0, outcome.output
     assert "4/4 rows re-embedded" in outcome.output
+    assert " and 1 to probe" in outcome.output
     assert "public.insights: only rows changed since" in outcome.output
     assert missing(site.database) == {"acme": 2}
     incident = json.loads(site.report().with_suffix(".json").read_text(encoding="utf-8"))
