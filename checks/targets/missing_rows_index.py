@@ -45,17 +45,31 @@ _KEYWORDS = frozenset(
 def create_index_statements(connection: Connection, target: Target) -> tuple[str, ...]:
     """The statements, ready to paste into psql: one, or one for each of some partitions."""
     relations = read_indexed_relations(connection, [target.facts.oid])[target.facts.oid]
+    return tuple(
+        f"{missing_rows_index(target, relation.schema, relation.name).as_string(None)};"
+        for relation in relations[:RELATIONS_NAMED]
+    )
+
+
+def missing_rows_index(
+    target: Target, schema: str, table: str, *, name: str | None = None, partitioned: bool = False
+) -> sql.Composed:
+    """The CREATE INDEX for a table or a partition of the target; with a name, idempotent.
+
+    That of a partitioned table stands on it alone, takes a short lock, and waits for those of its
+    partitions to be attached: PostgreSQL builds none concurrently over all partitions.
+    """
     conditions = [sql.SQL("{} IS NULL").format(sql.Identifier(target.embedding.name))]
     conditions += immutable_conditions(target.declared.where, target.facts.columns)
-    return tuple(
-        sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {};")
-        .format(
-            sql.Identifier(relation.schema, relation.name),
-            _indexed(target),
-            sql.SQL(" AND ").join(conditions),
-        )
-        .as_string(None)
-        for relation in relations[:RELATIONS_NAMED]
+    return sql.SQL("CREATE INDEX {how}{name}ON {only}{table} ({indexed}) WHERE {condition}").format(
+        how=sql.SQL("" if partitioned else "CONCURRENTLY "),
+        name=sql.SQL("")
+        if name is None
+        else sql.SQL("IF NOT EXISTS {} ").format(sql.Identifier(name)),
+        only=sql.SQL("ONLY " if partitioned else ""),
+        table=sql.Identifier(schema, table),
+        indexed=_indexed(target),
+        condition=sql.SQL(" AND ").join(conditions),
     )
 
 

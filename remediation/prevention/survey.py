@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.targets.failing_index import failing_index_name
+from checks.settings.names import fitted_name
 from remediation.prevention.owned_objects import taken_names
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ class IndexPlace:
     partitioned: bool
     parent: tuple[str, str] | None
     """Schema and name of what it is a partition of; None for the declared table."""
-    served_by: str | None
-    """A valid index of another name with the same condition."""
     broken: bool
     """Whether ours is there, and was never finished."""
+
+
+def index_name(table: str) -> str:
+    """What the index of a table, or of a partition, is called: always the same."""
+    return fitted_name("embedding_integrity_missing_", table)
 
 
 _PATH = "SELECT pg_catalog.current_schemas(false)::text[]"
@@ -48,13 +51,6 @@ WHERE a.attrelid = %(oid)s::oid AND a.attgenerated <> '' AND NOT a.attisdropped
 
 _PLACES = """
 SELECT n.nspname, c.relname, c.relkind::text, pn.nspname, p.relname,
-       (SELECT ic.relname
-        FROM pg_catalog.pg_index AS i
-        JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid
-        WHERE i.indrelid = c.oid AND i.indisvalid AND ic.relname <> ALL(%(ours)s::text[])
-          AND pg_catalog.pg_get_expr(i.indpred, i.indrelid)
-              = '(' || pg_catalog.quote_ident(%(column)s) || ' IS NULL)'
-        ORDER BY ic.relname LIMIT 1),
        ARRAY(SELECT ic.relname::text
              FROM pg_catalog.pg_index AS i
              JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid
@@ -111,25 +107,16 @@ def generated_columns(connection: Connection, relation: Relation) -> Mapping[str
 
 def index_places(connection: Connection, target: Target) -> tuple[IndexPlace, ...]:
     """The target's table, then its partitions, each after what it is a partition of."""
-    relation = target.facts
-    found = connection.execute(
-        _PLACES,
-        {
-            "oid": relation.oid,
-            "column": target.declared.embedding,
-            "ours": [failing_index_name(relation.name)],
-        },
-    )
+    found = connection.execute(_PLACES, {"oid": target.facts.oid})
     return tuple(
         IndexPlace(
             schema=schema,
             name=name,
             partitioned=kind == "p",
             parent=None if parent is None else (parent_schema, parent),
-            served_by=served_by,
-            broken=kind != "p" and failing_index_name(name) in unfinished,
+            broken=kind != "p" and index_name(name) in unfinished,
         )
-        for schema, name, kind, parent_schema, parent, served_by, unfinished in found
+        for schema, name, kind, parent_schema, parent, unfinished in found
         if kind in ("r", "p")
     )
 

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from checks.database.expressions import plan_fault
 from checks.row_checks.row_expressions import scope_of, text_of
-from checks.targets.failing_index import failing_index_name, failing_index_statement
+from checks.targets.missing_rows_index import missing_rows_index, uses_partial_index
 from remediation.prevention.dimension_check import (
     add_constraint,
     dimension_constraint,
@@ -26,6 +26,7 @@ from remediation.prevention.stale_mark import NoMark, StaleMark, stale_mark
 from remediation.prevention.stale_trigger import create_trigger, edited_row, stale_trigger
 from remediation.prevention.survey import (
     generated_columns,
+    index_name,
     index_places,
     is_there,
     roles_that_cannot_mark,
@@ -176,12 +177,12 @@ def _index(connection: Connection, target: Target) -> _Part:
     if target.store is not None:
         reason = "no index of failing rows: a row that is not in the store cannot be indexed"
         return _Part(notes=(reason,))
-    if not target.facts.writable_kind or target.embedding.not_null or not target.key:
-        reason = "no index of failing rows: it takes a table with a key and an embedding that may"
-        return _Part(notes=(f"{reason} be NULL",))
+    if not target.facts.writable_kind or target.embedding.not_null:
+        reason = "no index of failing rows: it takes a table, and an embedding that may be NULL"
+        return _Part(notes=(reason,))
     places = index_places(connection, target)
-    if (served_by := places[0].served_by) is not None:
-        return _Part(notes=(f"index {served_by!r} holds the failing rows already",))
+    if _served(connection, target, _index_object(places[0])):
+        return _Part(notes=("another index finds the rows without an embedding already",))
     make: list[sql.Composable] = []
     for place in places:
         owned = _index_object(place)
@@ -189,8 +190,8 @@ def _index(connection: Connection, target: Target) -> _Part:
         if place.broken:
             make.append(owned.drop)
         make += [
-            failing_index_statement(
-                target, place.schema, place.name, partitioned=place.partitioned
+            missing_rows_index(
+                target, place.schema, place.name, name=owned.name, partitioned=place.partitioned
             ),
             owned.comment,
         ]
@@ -198,10 +199,21 @@ def _index(connection: Connection, target: Target) -> _Part:
             schema, parent = place.parent
             make.append(
                 sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
-                    sql.Identifier(schema, failing_index_name(parent)), owned.identifier
+                    sql.Identifier(schema, index_name(parent)), owned.identifier
                 )
             )
     return _Part(alone=tuple(make))
+
+
+def _served(connection: Connection, target: Target, ours: OwnedObject) -> bool:
+    """Whether an index that is not ours serves; of partitions not each may have one."""
+    if ours.partitioned or is_there(connection, ours):
+        return False
+    embedding = sql.Identifier(target.embedding.name)
+    statement = sql.SQL("SELECT FROM {} WHERE {} IS NULL AND {}").format(
+        target.identifier, embedding, scope_of(target)
+    )
+    return uses_partial_index(connection, statement)
 
 
 def _index_object(place: IndexPlace) -> OwnedObject:
@@ -209,7 +221,7 @@ def _index_object(place: IndexPlace) -> OwnedObject:
         kind="index",
         schema=place.schema,
         table=place.name,
-        name=failing_index_name(place.name),
+        name=index_name(place.name),
         partitioned=place.partitioned,
         says=f"rows of {place.name} without an embedding",
     )
