@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 1536
 DIFFERENT = 8_192
-"""Vectors, given in turn: no two texts of a benchmark share one."""
+"""Vectors, given in turn: no two texts of a benchmark share one. As many numbers make more vectors
+of fewer dimensions."""
 
 
 @contextmanager
-def provider(latency: float) -> Iterator[str]:
+def provider(latency: float, *, dimensions: int = DIMENSIONS) -> Iterator[str]:
     """Run it until the block ends; yields its base URL. `latency` is of each request, in s."""
     with subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "bench.provider", str(latency)],
+        [sys.executable, "-m", "bench.provider", str(latency), str(dimensions)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
@@ -40,14 +41,15 @@ def provider(latency: float) -> Iterator[str]:
             process.terminate()
 
 
-def _embeddings() -> list[bytes]:
-    vectors = np.random.default_rng(7).standard_normal((DIFFERENT, DIMENSIONS), dtype=np.float32)
+def _embeddings(dimensions: int) -> list[bytes]:
+    shape = (DIFFERENT * DIMENSIONS // dimensions, dimensions)
+    vectors = np.random.default_rng(7).standard_normal(shape, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [base64.b64encode(vector.tobytes()) for vector in vectors]
 
 
-async def _serve(latency: float) -> None:
-    embeddings, given = _embeddings(), 0
+async def _serve(latency: float, dimensions: int) -> None:
+    embeddings, given = _embeddings(dimensions), 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal given
@@ -63,7 +65,7 @@ async def _serve(latency: float) -> None:
             for index in range(len(question["input"])):
                 items.append(
                     b'{"object":"embedding","index":%d,"embedding":"%b"}'
-                    % (index, embeddings[given % DIFFERENT])
+                    % (index, embeddings[given % len(embeddings)])
                 )
                 given += 1
             body = b'{"object":"list","model":"%b","data":[%b],"usage":{"total_tokens":%d}}' % (
@@ -84,4 +86,4 @@ async def _serve(latency: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1])))
+    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2])))

@@ -132,11 +132,13 @@ def read_only(
     statement_timeout: timedelta,
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
+    planner: Mapping[str, str] | None = None,
 ) -> Iterator[Connection]:
     """Run one short read-only, repeatable-read transaction in which hidden rows are an error.
 
     `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
-    SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction.
+    SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction;
+    so are settings of the `planner`.
     """
     silence = READ_STATEMENTS * statement_timeout.total_seconds() + SILENCE_SECONDS
     with (
@@ -148,6 +150,7 @@ def read_only(
             statement_timeout=statement_timeout,
             row_security=row_security,
             lock_timeout=lock_timeout,
+            planner=planner,
         ),
     ):
         yield connection
@@ -163,6 +166,7 @@ def short_transaction(
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
     idle_timeout: timedelta = IDLE_TIMEOUT,
+    planner: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """A transaction under the limits that each of ours begins with, local to it.
 
@@ -175,6 +179,7 @@ def short_transaction(
         "row_security": "on" if row_security else "off",
         # Columns without a zone are read as UTC, as the ORMs that make them write them.
         "TimeZone": "UTC",
+        **(planner or {}),
     }
     lock_timeout = lock_timeout or target.lock_timeout
     if lock_timeout is not None:

@@ -56,8 +56,8 @@ class Batch:
 class BatchLimits:
     """How large a batch may be, and how much may wait in memory for batches to fill.
 
-    `buffered_bytes` is the memory of the waiting texts as Python holds them. Raises ValueError
-    for a limit below 1.
+    `buffered_bytes` is the memory of the waiting texts and vectors as Python holds them. Raises
+    ValueError for a limit below 1.
     """
 
     rows: int
@@ -102,7 +102,8 @@ def batches(
     """
     waiting = _Waiting()
     for row in rows:
-        tokens, size = counter.count(row.text), sys.getsizeof(row.text)
+        tokens = counter.count(row.text)
+        size = sys.getsizeof(row.text) + len(row.vector or b"")
         if waiting.tokens_of(row.tenant) + tokens > limits.tokens_per_request:
             yield from waiting.leave(row.tenant)
         while waiting.rows and (

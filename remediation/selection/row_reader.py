@@ -1,4 +1,4 @@
-"""Reads what is to be repaired: failing rows by keyset pages, and rows again by their keys.
+"""Reads what is to be repaired: the keys of failing rows in one pass, then rows by their keys.
 
 Reads only, each page in a short transaction of its own; none is open while its rows are worked on.
 """
@@ -15,17 +15,18 @@ from checks.database.connection import read_only
 from checks.database.vector_types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
+    compile_failing_keys,
     compile_healthy,
-    compile_page,
     compile_read_back,
     compile_rows_by_key,
     compile_text_hashes,
     compile_texts,
     key_arrays,
 )
+from remediation.selection.selected_keys import SelectedKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
@@ -35,12 +36,19 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
+    from remediation.selection.batching import Key
 
 PAGE_ROWS = 2_000
 PAGE_BYTES = 16 * 1024 * 1024
 """Text and vectors of a page in memory; it ends where they exceed this, whatever its rows hold."""
 FETCH_ROWS = 50
 """Rows per round trip, and so the most that a page may exceed `PAGE_BYTES` by."""
+
+WHOLE = {"cursor_tuple_fraction": "1"}
+"""Planned for all rows of a cursor's statement: by default PostgreSQL hurries to the first ones."""
+BY_KEY = {"enable_seqscan": "off"}
+"""Keyed rows are found through the key's index: on a table of some size, estimates may make a
+search of all its rows seem cheaper for a page of keys, and there may be hundreds of pages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +87,8 @@ class RowReader:
     """What is left to a later run, in words."""
     lock_timeout: timedelta | None = None
     """How long a read waits for a lock on the table; None: as long as `timeout`."""
+    selected: SelectedKeys = field(default_factory=SelectedKeys, repr=False, compare=False)
+    """The rows that failed when the table was last searched; they may be whole by now."""
     _read_back: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     """Its statement, once composed: that takes longer than to run it on a few rows."""
 
@@ -92,12 +102,17 @@ class RowReader:
     ) -> Iterator[FailingRow]:
         """Every row that fails a check, once, with all its reasons, in key order.
 
-        `after` begins behind a key. `bare` leaves texts and vectors unread, for rows that are only
-        counted. A row edited while we read may be seen as it was or as it is; its write is guarded
-        by what was read.
+        `after` begins behind a key. `bare` leaves all but key and tenant unread, for rows that are
+        only counted, in the transaction that reads them. A row edited while we read may be seen as
+        it was or as it is; its write is guarded by what was read.
         """
-        for page in self.pages(connection, tenants=tenants, after=after, bare=bare):
-            yield from page
+        if bare:
+            for page in self._failing_keys(connection, tenants=tenants, after=after):
+                for *key, tenant in page:
+                    yield _bare(tuple(key), tenant)
+            return
+        for rows in self.pages(connection, tenants=tenants, after=after):
+            yield from rows
 
     def pages(
         self,
@@ -105,45 +120,62 @@ class RowReader:
         *,
         tenants: Sequence[str] | None,
         after: tuple[str, ...] | None = None,
-        bare: bool = False,
     ) -> Iterator[list[FailingRow]]:
-        """The same in pages of at most `PAGE_ROWS` rows and about `PAGE_BYTES`."""
-        more = True
-        while more:
-            statement = compile_page(
-                self.target,
-                self.checks,
-                tenants=tenants,
-                # More than a page takes: a page that this cut short would seem to be the last.
-                limit=PAGE_ROWS + FETCH_ROWS,
-                first=after is None,
-                bare=bare,
-            )
-            parameters = {f"after_{i}": value for i, value in enumerate(after or (), start=1)}
-            page, more = self._read_page(connection, statement, parameters)
-            if page:
-                after = page[-1].key
+        """The same in pages of at most `PAGE_ROWS` rows and about `PAGE_BYTES`.
+
+        The table is searched once, for keys; `selected` holds them from then on.
+        """
+        self.selected.replace(
+            [row[:-1] for row in page]
+            for page in self._failing_keys(connection, tenants=tenants, after=after)
+        )
+        statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
+        for keys in self.selected.pages():
+            while keys:
+                page, keys = self._read_page(connection, statement, keys)
+                if page:
+                    yield page
+
+    def _failing_keys(
+        self,
+        connection: Connection,
+        *,
+        tenants: Sequence[str] | None,
+        after: tuple[str, ...] | None,
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Key and tenant of every failing row, in pages of one transaction."""
+        statement = compile_failing_keys(
+            self.target, self.checks, tenants=tenants, first=after is None
+        )
+        parameters = {f"after_{i}": value for i, value in enumerate(after or (), start=1)}
+        with (
+            self.transaction(connection, planner=WHOLE),
+            # A cursor of the server: only what is fetched is in memory.
+            connection.cursor(name="integrity_keys") as cursor,
+        ):
+            cursor.execute(statement, parameters)
+            while page := cursor.fetchmany(PAGE_ROWS):
                 yield page
 
     def _read_page(
-        self, connection: Connection, statement: sql.Composed, parameters: dict[str, Any]
-    ) -> tuple[list[FailingRow], bool]:
-        """A page, and whether more may follow it."""
+        self, connection: Connection, statement: sql.Composed, keys: list[Key]
+    ) -> tuple[list[FailingRow], list[Key]]:
+        """Those of the keyed rows that still fail, and the keys that are left for another page."""
         page: list[FailingRow] = []
         size = 0
-        # A cursor of the server: only what is fetched is in memory, and it ends with the page.
         with (
-            self.transaction(connection),
+            self.transaction(connection, planner=BY_KEY),
             connection.cursor(name="integrity_page") as cursor,
         ):
-            cursor.execute(statement, parameters)
-            while len(page) < PAGE_ROWS and size < PAGE_BYTES:
-                fetched = [self._row(row) for row in cursor.fetchmany(FETCH_ROWS)]
-                page += fetched
-                size += sum(len(row.text) + len(row.vector or b"") for row in fetched)
+            cursor.execute(statement, {**key_arrays(keys), "written": [None] * len(keys)})
+            while size < PAGE_BYTES:
+                fetched = cursor.fetchmany(FETCH_ROWS)
+                rows = [self._row(row) for _, *row in fetched]
+                page += rows
+                size += sum(len(row.text) + len(row.vector or b"") for row in rows)
                 if len(fetched) < FETCH_ROWS:
-                    return page, False
-        return page, True
+                    return page, []
+        return page, keys[fetched[-1][0] :]
 
     def rows_by_key(
         self,
@@ -160,7 +192,7 @@ class RowReader:
         """
         statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
         parameters = {**key_arrays(keys), "written": list(written)}
-        return [self._row(row) for row in self._read(connection, statement, parameters)]
+        return [self._row(row) for _, *row in self._read(connection, statement, parameters)]
 
     def read_back(
         self,
@@ -222,7 +254,9 @@ class RowReader:
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
                 yield HealthyRow(tenant=tenant, text=text, vector=vector)
 
-    def transaction(self, connection: Connection) -> AbstractContextManager[Connection]:
+    def transaction(
+        self, connection: Connection, *, planner: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Connection]:
         """A short one, that only reads, in which hidden rows are an error."""
         return read_only(
             connection,
@@ -230,6 +264,7 @@ class RowReader:
             statement_timeout=self.timeout,
             row_security=self.target.row_security,
             lock_timeout=self.lock_timeout,
+            planner=planner,
         )
 
     def _read(
@@ -238,14 +273,15 @@ class RowReader:
         statement: sql.Composed | bytes,
         parameters: dict[str, Any] | None,
     ) -> list[tuple[Any, ...]]:
-        with self.transaction(connection):
+        planner = None if parameters is None else BY_KEY
+        with self.transaction(connection, planner=planner):
             return connection.execute(statement, parameters).fetchall()
 
-    def _row(self, row: tuple[Any, ...]) -> FailingRow:
+    def _row(self, row: Sequence[Any]) -> FailingRow:
         width = len(self.target.key)
         tenant, text, text_hash, vector, beside, missing, *failing = row[width:]
         return FailingRow(
-            key=row[:width],
+            key=tuple(row[:width]),
             tenant=tenant,
             text=text,
             text_hash=text_hash,
@@ -258,6 +294,10 @@ class RowReader:
 
     def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:
         return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
+
+
+def _bare(key: Key, tenant: str | None) -> FailingRow:
+    return FailingRow(key=key, tenant=tenant, text="", text_hash="", vector_hash=None, checks=())
 
 
 def md5(value: bytes | memoryview) -> str:

@@ -1,4 +1,4 @@
-"""Builds the statements that read a target's rows: failing pages, rows by key, healthy ones.
+"""Builds the statements that read a target's rows: failing keys, rows by key, healthy ones.
 
 Builds SQL and its parameters; runs nothing.
 """
@@ -23,21 +23,13 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 
-def compile_page(
-    target: Target,
-    checks: Sequence[AppliedCheck],
-    *,
-    tenants: Sequence[str] | None,
-    limit: int,
-    first: bool,
-    bare: bool,
+def compile_failing_keys(
+    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None, first: bool
 ) -> sql.Composed:
-    """Failing rows in key order; with `bare`, without text, hash and vector.
+    """The keys of all failing rows, in their order.
 
-    Parameters, except for the `first` page: after_1 … after_n, the key after which it begins.
-    Returns the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
-    form, what stands beside it as texts, whether its store has no row for it, and whether the row
-    fails each check.
+    Parameters, unless it begins with the `first` row: after_1 … after_n, the key after which it
+    begins. Returns the key's columns as text, and tenant.
     """
     keys = sql.SQL(", ").join(_key_columns(target, "r"))
     after = sql.SQL(", ").join(
@@ -46,21 +38,19 @@ def compile_page(
     )
     return sql.SQL(
         """
-{sets}SELECT {columns}
+{sets}SELECT {key_texts}, tenant
 FROM {rows} AS r
 WHERE ({fails}) AND {tenants} AND {beyond}
 ORDER BY {keys}
-LIMIT {limit}
 """
     ).format(
         sets=beside_parameters(with_sets(checks)),
-        columns=beside_parameters(_columns(target, checks, bare=bare)),
+        key_texts=_key_texts(target),
         rows=beside_parameters(rows_of(target)),
         fails=beside_parameters(_fails(checks)),
         tenants=beside_parameters(among(tenants)),
         beyond=sql.SQL("true") if first else sql.SQL("({}) > ({})").format(keys, after),
         keys=keys,
-        limit=sql.Literal(limit),
     )
 
 
@@ -69,23 +59,30 @@ def compile_rows_by_key(
 ) -> sql.Composed:
     """The keyed rows that fail a check or hold the vector whose md5 is in `written`.
 
-    Parameters: keys_1 … keys_n, written. Returns the columns of `compile_page`.
+    Parameters: keys_1 … keys_n, written. Returns, in the order of the keys, position among them
+    (from 1), the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
+    form, what stands beside it as texts, whether its store has no row for it, and whether the row
+    fails each check.
     """
     return sql.SQL(
         """
-{sets}SELECT {columns}
-FROM {keys}
+{sets}SELECT integrity_key.position, {keys}, tenant,
+       CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {bytes},
+       beside_vector, NOT stored{checks}
+FROM {given}
 JOIN {rows} AS r ON {same}
 WHERE ({fails} OR md5({bytes}) = integrity_key.written) AND {tenants}
+ORDER BY integrity_key.position
 """
     ).format(
         sets=beside_parameters(with_sets(checks)),
-        columns=beside_parameters(_columns(target, checks, bare=False)),
-        keys=_keys(target, with_written=True),
+        keys=_key_texts(target),
+        bytes=beside_parameters(_stored_bytes(target)),
+        checks=beside_parameters(_check_columns(checks)),
+        given=_keys(target, with_written=True),
         rows=beside_parameters(rows_of(target)),
         same=_same_key(target),
         fails=beside_parameters(_fails(checks)),
-        bytes=beside_parameters(_stored_bytes(target)),
         tenants=beside_parameters(among(tenants)),
     )
 
@@ -213,15 +210,9 @@ def type_of(name: str) -> sql.SQL:
     return sql.SQL(name.replace("%", "%%"))
 
 
-def _columns(target: Target, checks: Sequence[AppliedCheck], *, bare: bool) -> sql.Composable:
-    keys = [sql.SQL("{}::text").format(column) for column in _key_columns(target, "r")]
-    content = sql.SQL(
-        "CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {}, beside_vector"
-    ).format(_stored_bytes(target))
-    return sql.SQL("{keys}, tenant, {content}, NOT stored{checks}").format(
-        keys=sql.SQL(", ").join(keys),
-        content=sql.SQL("'', '', NULL::bytea, '{}'::text[]") if bare else content,
-        checks=_check_columns(checks),
+def _key_texts(target: Target) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.SQL("{}::text").format(column) for column in _key_columns(target, "r")
     )
 
 

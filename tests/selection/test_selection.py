@@ -157,6 +157,39 @@ def test_a_page_ends_by_its_size_even_where_large_texts_follow_small_ones(
     assert all(sum(len(row.text) for row in page) < 100_000 + 5 * 30_004 for page in pages)
 
 
+@pytest.mark.parametrize("share", [1, 20], ids=["every row fails", "one in twenty fails"])
+def test_a_table_is_searched_once_and_each_page_is_found_by_its_keys(
+    database: str, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    rows = 4_000
+    monkeypatch.setattr(selection, "PAGE_ROWS", 50)
+    with psycopg.connect(database, autocommit=True) as connection:
+        # Its rows do not lie in the order of their keys, and ANALYZE saw them while all were whole.
+        connection.execute(
+            "CREATE TABLE things (k uuid PRIMARY KEY, n integer, body text, embedding vector(8))"
+            " WITH (autovacuum_enabled = false)"
+        )
+        connection.execute(
+            "INSERT INTO things SELECT md5(n::text)::uuid, n, 'text', '[1,2,3,4,5,6,7,8]'"
+            " FROM generate_series(1, %s) AS n",
+            (rows,),
+        )
+        connection.execute("ANALYZE things")
+        connection.execute("UPDATE things SET embedding = NULL WHERE n %% %s = 0", (share,))
+        with reading(database, _settings(["k"]), "things") as (reader, link):
+            connection.execute("SELECT pg_stat_force_next_flush()")
+            connection.execute("SELECT pg_stat_reset()")
+            pages = list(reader.pages(link, tenants=None))
+            link.execute("SELECT pg_stat_force_next_flush()")
+        (read,) = connection.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'things'"
+        ).fetchone() or (0,)
+    failing = rows // share
+    assert sum(len(page) for page in pages) == len(reader.selected) == failing
+    assert len(pages) == failing // 50
+    assert rows + failing <= read <= rows + failing + 50
+
+
 def test_no_transaction_is_open_while_rows_are_worked_on(database: str) -> None:
     with (
         docs(database, {"acme": (0, 3)}),

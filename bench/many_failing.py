@@ -1,0 +1,82 @@
+"""Measures the memory and time of a dry run and a repair of few and of a million failing rows.
+
+Run: python -m bench.many_failing [failing rows ...]. Builds a database of its own and removes it;
+the provider answers on loopback.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import psycopg
+
+from bench.figures import machine
+from bench.provider import provider
+from bench.runs import run
+from demo.postgres import create_database, drop_database, server
+
+ROWS = (10_000, 1_000_000)
+DIMENSIONS = 8
+"""Tiny vectors: what is asked here is what grows with the number of rows, not with their size."""
+TENANTS = 20
+
+TABLE = """
+CREATE EXTENSION vector;
+CREATE TABLE documents (id bigint PRIMARY KEY, tenant text, body text, embedding vector(8));
+"""
+FILL = """
+INSERT INTO documents (id, tenant, body)
+SELECT n, 'tenant ' || n %% %(tenants)s, 'What document ' || n || ' says is of no importance.'
+FROM generate_series(1, %(rows)s) AS n
+"""
+SETTINGS = """
+[provider]
+base_url = "{base_url}"
+dimensions = 8
+batch_size = 256
+
+[keys]
+fallback_env = "OPENAI_API_KEY"
+
+[repair]
+max_rows = 10000000
+requests_per_minute = 1000000
+
+[[tables]]
+name = "public.documents"
+tenant = "tenant"
+text = "body"
+"""
+
+
+def main() -> None:
+    """Print what each run took."""
+    print(f"{machine()}\n")
+    print("| failing rows | run | seconds | MB |\n| --- | --- | --- | --- |")
+    with (
+        server() as server_url,
+        provider(0.0, dimensions=DIMENSIONS) as base_url,
+        tempfile.TemporaryDirectory() as parent,
+    ):
+        folder = Path(parent)
+        (folder / "integrity.toml").write_text(SETTINGS.format(base_url=base_url), encoding="utf-8")
+        for rows in [int(argument) for argument in sys.argv[1:]] or ROWS:
+            url = create_database(server_url, "bench_many_failing")
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(TABLE)
+                connection.execute(FILL, {"tenants": TENANTS, "rows": rows})
+                connection.execute("VACUUM ANALYZE documents")
+            for options in (["--remediate", "--dry-run"], ["--remediate"]):
+                taken = run(folder, url, "-q", *options)
+                print(
+                    f"| {rows:,} | {' '.join(options)} | {taken.seconds:.0f} |"
+                    f" {taken.megabytes:.0f} |  {taken.last_line}",
+                    flush=True,
+                )
+            drop_database(server_url, "bench_many_failing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Holds the keys of the rows that a selection found, on disk where they are many.
+
+Knows neither the database nor what becomes of the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from remediation.selection.batching import Key
+
+IN_MEMORY_BYTES = 1024 * 1024
+"""Beyond this they are in a temporary file, which has no name and ends with the process."""
+
+
+class SelectedKeys:
+    """The keys of one selection, page by page, in the order in which they were found.
+
+    For use by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
+        self._rows = 0
+        self.complete = False
+        """Whether a selection has come to its end: then these are all rows that it found."""
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def replace(self, pages: Iterable[Sequence[Key]]) -> None:
+        """Forget the keys of an earlier selection, and take in these."""
+        self.complete, self._rows = False, 0
+        self._file.seek(0)
+        self._file.truncate()
+        for page in pages:
+            self._file.write(json.dumps(page).encode("ascii") + b"\n")
+            self._rows += len(page)
+        self.complete = True
+
+    def pages(self) -> Iterator[list[Key]]:
+        """The keys, in the pages in which they came."""
+        offset = 0
+        while True:
+            self._file.seek(offset)
+            line = self._file.readline()
+            if not line:
+                return
+            offset += len(line)
+            yield [tuple(key) for key in json.loads(line)]
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
