@@ -168,35 +168,50 @@ def _failing_together(
             SELECT {own} FROM integrity_rows WHERE {own} IS NOT NULL GROUP BY 1 HAVING count(*) > 1
         ) AS repeated)"""
     ).format(own=sql.Identifier(own_print))
-    source: sql.Composable
+    # Sets in arrays and IS TRUE, as in `SetRule`: a join here is a nested loop over all rows where
+    # the statistics are of a time when no row had a vector, as they are after a repair.
+    found: sql.Composable
     if has_place(target):
-        source = sql.SQL(
-            """{rows} AS again
-    JOIN (SELECT place_table, place FROM integrity_rows WHERE {own} IN {repeated}) AS alike
-      USING (place_table, place)
-    WHERE"""
-        ).format(rows=rows_of(target), own=sql.Identifier(own_print), repeated=repeated)
+        found = sql.SQL(
+            """((place_table, place) IN (
+        SELECT alike.place_table, alike.place
+        FROM (
+            SELECT pg_catalog.array_agg(place_table) AS tables,
+                   pg_catalog.array_agg(place) AS places
+            FROM integrity_rows WHERE {own} IN {repeated}
+        ) AS found,
+        ROWS FROM (
+            pg_catalog.unnest(found.tables), pg_catalog.unnest(found.places)
+        ) AS alike (place_table, place)
+    )) IS TRUE"""
+        ).format(own=sql.Identifier(own_print), repeated=repeated)
     else:
-        source = sql.SQL("{rows} AS again\n    WHERE ({own} IN {repeated}) IS TRUE AND").format(
-            rows=rows_of(target), own=_sampled(target, rule.fingerprint, part), repeated=repeated
+        found = sql.SQL("({own} IN {repeated}) IS TRUE").format(
+            own=_sampled(target, rule.fingerprint, part), repeated=repeated
         )
     return [
         sql.SQL(
             """{alike} AS MATERIALIZED (
     SELECT again.*, {identity} AS known_by
-    FROM {source} {among}
+    FROM {rows} AS again
+    WHERE {found} AND {among}
 )"""
         ).format(
             alike=sql.Identifier(f"alike_{n}"),
             identity=rule.identity,
-            source=source,
+            rows=rows_of(target),
+            found=found,
             among=rule.among,
         ),
         sql.SQL(
             """{together} AS (
     SELECT tenant{counts}
     FROM {alike}
-    WHERE known_by IN (SELECT known_by FROM {alike} GROUP BY 1 HAVING {fails})
+    WHERE (known_by IN (
+        SELECT pg_catalog.unnest(pg_catalog.array_agg(known_by)) FROM (
+            SELECT known_by FROM {alike} GROUP BY 1 HAVING {fails}
+        ) AS failing
+    )) IS TRUE
     GROUP BY tenant
 )"""
         ).format(

@@ -245,6 +245,31 @@ def test_the_scan_of_a_healthy_table_reads_each_vector_once(database: str) -> No
         assert not re.search("(?<!hashed )SubPlan.*IN", plan)
 
 
+def test_a_scan_joins_no_row_with_every_other_after_a_repair_that_no_statistics_know(
+    database: str,
+) -> None:
+    run(
+        database,
+        DOCS,
+        "ALTER TABLE docs SET (autovacuum_enabled = false)",
+        "INSERT INTO docs (id, tenant, body)"
+        " SELECT n, 'a', 'text ' || n FROM generate_series(1, 400) AS n",
+        "ANALYZE docs",
+        "UPDATE docs SET embedding = ARRAY[1, 2, id % 300]::real[]::vector",
+    )
+    with looking(database, table(tenant="tenant")) as looker:
+        (target,) = looker.targets()
+        statement = compile_scan(target, applied_checks(target)).as_string(None)
+        (plan,) = looker.connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+
+        def loops(node: dict[str, Any]) -> int:
+            below = (loops(child) for child in node.get("Plans", ()))
+            return max(int(node["Actual Loops"]), *below, 0)
+
+        assert loops(plan[0][0]["Plan"]) == 1
+        assert failing_by(examined_by(database, table(tenant="tenant")), "uniqueness") == {"a": 200}
+
+
 def test_a_shared_vector_is_told_by_all_of_its_bytes(database: str) -> None:
     run(
         database,
