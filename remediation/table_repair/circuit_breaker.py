@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from remediation.provider.errors import ProviderError
     from remediation.selection.batching import Batch, FailingRow
 
-UNHEALED_BATCHES = 3
-"""The rows of so many full batches in a row read back as still failing: a proven check is given up.
-"""
+UNHEALED_WRITES = 3
+"""Writes in a row none of whose rows was healed before a proven check is given up."""
 OUTAGES = 3
 """Requests in a row that a tenant's provider leaves without a usable answer, retries included."""
 TRIES_TO_JUDGE = 50
@@ -38,8 +37,6 @@ class CircuitBreaker:
     """Of one table; used by one thread."""
 
     table: str
-    batch_rows: int
-    """The most rows that a batch holds."""
     stopped_checks: dict[str, str] = field(default_factory=dict)
     """Checks that our writes do not heal, and why."""
     stopped_tenants: dict[str | None, str] = field(default_factory=dict)
@@ -88,25 +85,25 @@ class CircuitBreaker:
         What is in flight may still prove a check.
         """
         healed: set[str] = set()
+        unhealed: dict[str, str] = {}
         for outcome in outcomes:
-            for check in outcome.unhealed:
-                self._unhealed[check] = _Unhealed(
-                    rows=self._unhealed[check].rows + 1 if check in self._unhealed else 1,
-                    reason=outcome.reason,
-                )
+            unhealed |= dict.fromkeys(outcome.unhealed, outcome.reason)
             if outcome.outcome is Outcome.FIXED or (outcome.unhealed and outcome.written_hash):
                 healed.update(set(outcome.row.checks).difference(outcome.unhealed))
+        for check, reason in unhealed.items():
+            writes = self._unhealed[check].writes + 1 if check in self._unhealed else 1
+            self._unhealed[check] = _Unhealed(writes=writes, reason=reason)
         self._healed |= healed
         for check in healed & self._unhealed.keys():
             del self._unhealed[check]
         if not self._unhealed:
             return
         to_come = {check for row in in_flight for check in row.checks}
-        for check, unhealed in self._unhealed.items():
-            many = unhealed.rows >= UNHEALED_BATCHES * self.batch_rows
+        for check, vain in self._unhealed.items():
+            many = vain.writes >= UNHEALED_WRITES
             if many if check in self._healed else check not in to_come:
                 self.stopped_checks.setdefault(
-                    check, f"the repair of {check} does not heal {self.table}: {unhealed.reason}"
+                    check, f"the repair of {check} does not heal {self.table}: {vain.reason}"
                 )
 
     def hopeless(self, row: FailingRow) -> str | None:
@@ -128,7 +125,7 @@ class CircuitBreaker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Unhealed:
-    """The rows that a check still failed after their write, since it last healed one."""
+    """What was written in vain of a check since it last healed a row."""
 
-    rows: int
+    writes: int
     reason: str

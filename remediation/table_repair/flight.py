@@ -20,6 +20,7 @@ import psycopg
 from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
 from remediation.writing.verdicts import untried
+from remediation.writing.writer import FIRST_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -206,11 +207,12 @@ class Flight:
     def _take(self, rows: int, *, share: int = 1) -> list[NewVector]:
         """Take of what waits to be written one of so many shares, of so many rows at most.
 
-        A share is no smaller than a tenth of these: the end would be written row by row.
+        A share is no smaller than a tenth of these, nor than `FIRST_ROWS`: the end would be written
+        row by row.
         """
         with self._taking:
             waiting = len(self._to_write)
-            fair = max(-(-waiting // share), rows // 10)
+            fair = max(-(-waiting // share), rows // 10, FIRST_ROWS)
             return [self._to_write.popleft() for _ in range(min(rows, fair, waiting))]
 
     def _tried(self, chunk: Sequence[NewVector]) -> dict[Key, LockedRow[NewVector]]:

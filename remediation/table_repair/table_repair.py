@@ -78,9 +78,7 @@ class TableWork:
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._breaker = CircuitBreaker(
-            table=self.planned.table, batch_rows=self.settings.provider.batch_size
-        )
+        self._breaker = CircuitBreaker(table=self.planned.table)
 
     @property
     def result(self) -> TableRepair:
