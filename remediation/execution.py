@@ -104,3 +104,5 @@ def execute(
     if show_texts:
         run.texts = repair.texts_left()
     take_in(context, run, repair.remeasure(), repair.place)
+    for words in repair.notes:
+        run.note(words)

@@ -21,6 +21,7 @@ from checks.examination.acceptance import today_in_utc
 from checks.examination.asked_rows import asked_of_rows
 from checks.examination.engine import SuiteError
 from checks.examination.gaps import asked_of_gaps
+from checks.examination.keyed_part import scan_keyed_part
 from checks.examination.part import part_of
 from checks.examination.scan import scan
 from checks.examination.suites import Asked, judge
@@ -28,10 +29,11 @@ from checks.examination.table_examination import TableExamination
 from checks.row_checks.applied import applied_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date, timedelta
 
     from checks.database.connection import Connection, ConnectionTarget
+    from checks.examination.keyed_part import KeyedPart
     from checks.examination.measurements import Verdict
     from checks.examination.part import Part
     from checks.examination.sample import Sample
@@ -74,8 +76,11 @@ def examine_targets(
     sample: Sample | None = None,
     today: date | None = None,
     side_by_side: int = 1,
+    keyed: Mapping[str, KeyedPart] | None = None,
 ) -> tuple[TableExamination, ...]:
     """Scan and judge targets, in their order; `today` None: the day it is in UTC.
+
+    `keyed` names tables of which some checks look at some rows alone.
 
     As many as `side_by_side` are scanned at a time, each further one over a connection of its own.
     The tables of one declaration are judged together: a validation costs the same for one segment
@@ -92,6 +97,7 @@ def examine_targets(
         tenants=tenants,
         sample=sample,
         waiting=deque(scannable),
+        keyed=keyed or {},
     )
     seen = work.side_by_side(connection, min(side_by_side, len(scannable)))
     for position, target in enumerate(targets):
@@ -180,6 +186,7 @@ class _Scanning:
     sample: Sample | None
     waiting: deque[int]
     """Positions of the targets that nobody scans yet."""
+    keyed: Mapping[str, KeyedPart]
     broken_off: threading.Event = field(default_factory=threading.Event)
 
     def side_by_side(self, connection: Connection, most: int) -> dict[int, Seen]:
@@ -232,6 +239,11 @@ class _Scanning:
                     statement_timeout=self.timeout,
                     row_security=target.row_security,
                 ):
+                    keyed = self.keyed.get(target.name)
+                    if keyed is not None:
+                        return scan_keyed_part(
+                            connection, target, checks, keyed, tenants=self.tenants
+                        )
                     return scan(connection, target, checks, tenants=self.tenants, part=part)
             except TRANSIENT:
                 if last_try or self.broken_off.is_set():

@@ -51,16 +51,24 @@ def compile_scan(
     *,
     tenants: Sequence[str] | None = None,
     part: Part = WHOLE,
+    rows: sql.Composable | None = None,
 ) -> sql.Composed:
     """The statement of a scan: each predicate is computed once per row, then counted by tenant.
 
     Only rows of the part are read. Result: a row per tenant: how many segments the server counts,
     tenant, rows, not embeddable, pending, rows of the sample (NULL without one), then for each
     check the failing count and the first and last creation time of its failing rows.
+    `rows` None: all rows; a rule about sets looks at all of them anyway.
     """
     sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
     # A rule about sets looks at all tenants, whichever are selected.
-    rows = _rows(target, checks, tenants=None if sets else tenants, part=part)
+    rows = _rows(
+        target,
+        checks,
+        rows or rows_of(target),
+        tenants=None if sets else tenants,
+        part=part,
+    )
     relations: list[sql.Composable] = [
         sql.SQL("integrity_rows AS {} ({})").format(
             sql.SQL("MATERIALIZED" if sets else "NOT MATERIALIZED"), rows
@@ -105,7 +113,12 @@ ORDER BY c.tenant NULLS LAST
 
 
 def _rows(
-    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None, part: Part
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    rows: sql.Composable,
+    *,
+    tenants: Sequence[str] | None,
+    part: Part,
 ) -> sql.Composed:
     """The rows with what is counted of each, computed once.
 
@@ -144,7 +157,7 @@ def _rows(
         columns=sql.SQL(",\n           ").join(
             sql.SQL("{} AS {}").format(word, sql.Identifier(name)) for name, word in words.items()
         ),
-        rows=rows_of(target),
+        rows=rows,
         tenants=among(tenants),
     )
 

@@ -34,8 +34,13 @@ class SetRule:
     """The fingerprint: cheap, equal for rows of one identity, NULL for a row that has none."""
     identity: sql.Composable
     """The identity of a row, as text."""
-    fails: sql.Composable
-    """An aggregate over the rows of one identity, true where they fail."""
+    common: sql.Composable
+    """What rows of one identity must have in common; where they have not, they fail together."""
+
+    @property
+    def fails(self) -> sql.Composable:
+        """An aggregate over the rows of one identity, true where they fail."""
+        return sql.SQL("min({common}) <> max({common})").format(common=self.common)
 
     def holds_member(self, name: str) -> sql.Composable:
         """The predicate of a row, which reads the set of that name.

@@ -24,7 +24,7 @@ from remediation.run.preflight import (
     provider_at,
     rate_limits,
 )
-from remediation.run.verification import measure_again
+from remediation.run.verification import keyed_part, measure_again, part_words
 from remediation.selection.row_reader import RowReader
 from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
 from remediation.table_repair.table_repair import TableWork
@@ -82,6 +82,8 @@ class Repair:
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine = field(default_factory=Quarantine)
     results: list[TableRepair] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the second pass looked at, where that is not every row by every check."""
     _readers: dict[str, RowReader] = field(default_factory=dict)
 
     @property
@@ -188,9 +190,21 @@ class Repair:
 
     def remeasure(self) -> Examination:
         """Measure every touched table again, through the connection that wrote."""
-        touched = {result.table for result in self.results}
+        keyed = {}
+        # What a replica showed first may have been old by then.
+        for result in () if self.examination.server.in_recovery else self.results:
+            first, reader = self.examination.table(result.table), self._readers[result.table]
+            part = keyed_part(first, reader)
+            if part is not None:
+                keyed[result.table] = part
+                self.notes.append(part_words(first, part, reader))
         return measure_again(
-            self.examination, touched, self.place, self.settings, tenants=self.tenants
+            self.examination,
+            {result.table for result in self.results},
+            self.place,
+            self.settings,
+            tenants=self.tenants,
+            keyed=keyed,
         )
 
     def texts_left(self) -> dict[RowName, str]:
@@ -203,6 +217,11 @@ class Repair:
                 found = reader.beginnings(connection, keys, characters=TEXT_CHARACTERS)
                 texts |= {(result.table, key): text for key, text in found.items()}
         return texts
+
+    def close(self) -> None:
+        """Let go of the selected keys."""
+        for reader in self._readers.values():
+            reader.selected.close()
 
     def _reader(self, table: TableExamination) -> RowReader:
         """The reader of a table for plan and repair; freezes its sets before the first write."""
@@ -244,7 +263,7 @@ def open_repair(
     `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     with open_write_side(settings, environment, examination, read_place) as side:
-        yield Repair(
+        repair = Repair(
             run_id=run_id,
             settings=settings,
             environment=environment,
@@ -261,6 +280,10 @@ def open_repair(
             lock_patience=lock_patience,
             quarantine=quarantine or Quarantine(),
         )
+        try:
+            yield repair
+        finally:
+            repair.close()
 
 
 def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:

@@ -25,7 +25,7 @@ def _under_different_texts(target: Target, row: RowWords) -> SetRule:
         among=sql.SQL("{} IS NOT NULL AND {}").format(row.embedding, row.embeddable),
         fingerprint=kind.hash(row.embedding, schema) if row.norm is None else row.norm,
         identity=sql.SQL("pg_catalog.md5({})").format(kind.bytes(row.embedding, schema)),
-        fails=sql.SQL('min({text} COLLATE "C") <> max({text} COLLATE "C")').format(text=row.text),
+        common=sql.SQL('{} COLLATE "C"').format(row.text),
     )
 
 

@@ -1,0 +1,159 @@
+"""Scans a table of which some rows were written: these alone by the checks that read vectors.
+
+All other checks look at every row. Runs inside the caller's read-only transaction.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from psycopg import sql
+
+from checks.examination.scan import among, compile_scan, scan
+from checks.row_checks.keyed_rows import keyed_rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from checks.database.connection import Connection
+    from checks.examination.measurements import Measurement
+    from checks.examination.scan import Scan
+    from checks.row_checks.keyed_rows import Key
+    from checks.row_checks.row_check import AppliedCheck, SetRule
+    from checks.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyedPart:
+    """The rows of these keys, for these checks: no other row is known to fail one of them."""
+
+    pages: Callable[[], Iterator[Sequence[Key]]]
+    """Of keys: the rows of each are found by a statement of their own."""
+    checks: frozenset[str]
+
+
+def scan_keyed_part(
+    connection: Connection,
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    part: KeyedPart,
+    *,
+    tenants: Sequence[str] | None,
+) -> Scan:
+    """Measure every segment of a target; raises psycopg's errors.
+
+    A rule about sets compares the rows of the part with each other. Where some of them fail it
+    together, all rows of the table are counted by it.
+    """
+    whole = scan(
+        connection, target, [c for c in checks if c.name not in part.checks], tenants=tenants
+    )
+    keyed = [check for check in checks if check.name in part.checks]
+    counted = [check for check in keyed if check.rule_of_sets is None]
+    sets = {check.name: _Identities() for check in keyed if check.rule_of_sets is not None}
+    found = _Found(names=[check.name for check in keyed])
+    # By the index of the key, whatever a search of all rows is thought to cost.
+    connection.execute("SET LOCAL enable_seqscan = off")
+    for keys in part.pages():
+        rows = keyed_rows_of(target, keys)
+        if counted:
+            statement = compile_scan(target, counted, tenants=tenants, rows=rows)
+            for row in connection.execute(statement):
+                found.add(row[1], [check.name for check in counted], row[-3 * len(counted) :])
+        for check in keyed:
+            if check.rule_of_sets is not None:
+                statement = _identities(check.rule_of_sets, rows, tenants=tenants)
+                sets[check.name].add(connection.execute(statement).fetchall())
+    failing_together = [check for check in keyed if check.name in sets and sets[check.name].fail]
+    if failing_together:
+        connection.execute("SET LOCAL enable_seqscan = on")
+        for one in scan(connection, target, failing_together, tenants=tenants).measurements:
+            for name in one.failing:
+                counts = (one.failing[name], one.first[name], one.last[name])
+                found.add(one.segment.tenant, [name], counts)
+    return replace(whole, measurements=tuple(found.beside(one) for one in whole.measurements))
+
+
+@dataclass(kw_only=True, slots=True)
+class _Found:
+    """How many rows fail each of the keyed checks, by tenant, and when these were created."""
+
+    names: Sequence[str]
+    _counts: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    _times: dict[tuple[str | None, str], list[datetime]] = field(default_factory=dict)
+
+    def add(self, tenant: str | None, names: Sequence[str], counts: Sequence[object]) -> None:
+        """Count, first and last creation time for each name."""
+        for position, name in enumerate(names):
+            count, *times = counts[3 * position : 3 * position + 3]
+            where = (tenant, name)
+            self._counts[where] = self._counts.get(where, 0) + count  # type: ignore[operator]
+            known = [*self._times.get(where, ()), *filter(None, times)]
+            self._times[where] = [min(known), max(known)] if known else []
+
+    def beside(self, measured: Measurement) -> Measurement:
+        """A measurement by the other checks, with what was found by these."""
+        tenant = measured.segment.tenant
+        times = {name: self._times.get((tenant, name)) or (None, None) for name in self.names}
+        return replace(
+            measured,
+            failing={
+                **measured.failing,
+                **{name: self._counts.get((tenant, name), 0) for name in self.names},
+            },
+            first=_with(measured.first, {name: first for name, (first, _) in times.items()}),
+            last=_with(measured.last, {name: last for name, (_, last) in times.items()}),
+        )
+
+
+def _with(
+    measured: Mapping[str, datetime | None], found: Mapping[str, datetime | None]
+) -> Mapping[str, datetime | None]:
+    return {**measured, **found}
+
+
+def _identities(
+    rule: SetRule, rows: sql.Composable, *, tenants: Sequence[str] | None
+) -> sql.Composed:
+    """Eight bytes of each row's identity and of what rows of one identity must have in common."""
+    return sql.SQL(
+        "SELECT {identity}, {common} FROM {rows} AS r WHERE {tenants} AND {among}"
+    ).format(
+        identity=_number(rule.identity),
+        common=_number(rule.common),
+        rows=rows,
+        tenants=among(tenants),
+        among=rule.among,
+    )
+
+
+def _number(text: sql.Composable) -> sql.Composable:
+    # Sixteen hexadecimal digits as the bits of a bigint.
+    return sql.SQL("('x' || left(pg_catalog.md5({}), 16))::bit(64)::bigint").format(text)
+
+
+class _Identities:
+    """Identities and what they have in common: 16 bytes for each of perhaps a million rows."""
+
+    def __init__(self) -> None:
+        self._identity, self._common = array("q"), array("q")
+
+    def add(self, rows: Sequence[tuple[int, int]]) -> None:
+        for identity, common in rows:
+            self._identity.append(identity)
+            self._common.append(common)
+
+    @property
+    def fail(self) -> bool:
+        """Whether two rows of one identity have not in common what they must."""
+        if not self._identity:
+            return False
+        identity, common = (np.frombuffer(a, dtype="i8") for a in (self._identity, self._common))
+        order = np.argsort(identity)
+        identity, common = identity[order], common[order]
+        same = identity[1:] == identity[:-1]
+        return bool((same & (common[1:] != common[:-1])).any())

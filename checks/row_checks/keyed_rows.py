@@ -1,0 +1,50 @@
+"""Writes some rows of a target, found by their keys, as the relation that all of them are.
+
+Builds SQL only; runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from psycopg import sql
+
+from checks.row_checks.row_relation import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import LiteralString
+
+    from checks.targets.target import Target
+
+Key: TypeAlias = tuple[str, ...]
+"""The columns of a row's key, each as text."""
+
+
+def keyed_rows_of(target: Target, keys: Sequence[Key]) -> sql.Composed:
+    """Those rows of `rows_of` that have one of the keys, for a statement without parameters.
+
+    Keys travel as arrays of texts, each cast back to the type of its column.
+    """
+    names = [f"key_{position}" for position, _ in enumerate(target.key, start=1)]
+    types: list[LiteralString] = [column.full_type for column in target.key]
+    return sql.SQL(
+        """(
+    SELECT keyed.*
+    FROM unnest({arrays}) AS integrity_key ({names})
+    JOIN {rows} AS keyed ON {same}
+)"""
+    ).format(
+        arrays=sql.SQL(", ").join(
+            sql.SQL("{}::text[]").format(sql.Literal([key[position] for key in keys]))
+            for position, _ in enumerate(names)
+        ),
+        names=sql.SQL(", ").join(sql.Identifier(name) for name in names),
+        rows=rows_of(target),
+        same=sql.SQL(" AND ").join(
+            sql.SQL("{} = {}::{}").format(
+                sql.Identifier("keyed", name), sql.Identifier("integrity_key", name), sql.SQL(kind)
+            )
+            for name, kind in zip(names, types, strict=True)
+        ),
+    )
