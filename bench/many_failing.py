@@ -53,16 +53,17 @@ text = "body"
 
 def main() -> None:
     """Print what each run took."""
+    counts = [int(argument) for argument in sys.argv[1:]] or ROWS
     print(f"{machine()}\n")
     print("| failing rows | run | seconds | MB |\n| --- | --- | --- | --- |")
     with (
         server() as server_url,
-        provider(0.0, dimensions=DIMENSIONS) as base_url,
+        provider(0.0, dimensions=DIMENSIONS, different=max(counts)) as base_url,
         tempfile.TemporaryDirectory() as parent,
     ):
         folder = Path(parent)
         (folder / "integrity.toml").write_text(SETTINGS.format(base_url=base_url), encoding="utf-8")
-        for rows in [int(argument) for argument in sys.argv[1:]] or ROWS:
+        for rows in counts:
             url = create_database(server_url, "bench_many_failing")
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(TABLE)

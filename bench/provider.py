@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 1536
 DIFFERENT = 8_192
-"""Vectors, given in turn: no two texts of a benchmark share one. As many numbers make more vectors
-of fewer dimensions."""
+"""Vectors, given in turn: no two texts of a benchmark may share one."""
 
 
 @contextmanager
-def provider(latency: float, *, dimensions: int = DIMENSIONS) -> Iterator[str]:
+def provider(
+    latency: float, *, dimensions: int = DIMENSIONS, different: int = DIFFERENT
+) -> Iterator[str]:
     """Run it until the block ends; yields its base URL. `latency` is of each request, in s."""
     with subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "bench.provider", str(latency), str(dimensions)],
+        [sys.executable, "-m", "bench.provider", str(latency), str(dimensions), str(different)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
@@ -41,15 +42,15 @@ def provider(latency: float, *, dimensions: int = DIMENSIONS) -> Iterator[str]:
             process.terminate()
 
 
-def _embeddings(dimensions: int) -> list[bytes]:
-    shape = (DIFFERENT * DIMENSIONS // dimensions, dimensions)
+def _embeddings(dimensions: int, different: int) -> list[bytes]:
+    shape = (different, dimensions)
     vectors = np.random.default_rng(7).standard_normal(shape, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [base64.b64encode(vector.tobytes()) for vector in vectors]
 
 
-async def _serve(latency: float, dimensions: int) -> None:
-    embeddings, given = _embeddings(dimensions), 0
+async def _serve(latency: float, dimensions: int, different: int) -> None:
+    embeddings, given = _embeddings(dimensions, different), 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal given
@@ -86,4 +87,4 @@ async def _serve(latency: float, dimensions: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

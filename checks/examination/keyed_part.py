@@ -46,18 +46,16 @@ def scan_keyed_part(
 ) -> Scan:
     """Measure every segment of a target; raises psycopg's errors.
 
-    A rule about sets compares the rows of the part with each other. Where some of them fail it
-    together, all rows of the table are counted by it.
+    A rule about sets compares the rows of the part with each other, by their fingerprints. Where
+    some of them may fail it together, all rows of the table are counted by it.
     """
     whole = scan(
         connection, target, [c for c in checks if c.name not in part.checks], tenants=tenants
     )
     keyed = [check for check in checks if check.name in part.checks]
     counted = [check for check in keyed if check.rule_of_sets is None]
-    sets = {check.name: _Identities() for check in keyed if check.rule_of_sets is not None}
+    sets = {check.name: _Fingerprints() for check in keyed if check.rule_of_sets is not None}
     found = _Found(names=[check.name for check in keyed])
-    # By the index of the key, whatever a search of all rows is thought to cost.
-    connection.execute("SET LOCAL enable_seqscan = off")
     for keys in part.pages():
         rows = keyed_rows_of(target, keys)
         if counted:
@@ -66,12 +64,11 @@ def scan_keyed_part(
                 found.add(row[1], [check.name for check in counted], row[-3 * len(counted) :])
         for check in keyed:
             if check.rule_of_sets is not None:
-                statement = _identities(check.rule_of_sets, rows, tenants=tenants)
+                statement = _fingerprints(check.rule_of_sets, rows, tenants=tenants)
                 sets[check.name].add(connection.execute(statement).fetchall())
-    failing_together = [check for check in keyed if check.name in sets and sets[check.name].fail]
-    if failing_together:
-        connection.execute("SET LOCAL enable_seqscan = on")
-        for one in scan(connection, target, failing_together, tenants=tenants).measurements:
+    together = [check for check in keyed if check.name in sets and sets[check.name].may_fail]
+    if together:
+        for one in scan(connection, target, together, tenants=tenants).measurements:
             for name in one.failing:
                 counts = (one.failing[name], one.first[name], one.last[name])
                 found.add(one.segment.tenant, [name], counts)
@@ -116,14 +113,14 @@ def _with(
     return {**measured, **found}
 
 
-def _identities(
+def _fingerprints(
     rule: SetRule, rows: sql.Composable, *, tenants: Sequence[str] | None
 ) -> sql.Composed:
-    """Eight bytes of each row's identity and of what rows of one identity must have in common."""
+    """Eight bytes of each row's fingerprint, and of what rows of a set must have in common."""
     return sql.SQL(
-        "SELECT {identity}, {common} FROM {rows} AS r WHERE {tenants} AND {among}"
+        "SELECT {fingerprint}, {common} FROM {rows} AS r WHERE {tenants} AND {among}"
     ).format(
-        identity=_number(rule.identity),
+        fingerprint=_number(sql.SQL("({})::text").format(rule.fingerprint)),
         common=_number(rule.common),
         rows=rows,
         tenants=among(tenants),
@@ -136,24 +133,23 @@ def _number(text: sql.Composable) -> sql.Composable:
     return sql.SQL("('x' || left(pg_catalog.md5({}), 16))::bit(64)::bigint").format(text)
 
 
-class _Identities:
-    """Identities and what they have in common: 16 bytes for each of perhaps a million rows."""
+class _Fingerprints:
+    """Of perhaps a million rows, with what those of one must have in common: 16 bytes a row."""
 
     def __init__(self) -> None:
-        self._identity, self._common = array("q"), array("q")
+        self._own, self._common = array("q"), array("q")
 
     def add(self, rows: Sequence[tuple[int, int]]) -> None:
-        for identity, common in rows:
-            self._identity.append(identity)
+        for own, common in rows:
+            self._own.append(own)
             self._common.append(common)
 
     @property
-    def fail(self) -> bool:
-        """Whether two rows of one identity have not in common what they must."""
-        if not self._identity:
+    def may_fail(self) -> bool:
+        """Whether two rows of one fingerprint have not in common what those of a set must."""
+        if not self._own:
             return False
-        identity, common = (np.frombuffer(a, dtype="i8") for a in (self._identity, self._common))
-        order = np.argsort(identity)
-        identity, common = identity[order], common[order]
-        same = identity[1:] == identity[:-1]
-        return bool((same & (common[1:] != common[:-1])).any())
+        own, common = (np.frombuffer(values, dtype="i8") for values in (self._own, self._common))
+        order = np.argsort(own)
+        own, common = own[order], common[order]
+        return bool(((own[1:] == own[:-1]) & (common[1:] != common[:-1])).any())

@@ -24,7 +24,8 @@ Key: TypeAlias = tuple[str, ...]
 def keyed_rows_of(target: Target, keys: Sequence[Key]) -> sql.Composed:
     """Those rows of `rows_of` that have one of the keys, for a statement without parameters.
 
-    Keys travel as arrays of texts, each cast back to the type of its column.
+    Keys travel as arrays of texts, each cast back to the type of its column. OFFSET 0 has each row
+    looked up by itself, through the key's index, where a join may read the whole table.
     """
     names = [f"key_{position}" for position, _ in enumerate(target.key, start=1)]
     types: list[LiteralString] = [column.full_type for column in target.key]
@@ -32,7 +33,7 @@ def keyed_rows_of(target: Target, keys: Sequence[Key]) -> sql.Composed:
         """(
     SELECT keyed.*
     FROM unnest({arrays}) AS integrity_key ({names})
-    JOIN {rows} AS keyed ON {same}
+    CROSS JOIN LATERAL (SELECT * FROM {rows} AS r WHERE {same} OFFSET 0) AS keyed
 )"""
     ).format(
         arrays=sql.SQL(", ").join(
@@ -43,7 +44,7 @@ def keyed_rows_of(target: Target, keys: Sequence[Key]) -> sql.Composed:
         rows=rows_of(target),
         same=sql.SQL(" AND ").join(
             sql.SQL("{} = {}::{}").format(
-                sql.Identifier("keyed", name), sql.Identifier("integrity_key", name), sql.SQL(kind)
+                sql.Identifier("r", name), sql.Identifier("integrity_key", name), sql.SQL(kind)
             )
             for name, kind in zip(names, types, strict=True)
         ),

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SAMPLE_KEYS = 5
 """Keys kept for each group of rows with the same outcome and reason."""
+MOST_REASONS = 200
+"""Reasons told apart: some name what is a row's own, such as its length, and rows are many."""
+OTHER_REASONS = "for other reasons, which the journal names"
 
 
 RowName: TypeAlias = tuple[str, tuple[str, ...]]
@@ -93,10 +96,11 @@ class Account:
         default_factory=dict
     )
     _counts: dict[tuple[str | None, Outcome, str], int] = field(default_factory=dict)
+    _reasons: set[str] = field(default_factory=set)
 
     def add(self, row: FailingRow, outcome: Outcome, reason: str) -> None:
         """Enter the final outcome of a row."""
-        group = (row.tenant, outcome, reason)
+        group = (row.tenant, outcome, self._told(reason))
         self._counts[group] = self._counts.get(group, 0) + 1
         keys = self._groups.setdefault(group, [])
         if len(keys) < SAMPLE_KEYS:
@@ -104,7 +108,13 @@ class Account:
 
     def reopen(self, tenant: str | None, reason: str) -> None:
         """Take back one `fixed`: the row's text was edited after its write; it is tried again."""
-        self._counts[(tenant, Outcome.FIXED, reason)] -= 1
+        self._counts[(tenant, Outcome.FIXED, self._told(reason))] -= 1
+
+    def _told(self, reason: str) -> str:
+        """The reason, where it is one of those told apart: each stays what it was taken for."""
+        if len(self._reasons) < MOST_REASONS:
+            self._reasons.add(reason)
+        return reason if reason in self._reasons else OTHER_REASONS
 
     def count(self, outcome: Outcome) -> int:
         """Rows with an outcome, over all tenants and reasons."""

@@ -46,9 +46,6 @@ FETCH_ROWS = 50
 
 WHOLE = {"cursor_tuple_fraction": "1"}
 """Planned for all rows of a cursor's statement: by default PostgreSQL hurries to the first ones."""
-BY_KEY = {"enable_seqscan": "off"}
-"""Keyed rows are found through the key's index: on a table of some size, estimates may make a
-search of all its rows seem cheaper for a page of keys, and there may be hundreds of pages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +161,7 @@ class RowReader:
         page: list[FailingRow] = []
         size = 0
         with (
-            self.transaction(connection, planner=BY_KEY),
+            self.transaction(connection),
             connection.cursor(name="integrity_page") as cursor,
         ):
             cursor.execute(statement, {**key_arrays(keys), "written": [None] * len(keys)})
@@ -273,8 +270,7 @@ class RowReader:
         statement: sql.Composed | bytes,
         parameters: dict[str, Any] | None,
     ) -> list[tuple[Any, ...]]:
-        planner = None if parameters is None else BY_KEY
-        with self.transaction(connection, planner=planner):
+        with self.transaction(connection):
             return connection.execute(statement, parameters).fetchall()
 
     def _row(self, row: Sequence[Any]) -> FailingRow:

@@ -70,7 +70,7 @@ def compile_rows_by_key(
        CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {bytes},
        beside_vector, NOT stored{checks}
 FROM {given}
-JOIN {rows} AS r ON {same}
+CROSS JOIN LATERAL ({keyed}) AS r
 WHERE ({fails} OR md5({bytes}) = integrity_key.written) AND {tenants}
 ORDER BY integrity_key.position
 """
@@ -80,8 +80,7 @@ ORDER BY integrity_key.position
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns(checks)),
         given=_keys(target, with_written=True),
-        rows=beside_parameters(rows_of(target)),
-        same=_same_key(target),
+        keyed=_keyed(target),
         fails=beside_parameters(_fails(checks)),
         tenants=beside_parameters(among(tenants)),
     )
@@ -99,15 +98,14 @@ def compile_read_back(target: Target, checks: Sequence[AppliedCheck]) -> sql.Com
 {sets}SELECT integrity_key.position, tenant, md5(coalesce(text, '')), md5({bytes}),
        beside_vector, NOT stored{checks}
 FROM {keys}
-JOIN {rows} AS r ON {same}
+CROSS JOIN LATERAL ({keyed}) AS r
 """
     ).format(
         sets=beside_parameters(with_sets(checks)),
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns(checks)),
         keys=_keys(target, with_written=False),
-        rows=beside_parameters(rows_of(target)),
-        same=_same_key(target),
+        keyed=_keyed(target),
     )
 
 
@@ -120,12 +118,11 @@ def compile_text_hashes(target: Target) -> sql.Composed:
         """
 SELECT integrity_key.position, md5(coalesce(text, ''))
 FROM {keys}
-JOIN {rows} AS r ON {same}
+CROSS JOIN LATERAL ({keyed}) AS r
 """
     ).format(
         keys=_keys(target, with_written=False),
-        rows=beside_parameters(rows_of(target)),
-        same=_same_key(target),
+        keyed=_keyed(target),
     )
 
 
@@ -138,14 +135,13 @@ def compile_texts(target: Target, *, characters: int) -> sql.Composed:
         """
 SELECT integrity_key.position, left(text, {characters})
 FROM {keys}
-JOIN {rows} AS r ON {same}
+CROSS JOIN LATERAL ({keyed}) AS r
 WHERE text IS NOT NULL
 """
     ).format(
         characters=sql.Literal(characters),
         keys=_keys(target, with_written=False),
-        rows=beside_parameters(rows_of(target)),
-        same=_same_key(target),
+        keyed=_keyed(target),
     )
 
 
@@ -257,12 +253,20 @@ def key_is(
     )
 
 
-def _same_key(target: Target) -> sql.Composable:
+def _keyed(target: Target) -> sql.Composable:
+    """The row of one key.
+
+    OFFSET 0 has it looked up by itself, through the key's index. A join may read the whole table
+    instead, up to the last of the keys, and there may be hundreds of such statements.
+    """
     names = [f"key_{position}" for position in _positions(target)]
-    return key_is(
-        target,
-        [sql.Identifier("r", name) for name in names],
-        [sql.Identifier("integrity_key", name) for name in names],
+    return sql.SQL("SELECT * FROM {rows} AS keyed WHERE {same} OFFSET 0").format(
+        rows=beside_parameters(rows_of(target)),
+        same=key_is(
+            target,
+            [sql.Identifier("keyed", name) for name in names],
+            [sql.Identifier("integrity_key", name) for name in names],
+        ),
     )
 
 

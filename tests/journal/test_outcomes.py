@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.journal.outcomes import SAMPLE_KEYS, Account, Outcome
+from remediation.journal.outcomes import MOST_REASONS, SAMPLE_KEYS, Account, Outcome
 from remediation.selection.batching import FailingRow
 
 
@@ -52,3 +52,13 @@ def test_the_largest_group_comes_first() -> None:
     for key in range(3):
         account.add(_row(key), Outcome.FAILED, "few" if key == 0 else "many")
     assert [group.reason for group in account.groups] == ["many", "few"]
+
+
+def test_reasons_without_number_are_told_as_one_and_a_reopened_row_leaves_its_own() -> None:
+    account = Account()
+    for key in range(5_000):
+        account.add(_row(key), Outcome.FIXED, f"text cut to {key} bytes")
+    for key in (0, 4_999):
+        account.reopen(None, f"text cut to {key} bytes")
+    assert len(account.groups) == MOST_REASONS
+    assert account.settled == sum(group.rows for group in account.groups) == 4_998
