@@ -43,6 +43,8 @@ bench: $(INSTALLED)
 	@$(RUN) bench.scan
 	@$(RUN) bench.parts
 	@$(RUN) bench.repair
+	@$(RUN) bench.second_pass
+	@$(RUN) bench.many_failing 10000 100000
 	@$(RUN) bench.runs
 	@$(RUN) bench.many_tables 1000
 
