@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from _pytest._io import TerminalWriter
 
     from remediation.journal.outcomes import RowName
+    from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import Plan, TablePlan
     from remediation.table_repair.result import TableRepair
 
 TENANTS_SHOWN = 20
 GROUPS_SHOWN = 20
+NEARLY = 1.25
+"""Within this factor, a time is not told anew."""
 STEPS = 10
 """Progress lines where there is no terminal to draw a bar on."""
 
@@ -41,12 +44,27 @@ def plan_lines(plan: Plan, *, place: str, dry_run: bool) -> Iterator[str]:
     yield (
         f"in all {plural(plan.rows, 'row')}, {plural(plan.requests, 'request')},"
         f" {plural(plan.tokens, 'token')},"
-        f" {dollars(plan.dollars)}, {duration(plan.seconds)}"
+        f" {dollars(plan.dollars)}, {duration(plan.seconds)}{_rests_on(plan)}"
     )
     if plan.capped:
         yield plan.capped
     if dry_run:
         yield "dry run: nothing was written and no provider was called"
+
+
+def _rests_on(plan: Plan) -> str:
+    """What the time rests on: of the table that takes the longest."""
+    estimates = [table.estimate for table in plan.tables if table.estimate and table.requests]
+    if not estimates:
+        return ""
+    return f" ({max(estimates, key=lambda one: one.seconds).source})"
+
+
+def time_after_probe(planned: TablePlan, estimate: Estimate) -> str | None:
+    """How long a table takes from its probe on; None where the plan said nearly the same."""
+    if planned.seconds / NEARLY <= estimate.seconds <= planned.seconds * NEARLY:
+        return None
+    return f"{planned.table}: {duration(estimate.seconds)} from here, {estimate.source}"
 
 
 def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:

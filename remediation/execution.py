@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import psycopg
 
 from checks.database.connection import reason_of
-from remediation.announcement import result_lines
+from remediation.announcement import result_lines, time_after_probe
 from remediation.journal.quarantine import recall
 from remediation.run.repair import Repair, open_repair
 from remediation.run.verification import take_in
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from remediation.journal.outcomes import Outcome
     from remediation.run.repair_run import RepairRun
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.estimate import Estimate
+    from remediation.table_repair.plan import Plan, TablePlan
 
 
 class Watcher(Protocol):
@@ -62,6 +63,7 @@ def opened(
         tenants=context.selection.tenants,
         started_from=started_from,
         quarantine=None if retry_quarantined else recall(run.report_directory),
+        report_directory=run.report_directory,
     ) as repair:
         run.place, run.server = repair.place.place, repair.server
         yield repair
@@ -92,8 +94,12 @@ def execute(
         watcher.paused(words)
         run.note(words)
 
+    def tell_time(planned: TablePlan, estimate: Estimate) -> None:
+        if (words := time_after_probe(planned, estimate)) is not None:
+            tell(words)
+
     try:
-        repair.run(run.plan, run.report_directory, watcher.settled, tell)
+        repair.run(run.plan, run.report_directory, watcher.settled, tell, tell_time)
     except OSError as error:
         run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
     finally:

@@ -190,6 +190,7 @@ def opened(
     lock_patience: float = PATIENCE_SECONDS,
     limits: RateLimits | None = None,
     quarantine: Quarantine | None = None,
+    report_directory: Path | None = None,
 ) -> Iterator[Repair]:
     """A repair that is ready to be planned and run."""
     place = parse_url(url, variable="DATABASE_URL")
@@ -206,6 +207,7 @@ def opened(
         lock_patience=lock_patience,
         limits=limits,
         quarantine=quarantine,
+        report_directory=report_directory,
     ) as repair:
         yield repair
 

@@ -74,7 +74,7 @@ def searchable(target: Target) -> bool:
     """Whether an ANN index is declared, or found on the embedding column."""
     if target.declared.index is not None:
         return True
-    return target.scannable and target.embedding.name in target.holder.ann_indexed
+    return target.scannable and target.ann_indexed
 
 
 def look_for_retrieval(

@@ -102,6 +102,11 @@ class Target:
         beside = self.declared.store
         return self.holder.columns[(beside or self.declared).embedding]
 
+    @property
+    def ann_indexed(self) -> bool:
+        """Whether an ANN index holds the embeddings, and is written with each of them."""
+        return self.embedding.name in self.holder.ann_indexed
+
     def provenance_column(self, setting: ProvenanceColumn) -> PlacedColumn | None:
         """The column declared for this provenance, the store's before the table's own."""
         if self.store is not None:

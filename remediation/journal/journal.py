@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from checks.database.server import DatabaseIdentity
     from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
+    from remediation.journal.throughput import Throughput
 
 FILE_NAME = "journal.jsonl"
 FIXED = b'"fixed"'
@@ -134,6 +135,10 @@ class Journal:
             ),
             sync=False,
         )
+
+    def throughputs(self, measured: Iterable[Throughput]) -> None:
+        """Record last how long requests and writes took. Raises OSError."""
+        self._append(one.entry for one in measured)
 
     def sync(self) -> None:
         """Have on disk what was entered so far. Raises OSError."""

@@ -6,6 +6,7 @@ a traceback.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,12 +120,13 @@ class Embedder:
             if isinstance(sent, ProviderError):
                 sent.usage = usage
                 return sent
+            begun = time.monotonic()
             try:
                 came = self._asked(texts)
             except BaseException:  # a bug in a provider's module: the key is no longer in use
                 self._limit.end(sent)
                 raise
-            usage += _usage_of(came, tokens)
+            usage += _usage_of(came, tokens, time.monotonic() - begun)
             hold = None
             if isinstance(came, TryFailed) and came.again:
                 tries = tries.and_one(untrustworthy=isinstance(came.error, UntrustworthyResponse))
@@ -179,7 +181,7 @@ class Embedder:
         return error
 
 
-def _usage_of(came: Answer | TryFailed, tokens: int) -> Usage:
+def _usage_of(came: Answer | TryFailed, tokens: int, seconds: float) -> Usage:
     """The usage of one request whose texts were counted at so many tokens."""
     told = came.told.tokens
     return Usage(
@@ -187,4 +189,5 @@ def _usage_of(came: Answer | TryFailed, tokens: int) -> Usage:
         unanswered=int(isinstance(came, TryFailed) and came.again),
         tokens=told or 0,
         unsaid=tokens if told is None else 0,
+        seconds=seconds,
     )

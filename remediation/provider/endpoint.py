@@ -51,6 +51,11 @@ class Endpoint:
         """The model as the settings call it."""
         return self.declared or self.model
 
+    @property
+    def host(self) -> str:
+        """The base URL's host, without its port."""
+        return urlsplit(self.base_url).hostname or ""
+
 
 def base_url_of(provider: Provider, environment: Mapping[str, str]) -> str:
     """The base URL of tenants without one of their own; OPENAI_BASE_URL overrides the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,13 +11,15 @@ class Usage:
 
     `requests` counts every try, `unanswered` the tries without a usable answer. `tokens` are those
     that answers said were billed, discarded answers included; `unsaid` are those of the answers
-    that did not say, by our own count.
+    that did not say, by our own count. `seconds` are those of all tries together, however many went
+    at a time; they play no part in a comparison.
     """
 
     requests: int = 0
     unanswered: int = 0
     tokens: int = 0
     unsaid: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -25,6 +27,7 @@ class Usage:
             unanswered=self.unanswered + other.unanswered,
             tokens=self.tokens + other.tokens,
             unsaid=self.unsaid + other.unsaid,
+            seconds=self.seconds + other.seconds,
         )
 
     @property

@@ -5,8 +5,9 @@ Knows no pytest; `phases` calls it between the two passes and shows what it retu
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from psycopg import sql
 
 from checks.database.connection import connect
 from remediation.journal.journal import Journal
+from remediation.journal.past_throughput import Past, look_back
 from remediation.journal.quarantine import Quarantine
 from remediation.provider.tokens import token_counter
 from remediation.run.canary_embedder import CanaryEmbedder
@@ -26,6 +28,8 @@ from remediation.run.preflight import (
 )
 from remediation.run.verification import keyed_part, measure_again, part_words
 from remediation.selection.row_reader import RowReader
+from remediation.table_repair.estimate import rates_of
+from remediation.table_repair.index_cost import seconds_per_indexed_row
 from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
 from remediation.table_repair.table_repair import TableWork
 from remediation.throttling.budget import Budget, budget_of
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
+    from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.result import TableRepair
 
 
@@ -81,6 +86,8 @@ class Repair:
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine = field(default_factory=Quarantine)
+    past: Past = field(default_factory=Past)
+    """How long requests and writes of earlier runs took; by default, nobody knows."""
     results: list[TableRepair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the second pass looked at, where that is not every row by every check."""
@@ -121,6 +128,21 @@ class Repair:
             counter=token_counter(table.target.model, self.environment),
             tenants=self.tenants,
             quarantine=self.quarantine,
+            rates=rates_of(
+                self.past,
+                endpoint=endpoint_of(self.settings, self.environment, table.target),
+                table=table.target.name,
+                indexed_row=partial(self._indexed_row, table) if table.target.ann_indexed else None,
+            ),
+        )
+
+    def _indexed_row(self, table: TableExamination) -> float:
+        return seconds_per_indexed_row(
+            self.connection,
+            self.place,
+            table.target,
+            rows=sum(measurement.rows for measurement in table.measurements),
+            timeout=self.settings.database.statement_timeout,
         )
 
     def run(
@@ -129,10 +151,12 @@ class Repair:
         report_directory: Path,
         on_outcome: Callable[[Outcome], None],
         on_pause: Callable[[str], None] = lambda _: None,
+        on_probed: Callable[[TablePlan, Estimate], None] = lambda *_: None,
     ) -> None:
         """Repair table after table; `results` is filled even when this raises.
 
-        `on_pause` is called with a line for each pause, and for its end.
+        `on_pause` is called with a line for each pause, and for its end; `on_probed` with how long
+        a table takes from its probe on, by what that took.
         """
         repairable = {table.table for table in plan.tables if table.unrepairable is None}
         tables = [table for table in self.tables if table.target.name in repairable]
@@ -142,6 +166,7 @@ class Repair:
             journal = Journal(report_directory / self.run_id)
             stack.callback(journal.close)
             journal.begin(self.run_id, self.server.identity)
+            stack.callback(self._remember, journal)
             health = Health(self.settings.repair, self.place, folder=self.started_from)
             throttle = stack.enter_context(Throttle(health, on_pause))
             for table in tables:
@@ -160,6 +185,7 @@ class Repair:
                     budget=self.budget,
                     throttle=throttle,
                     on_outcome=on_outcome,
+                    on_probed=partial(on_probed, plan.table(table.target.name)),
                     tenants=self.tenants,
                     retry=self.retry,
                     lock_patience=self.lock_patience,
@@ -169,6 +195,12 @@ class Repair:
                     work.run()
                 finally:
                     self.results.append(work.result)
+
+    def _remember(self, journal: Journal) -> None:
+        measured = (result.throughput for result in self.results)
+        # The next plan can do without.
+        with suppress(OSError):
+            journal.throughputs(one for one in measured if one is not None)
 
     @contextmanager
     def embedder(self, *, dry_run: bool) -> Iterator[CanaryEmbedder]:
@@ -255,11 +287,13 @@ def open_repair(
     lock_patience: float = PATIENCE_SECONDS,
     limits: RateLimits | None = None,
     quarantine: Quarantine | None = None,
+    report_directory: Path | None = None,
 ) -> Iterator[Repair]:
     """Connect to the write side, and make sure that it is the database that was read.
 
     `retry` None: the provider's own policy; `limits` None: those of the settings; `quarantine`
-    None: nothing is remembered. Raises
+    None: nothing is remembered; `report_directory`: where the journals of earlier runs are, by
+    which the plan tells its time. Raises
     `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     with open_write_side(settings, environment, examination, read_place) as side:
@@ -279,6 +313,7 @@ def open_repair(
             retry=retry,
             lock_patience=lock_patience,
             quarantine=quarantine or Quarantine(),
+            past=look_back(report_directory, side.server.identity) if report_directory else Past(),
         )
         try:
             yield repair

@@ -151,6 +151,11 @@ class Engine:
         """Why the repair ended before its last row; None where it did not."""
         return self._ending.reason
 
+    @property
+    def wrote(self) -> tuple[int, float]:
+        """Rows that were written so far, and the seconds that all writers took together."""
+        return self._flight.wrote
+
     def run(self) -> None:
         """Repair until nothing is left, a cap is reached, or the repair must stop.
 

@@ -130,6 +130,14 @@ class Flight:
         asked = chain.from_iterable(batch.rows for batch in self._asked.values())
         return chain(asked, self._writing.values())
 
+    @property
+    def wrote(self) -> tuple[int, float]:
+        """Rows that were written so far, and the seconds that all writers took together."""
+        return (
+            sum(writer.rows for writer in self._writers),
+            sum(writer.seconds for writer in self._writers),
+        )
+
     def ask(self, batch: Batch, tries: Tries) -> None:
         """Send a batch to the provider with its tenant's key, after the `tries` that failed."""
         self._asked[id(batch)] = batch

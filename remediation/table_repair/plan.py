@@ -18,6 +18,7 @@ from remediation.provider.keys import MissingKey
 from remediation.provider.rate_limits import WINDOW
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
+from remediation.table_repair.estimate import Estimate
 from remediation.table_repair.probe import samples
 from remediation.throttling.budget import TOKENS_PER_PRICE
 
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
-
-SECONDS_PER_REQUEST = 1.0
-"""Assumed for a request of 50 texts; OpenAI answers such requests in 0.3 to 2 s."""
-SECONDS_PER_INDEXED_ROW = 0.035
-SECONDS_PER_ROW = 0.0003
-"""Cost of updating one row with and without an HNSW index on 1,536 dimensions (measured)."""
+    from remediation.table_repair.estimate import Rates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +65,8 @@ class TablePlan:
     """Failing rows whose text the provider refused in an earlier run; they are not sent again."""
     probe_requests: int = 0
     probe_tokens: int = 0
-    seconds: float = 0.0
+    estimate: Estimate | None = None
+    """How long it would take; None where nothing would be done."""
     counted: str = ""
     """How tokens were counted, in words."""
     cut: tuple[str, ...] = ()
@@ -82,6 +79,10 @@ class TablePlan:
     def rows(self) -> int:
         """Rows that would be sent to the provider."""
         return sum(tenant.rows for tenant in self.tenants if tenant.missing_key is None)
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.estimate is None else self.estimate.seconds
 
     @property
     def rows_without_key(self) -> int:
@@ -177,6 +178,7 @@ def plan_table(
     counter: TokenCounter,
     tenants: Sequence[str] | None,
     quarantine: Quarantine,
+    rates: Rates,
 ) -> TablePlan:
     """Stream the failing rows through preparation and batching, and add up; keeps no row."""
     rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
@@ -237,21 +239,18 @@ def plan_table(
         quarantined=quarantined,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
-        seconds=max(
-            _seconds(table, settings, sent.requests + len(probed), sent.rows),
-            _seconds_by_limits(lines, settings, keys),
+        estimate=Estimate(
+            rates=rates,
+            probe_requests=len(probed),
+            requests=sent.requests,
+            rows=sent.rows,
+            concurrency=settings.provider.concurrency,
+            writers=settings.repair.write_concurrency,
+            by_limits=_seconds_by_limits(lines, settings, keys),
         ),
         counted=counter.description,
         cut=reader.cut,
     )
-
-
-def _seconds(table: TableExamination, settings: Settings, requests: int, rows: int) -> float:
-    """A rough time: requests on `concurrency` threads, and writes on `write_concurrency`."""
-    indexed = table.target.embedding.name in table.target.holder.ann_indexed
-    per_row = SECONDS_PER_INDEXED_ROW if indexed else SECONDS_PER_ROW
-    asking = requests * SECONDS_PER_REQUEST / min(settings.provider.concurrency, max(requests, 1))
-    return asking + rows * per_row / settings.repair.write_concurrency
 
 
 def _seconds_by_limits(lines: Sequence[TenantPlan], settings: Settings, keys: KeyRing) -> float:

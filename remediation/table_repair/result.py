@@ -9,6 +9,7 @@ from remediation.provider.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from remediation.journal.outcomes import Account
+    from remediation.journal.throughput import Throughput
     from remediation.table_repair.probe import ProbeResult
 
 
@@ -22,3 +23,5 @@ class TableRepair:
     stopped: str | None = None
     probes: tuple[ProbeResult, ...] = ()
     seconds: float = 0.0
+    throughput: Throughput | None = None
+    """How long requests and writes took; None where nothing was asked for."""

@@ -18,7 +18,9 @@ from checks.errors import CannotExamineError
 from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
+from remediation.journal.throughput import Throughput
 from remediation.provider.embedders import Embedders
+from remediation.provider.usage import NOTHING
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from remediation.provider.retry import RetryPolicy
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import TablePlan
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
@@ -64,6 +67,8 @@ class TableWork:
     budget: Budget
     throttle: Throttle
     on_outcome: Callable[[Outcome], None]
+    on_probed: Callable[[Estimate], None]
+    """Called after a probe that was answered, with how long the rest takes at its pace."""
     tenants: tuple[str, ...] | None
     retry: RetryPolicy | None
     lock_patience: float = PATIENCE_SECONDS
@@ -94,6 +99,21 @@ class TableWork:
             or None,
             probes=self._probes,
             seconds=self._seconds,
+            throughput=None if engine is None else self._throughput(engine),
+        )
+
+    def _throughput(self, engine: Engine) -> Throughput:
+        asked, rows = self._breaker.usage, engine.wrote
+        probed = sum((result.usage for result in self._probes), NOTHING)
+        return Throughput(
+            table=self.planned.table,
+            host=self.endpoint.host,
+            model=self.endpoint.model,
+            indexed=self.reader.target.ann_indexed,
+            requests=asked.requests - probed.requests,
+            request_seconds=asked.seconds - probed.seconds,
+            rows=rows[0],
+            row_seconds=rows[1],
         )
 
     def run(self) -> None:
@@ -204,6 +224,8 @@ class TableWork:
             self._breaker.answered(result.tenant, result.failure, result.usage)
             if result.refused is not None:
                 self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
+        if self.planned.estimate is not None and any(result.cosines for result in probed.results):
+            self.on_probed(self.planned.estimate.after_probe(self._breaker.usage.seconds))
 
     def _leave(self) -> None:
         """Account for the rows of a table that was not begun, where they can still be read."""

@@ -114,6 +114,10 @@ class Writer(Generic[Changed]):
     """Called once for each row ahead of its write; keeps what is replaced. Raises OSError."""
     may_begin: Callable[[], bool] = _always
     """Called ahead of each try, and may wait; False where the repair ends instead."""
+    rows: int = field(default=0, init=False)
+    """Rows that were written and read back so far."""
+    seconds: float = field(default=0.0, init=False)
+    """What their transactions took, pauses and locks that were refused left out."""
     _connection: Connection | None = None
     _pace: Pace = field(default_factory=Pace)
     _stopped: str | None = None
@@ -251,7 +255,7 @@ class Writer(Generic[Changed]):
 
     def _write_once(self, chunk: Sequence[Changed], tries: _Tries[Changed]) -> None:
         """One try: settles every row; those that another session holds locked are handed back."""
-        attempt = tries.attempt
+        attempt, begun = tries.attempt, time.monotonic()
         if attempt.uncertain:
             # What a COMMIT wrote whose answer was lost needs no other one, whose answer may be too.
             self.change.recognise(self.connect(), chunk, attempt)
@@ -267,6 +271,8 @@ class Writer(Generic[Changed]):
                 tries.settled |= held_now([new], attempt)
             else:
                 tries.settled[new.row.key] = outcome
+        self.rows += len(chunk)
+        self.seconds += time.monotonic() - begun
 
     def _update(self, chunk: Sequence[Changed], attempt: Attempt) -> None:
         connection = self.connect()

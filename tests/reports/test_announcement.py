@@ -10,9 +10,16 @@ from contextlib import suppress
 import pytest
 from _pytest._io import TerminalWriter
 
-from remediation.announcement import Progress, duration, plan_lines, result_lines
+from remediation.announcement import (
+    Progress,
+    duration,
+    plan_lines,
+    result_lines,
+    time_after_probe,
+)
 from remediation.journal.outcomes import Account, Outcome
 from remediation.selection.batching import FailingRow
+from remediation.table_repair.estimate import Estimate, Rates
 from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
 from remediation.table_repair.result import TableRepair
 
@@ -35,6 +42,16 @@ def _table(*tenants: TenantPlan) -> TablePlan:
         without_text=4,
         quarantined=2,
         counted="estimated",
+        estimate=Estimate(
+            rates=Rates(
+                per_request=0.5, per_row=0.001, requests_known=4, source="assuming 0.5 s a request"
+            ),
+            probe_requests=2,
+            requests=17,
+            rows=800,
+            concurrency=8,
+            writers=2,
+        ),
     )
 
 
@@ -52,9 +69,20 @@ def test_a_plan_says_where_what_and_how_much() -> None:
         "  tenant 'globex': 3 rows cannot be repaired: no key for globex",
         "  4 rows without text to embed: would be quarantined",
         "  2 rows quarantined in an earlier run, not sent again (--retry-quarantined sends them)",
-        "in all 12 rows, 3 requests, 150 tokens, under $0.00001, about 1 s",
+        "in all 12 rows, 3 requests, 150 tokens, under $0.00001, about 2 s"
+        " (assuming 0.5 s a request)",
         "dry run: nothing was written and no provider was called",
     ]
+
+
+def test_the_time_is_told_anew_only_where_the_probe_took_much_more_or_less() -> None:
+    planned = _table(_tenant("acme", 12))
+    assert planned.estimate is not None
+    slow, usual = (planned.estimate.after_probe(seconds) for seconds in (12.0, 1.2))
+    assert time_after_probe(planned, slow) == (
+        "public.docs: about 7 s from here, at 2.3 s a request by its probe"
+    )
+    assert time_after_probe(planned, usual) is None
 
 
 def test_a_plan_of_nothing_says_so_and_a_cap_is_named() -> None:
