@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.runs import Site
 
+pytest_plugins = ("pytester",)
+
 ROWS, TENANTS_OF_MANY, FAILING = 40_000, 2_000, 40
 MANY = f"""
 INSERT INTO docs

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.runs import Site
 
+pytest_plugins = ("pytester",)
+
 ROWS = 4_000
 TENTH = Sample(percent=Decimal(10), seed=7)
 FILL = f"""

@@ -18,6 +18,8 @@ from tests.tables import DOCS, examined, failing, rows, run, says, table
 if TYPE_CHECKING:
     from tests.runs import Site
 
+pytest_plugins = ("pytester",)
+
 DAYS = timedelta(days=2)
 TIMED = """
 CREATE TABLE docs (
