@@ -38,15 +38,10 @@ test-full: $(INSTALLED)
 chaos: $(INSTALLED)
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-# Each benchmark against its baselines: about a quarter of an hour.
+# Each benchmark against its baselines, a quarter of an hour; writes docs/performance.md. Some alone:
+# make bench ARGS="scan runs"
 bench: $(INSTALLED)
-	@$(RUN) bench.scan
-	@$(RUN) bench.parts
-	@$(RUN) bench.repair
-	@$(RUN) bench.second_pass
-	@$(RUN) bench.many_failing 10000 100000
-	@$(RUN) bench.runs
-	@$(RUN) bench.many_tables 1000
+	@$(RUN) bench $(ARGS)
 
 lint: $(INSTALLED)
 	@$(RUN) ruff check $(CHECKED)

@@ -1,68 +1,56 @@
-"""Times work and its baseline in turn, and writes the ratios as a table."""
+"""Times work and its baseline in turn, and holds what was measured as tables."""
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 ROUNDS = 3
 """Each side is timed so often, in turn; the medians are told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """The seconds of a piece of work, and those of its baseline."""
+class Table:
+    """What a benchmark measured, in words. Its text is Markdown."""
 
-    work: str
-    seconds: float
-    baseline: str
-    baseline_seconds: float
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
 
-    @property
-    def ratio(self) -> float:
-        return self.seconds / self.baseline_seconds
+    def __str__(self) -> str:
+        lines = (self.columns, ("---",) * len(self.columns), *self.rows)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def compared(
-    work: str, ours: Callable[[], object], baseline: str, theirs: Callable[[], object]
-) -> Figure:
-    """The medians of work and baseline, timed in turn after one round that warms the caches."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for round_number in range(ROUNDS + 1):
-        for side, run in enumerate((ours, theirs)):
-            started = perf_counter()
-            run()
-            if round_number:
-                times[side].append(perf_counter() - started)
-    return Figure(
-        work=work,
-        seconds=statistics.median(times[0]),
-        baseline=baseline,
-        baseline_seconds=statistics.median(times[1]),
-    )
+def in_turn(
+    *sides: Callable[[], float],
+    rounds: int = ROUNDS,
+    before: Callable[[], object] = lambda: None,
+) -> tuple[float, ...]:
+    """The median of the seconds that each side returns; `before` is called ahead of each."""
+    seconds: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for side, taken in zip(sides, seconds, strict=True):
+            before()
+            taken.append(side())
+    return tuple(statistics.median(taken) for taken in seconds)
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """The figures as a Markdown table."""
-    lines = ["| work | seconds | baseline | seconds | ratio |", "| --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {one.work} | {one.seconds:.2f} | {one.baseline} | {one.baseline_seconds:.2f}"
-        f" | {one.ratio:.2f} |"
-        for one in figures
-    ]
-    return "\n".join(lines)
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """The work, as a side that returns its seconds."""
+
+    def side() -> float:
+        begun = perf_counter()
+        work()
+        return perf_counter() - begun
+
+    return side
 
 
-def machine() -> str:
-    """The machine of the measurement: processor cores, system and Python."""
-    return (
-        f"{os.cpu_count()} processor cores, {platform.system()} {platform.machine()},"
-        f" Python {platform.python_version()}"
-    )
+def scaled(number: int, scale: float, least: int) -> int:
+    """A benchmark's size in a trial at a fraction of it."""
+    return max(least, round(number * scale))

@@ -1,23 +1,22 @@
 """Measures the memory and time of a dry run and a repair of few and of a million failing rows.
 
-Run: python -m bench.many_failing [failing rows ...]. Builds a database of its own and removes it;
-the provider answers on loopback.
+Builds a database of its own and removes it; the provider answers on loopback. A million rows
+take `--scale 10`, and half an hour.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
 import psycopg
 
-from bench.figures import machine
+from bench.figures import Table, scaled
 from bench.provider import provider
 from bench.runs import run
 from demo.postgres import create_database, drop_database, server
 
-ROWS = (10_000, 1_000_000)
+ROWS = (10_000, 100_000)
 DIMENSIONS = 8
 """Tiny vectors: what is asked here is what grows with the number of rows, not with their size."""
 TENANTS = 20
@@ -51,11 +50,10 @@ text = "body"
 """
 
 
-def main() -> None:
-    """Print what each run took."""
-    counts = [int(argument) for argument in sys.argv[1:]] or ROWS
-    print(f"{machine()}\n")
-    print("| failing rows | run | seconds | MB |\n| --- | --- | --- | --- |")
+def measured(scale: float = 1.0) -> Table:
+    """What each run took."""
+    counts = [scaled(rows, scale, TENANTS) for rows in ROWS]
+    lines = []
     with (
         server() as server_url,
         provider(0.0, dimensions=DIMENSIONS, different=max(counts)) as base_url,
@@ -71,13 +69,15 @@ def main() -> None:
                 connection.execute("VACUUM ANALYZE documents")
             for options in (["--remediate", "--dry-run"], ["--remediate"]):
                 taken = run(folder, url, "-q", *options)
-                print(
-                    f"| {rows:,} | {' '.join(options)} | {taken.seconds:.0f} |"
-                    f" {taken.megabytes:.0f} |  {taken.last_line}",
-                    flush=True,
+                lines.append(
+                    (
+                        f"{rows:,}",
+                        f"`{' '.join(options)}`",
+                        f"{taken.seconds:.1f}",
+                        f"{taken.processor:.1f}",
+                        f"{taken.megabytes:.0f}",
+                    )
                 )
             drop_database(server_url, "bench_many_failing")
-
-
-if __name__ == "__main__":
-    main()
+    columns = ("failing rows", "run", "seconds", "processor seconds", "MB")
+    return Table(columns=columns, rows=lines)

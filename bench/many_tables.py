@@ -1,17 +1,17 @@
 """Measures an examination of thousands of small tables, step by step.
 
-Run: python -m bench.many_tables [tables]. Builds a database of its own and removes it.
+Builds a database of its own and removes it.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
 
 import psycopg
 
+from bench.figures import Table, scaled
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
@@ -26,7 +26,9 @@ from checks.settings.integrity_toml import Settings, load_settings
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
-TABLES = 3_000
+TABLES = 1_000
+SUITES = 20
+"""Tables from which the cost of a suite for each is carried over to all."""
 ROWS = 20
 SETTINGS = """
 [[tables]]
@@ -79,9 +81,9 @@ def suite_per_table(examination: Examination, tables: int) -> float:
     return (perf_counter() - started) * len(examination.tables) / tables
 
 
-def main() -> None:
-    """Print the seconds of each step."""
-    tables = int(sys.argv[1]) if len(sys.argv) > 1 else TABLES
+def measured(scale: float = 1.0) -> Table:
+    """The seconds of each step."""
+    tables = scaled(TABLES, scale, SUITES)
     chosen = settings()
     timeout = chosen.database.statement_timeout
     with server() as server_url:
@@ -96,19 +98,18 @@ def main() -> None:
                 targets = resolve(connection, chosen, facts)
             resolved = perf_counter()
             seen = examine_targets(connection, place, targets, timeout=timeout, tenants=None)
-            measured = perf_counter()
+            scanned = perf_counter()
         examination = Examination(server=facts, tables=seen)
         cases = cases_of(examination)
         found = [f for case in cases for f in judge(case, examination).findings]
         judged = perf_counter()
         assert [finding.failing for finding in found] == [3]
-        each = suite_per_table(examination, 20)
-    print(f"{tables:,} tables, {sum(table.rows for table in seen):,} rows, {len(cases):,} items")
-    print(f"catalog and expressions  {resolved - started:8.2f} s")
-    print(f"scans and one suite      {measured - resolved:8.2f} s")
-    print(f"items judged             {judged - measured:8.2f} s")
-    print(f"a suite per table alone  {each:8.2f} s (from 20 tables)")
-
-
-if __name__ == "__main__":
-    main()
+        each = suite_per_table(examination, SUITES)
+    steps = (
+        (f"catalog and expressions of {tables:,} tables", resolved - started),
+        ("scans, each in a transaction of its own, and one suite", scanned - resolved),
+        (f"{len(cases):,} items judged", judged - scanned),
+        (f"a suite per table, in place of one for all (from {SUITES} tables)", each),
+    )
+    rows = [(step, f"{seconds:.2f}") for step, seconds in steps]
+    return Table(columns=("step", "seconds"), rows=rows)

@@ -1,11 +1,10 @@
 """Measures what it costs to look at a part of a table: at a sample, or at the failing rows alone.
 
-Run: python -m bench.parts [rows]. Builds a database of its own and removes it.
+Builds a database of its own and removes it.
 """
 
 from __future__ import annotations
 
-import sys
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from bench.figures import Figure, compared, machine, table
-from bench.scan import DIMENSIONS, SETTINGS, build, settings_of
+from bench.figures import Table, in_turn, scaled, timed
+from bench.scan import AT_ONCE, DIMENSIONS, SETTINGS, build, settings_of
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
@@ -66,7 +65,23 @@ def scanned(
     return look
 
 
-def of_samples(url: str, rows: int) -> list[Figure]:
+def compared(
+    work: str, ours: Callable[[], object], baseline: str, theirs: Callable[[], object]
+) -> tuple[str, ...]:
+    """The medians of work and baseline, timed in turn after one round that warms the caches."""
+    sides = timed(ours), timed(theirs)
+    in_turn(*sides, rounds=1)
+    seconds, of_baseline = in_turn(*sides)
+    return (
+        work,
+        f"{seconds:.2f}",
+        baseline,
+        f"{of_baseline:.2f}",
+        f"{seconds / of_baseline:.2f}",
+    )
+
+
+def of_samples(url: str, rows: int) -> list[tuple[str, ...]]:
     """Samples against all rows; the smallest one shows what is left where no vector is read."""
     build(url, "sampled", f"vector({DIMENSIONS})", rows)
     settings = settings_of(SETTINGS.format(name="sampled", dimensions=DIMENSIONS, created_at=""))
@@ -82,10 +97,10 @@ def of_samples(url: str, rows: int) -> list[Figure]:
     ]
 
 
-def of_failing_rows(url: str) -> list[Figure]:
+def of_failing_rows(url: str, many: int) -> list[tuple[str, ...]]:
     """The same failing rows among many whole ones, and among few; and all of them counted."""
     looks = {}
-    for name, rows in (("many", MANY), ("few", FEW)):
+    for name, rows in (("many", many), ("few", FEW)):
         declared = SETTINGS.format(name=name, dimensions=3, created_at="")
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
@@ -96,28 +111,19 @@ def of_failing_rows(url: str) -> list[Figure]:
         estimated = settings_of(declared + 'totals = "estimated"\n')
         looks[name] = scanned(url, estimated, names=None)
     counted = scanned(url, settings_of(declared.replace(".few", ".many")), names=("completeness",))
-    work = f"{FAILING} failing rows of {MANY:,}, estimated totals"
+    work = f"{FAILING} failing rows of {many:,}, estimated totals"
     return [
         compared(work, looks["many"], f"as many of {FEW:,}", looks["few"]),
         compared(work, looks["many"], "counted totals", counted),
     ]
 
 
-def figures(rows: int = ROWS) -> list[Figure]:
-    """Every figure of this module."""
+def measured(scale: float = 1.0) -> Table:
+    """The seconds of each look at a part, and of what it is held against."""
     with server() as server_url:
         url = create_database(server_url, "bench_parts")
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION vector")
-        return [*of_samples(url, rows), *of_failing_rows(url)]
-
-
-def main() -> None:
-    """Print what was measured."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    print(f"{machine()}\n")
-    print(table(figures(rows)))
-
-
-if __name__ == "__main__":
-    main()
+        lines = of_samples(url, scaled(ROWS, scale, AT_ONCE))
+        lines += of_failing_rows(url, scaled(MANY, scale, 2 * FEW))
+    return Table(columns=("work", "seconds", "baseline", "seconds", "ratio"), rows=lines)

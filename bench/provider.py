@@ -1,6 +1,7 @@
 """Answers embeddings requests on loopback at little cost, in a process of its own, for benchmarks.
 
-Knows no key and checks nothing; `demo.endpoint` does. Every text gets another vector.
+Knows no key and checks nothing; `demo.endpoint` does. Each new text gets another vector, and the same
+one whenever it is asked for again.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import random
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -26,11 +28,19 @@ DIFFERENT = 8_192
 
 @contextmanager
 def provider(
-    latency: float, *, dimensions: int = DIMENSIONS, different: int = DIFFERENT
+    latency: float,
+    up_to: float | None = None,
+    *,
+    dimensions: int = DIMENSIONS,
+    different: int = DIFFERENT,
 ) -> Iterator[str]:
-    """Run it until the block ends; yields its base URL. `latency` is of each request, in s."""
+    """Run it until the block ends; yields its base URL.
+
+    A request takes `latency` seconds, or anything from that `up_to` more.
+    """
+    settings = (latency, up_to or latency, dimensions, different)
     with subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "bench.provider", str(latency), str(dimensions), str(different)],
+        [sys.executable, "-m", "bench.provider", *map(str, settings)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
@@ -49,11 +59,11 @@ def _embeddings(dimensions: int, different: int) -> list[bytes]:
     return [base64.b64encode(vector.tobytes()) for vector in vectors]
 
 
-async def _serve(latency: float, dimensions: int, different: int) -> None:
-    embeddings, given = _embeddings(dimensions, different), 0
+async def _serve(latency: float, up_to: float, dimensions: int, different: int) -> None:
+    embeddings, seconds = _embeddings(dimensions, different), random.Random(7)
+    given: dict[str, int] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal given
         while True:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -61,14 +71,12 @@ async def _serve(latency: float, dimensions: int, different: int) -> None:
                 break
             fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
             question = json.loads(await reader.readexactly(int(fields[b"content-length"])))
-            await asyncio.sleep(latency)
-            items = []
-            for index in range(len(question["input"])):
-                items.append(
-                    b'{"object":"embedding","index":%d,"embedding":"%b"}'
-                    % (index, embeddings[given % len(embeddings)])
-                )
-                given += 1
+            await asyncio.sleep(seconds.uniform(latency, up_to))
+            items = [
+                b'{"object":"embedding","index":%d,"embedding":"%b"}'
+                % (index, embeddings[given.setdefault(text, len(given)) % different])
+                for index, text in enumerate(question["input"])
+            ]
             body = b'{"object":"list","model":"%b","data":[%b],"usage":{"total_tokens":%d}}' % (
                 question["model"].encode(),
                 b",".join(items),
@@ -87,4 +95,4 @@ async def _serve(latency: float, dimensions: int, different: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(_serve(float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))

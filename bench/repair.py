@@ -1,13 +1,12 @@
 """Measures a repair against a client without a database, the incident's own loop, and bare writers.
 
-Run: python -m bench.repair [rows] [rows under HNSW]. Builds a database and removes it; provider and
-server run on this machine, each in a process of its own.
+Builds a database and removes it; provider and server run on this machine, each in a process of its
+own.
 """
 
 from __future__ import annotations
 
 import base64
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import openai
 import psycopg
 from pgvector.psycopg import register_vector
 
+from bench.figures import Table, in_turn, scaled
 from bench.provider import DIMENSIONS, provider
 from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
@@ -32,7 +32,7 @@ from remediation.run.repair import open_repair
 from remediation.run.repair_run import new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,9 +66,11 @@ class Way:
     requests: int
     texts: int
     latency: float
+    up_to: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.latency * 1000:.0f} ms, {self.requests} requests of {self.texts} texts"
+        most = "" if self.up_to is None else f" to {self.up_to * 1000:,.0f}"
+        return f"{self.latency * 1000:.0f}{most} ms, {self.requests} requests of {self.texts} texts"
 
 
 WAYS = (
@@ -166,9 +168,8 @@ def bare_writers(url: str) -> float:
         return perf_counter() - begun
 
 
-def repair(url: str, base_url: str, way: Way, *, rows: int) -> float:
-    """Seconds of the whole repair, from its lock to its last look at what it wrote."""
-    settings = Settings.model_validate(
+def settings_of(base_url: str, way: Way) -> Settings:
+    return Settings.model_validate(
         {
             "provider": {
                 "base_url": base_url,
@@ -181,6 +182,11 @@ def repair(url: str, base_url: str, way: Way, *, rows: int) -> float:
             "tables": [{"name": "public.documents", "tenant": "tenant", "text": "body"}],
         }
     )
+
+
+def repair(url: str, base_url: str, way: Way, *, rows: int) -> float:
+    """Seconds of the whole repair, from its lock to its last look at what it wrote."""
+    settings = settings_of(base_url, way)
     place = parse_url(url, variable="DATABASE_URL")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -216,49 +222,37 @@ def emptied(url: str, *, indexed: bool = False, rows: int) -> None:
         connection.execute("CHECKPOINT")
 
 
-def told(name: str, rows: int, baseline: float, ours: float) -> None:
-    rates = f"{rows / baseline:8,.0f} {rows / ours:8,.0f} rows/s"
-    print(f"{name:58} {rates}   ratio {baseline / ours:.2f}", flush=True)
+def compared(name: str, rows: int, baseline: float, ours: float) -> tuple[str, ...]:
+    return (name, f"{rows / baseline:,.0f}", f"{rows / ours:,.0f}", f"{baseline / ours:.2f}")
 
 
-def measured(url: str, rows: int, work: Callable[[], float], *, indexed: bool = False) -> float:
-    """The better of two runs, or the only one where a run takes long."""
-    seconds = []
-    for _ in range(1 if indexed else 2):
-        emptied(url, indexed=indexed, rows=rows)
-        seconds.append(work())
-    return min(seconds)
-
-
-def main() -> None:
-    """Print rows per second of each baseline and of the repair, and the ratio."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    indexed = int(sys.argv[2]) if len(sys.argv) > 2 else INDEXED_ROWS
+def measured(scale: float = 1.0) -> Table:
+    """Rows per second of each baseline and of the repair."""
+    rows, indexed = scaled(ROWS, scale, 2 * TENANTS), scaled(INDEXED_ROWS, scale, 2 * TENANTS)
+    lines = []
     with server() as server_url:
         url = create_database(server_url, "bench_repair")
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SCHEMA)
-        print(f"{'':58} baseline   repair")
         for way in WAYS:
             with provider(way.latency) as base_url:
-                bare = measured(url, rows, partial(bare_client, url, base_url, way))
-                ours = measured(url, rows, partial(repair, url, base_url, way, rows=rows))
-                told(f"{way}: a client without database", rows, bare, ours)
-                if way == WAYS[0]:
-                    emptied(url, rows=rows)
-                    told(f"{way}: the incident's loop", rows, incidents_loop(url, base_url), ours)
-        if indexed:
-            bare = measured(url, indexed, partial(bare_writers, url), indexed=True)
-            with provider(0.0) as base_url:
-                ours = measured(
-                    url,
-                    indexed,
-                    partial(repair, url, base_url, WAYS[2], rows=indexed),
-                    indexed=True,
+                bare, loop, ours = in_turn(
+                    partial(bare_client, url, base_url, way),
+                    # The loop is the same whatever the way, and slow.
+                    partial(incidents_loop, url, base_url) if way.latency else lambda: 0.0,
+                    partial(repair, url, base_url, way, rows=rows),
+                    before=partial(emptied, url, rows=rows),
                 )
-            told("an HNSW index: two writers with COPY", indexed, bare, ours)
+            lines.append(compared(f"{way}, against requests alone", rows, bare, ours))
+            if way.latency:
+                lines.append(compared(f"{way}, against the incident's loop", rows, loop, ours))
+        with provider(0.0) as base_url:
+            bare, ours = in_turn(
+                partial(bare_writers, url),
+                partial(repair, url, base_url, WAYS[2], rows=indexed),
+                before=partial(emptied, url, indexed=True, rows=indexed),
+            )
+        name = f"an HNSW index, {indexed:,} rows, against bare writers"
+        lines.append(compared(name, indexed, bare, ours))
         drop_database(server_url, "bench_repair")
-
-
-if __name__ == "__main__":
-    main()
+    return Table(columns=("", "baseline, rows/s", "repair, rows/s", "ratio"), rows=lines)

@@ -1,11 +1,10 @@
 """Measures the scan of a large table against the best SQL that we could write by hand.
 
-Run: python -m bench.scan [rows]. Builds a database of its own and removes it.
+Builds a database of its own and removes it.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psycopg
 
-from bench.figures import Figure, compared, machine, table
+from bench.figures import Table, in_turn, scaled, timed
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
@@ -27,7 +26,7 @@ from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import LiteralString
 
     from checks.database.connection import Connection
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
 
-ROWS = 200_000
+ROWS = 100_000
 TENANTS = 100
 DIMENSIONS = 1536
 TAIL = DIMENSIONS // 8
@@ -141,13 +140,12 @@ def settings_of(text: str) -> Settings:
         return load_settings(path, row_checks=ROW_CHECK_NAMES)
 
 
-def measured(url: str, name: str, *, dated: bool, kind: str) -> list[Figure]:
+def _scans(url: str, name: str, *, dated: bool, kind: str) -> Iterator[tuple[str, ...]]:
     """The scan against the hand-written SQL, for each set of checks."""
     place = parse_url(url, variable="DATABASE_URL")
     created_at = 'created_at = "created_at"' if dated else ""
     settings = settings_of(SETTINGS.format(name=name, dimensions=DIMENSIONS, created_at=created_at))
     timeout = settings.database.statement_timeout
-    figures = []
     with connect(place) as connection:
         with read_only(connection, place, statement_timeout=timeout):
             (target,) = resolve(connection, settings, read_server(connection))
@@ -161,15 +159,19 @@ def measured(url: str, name: str, *, dated: bool, kind: str) -> list[Figure]:
                 tail=TAIL,
                 times=TIMES.format(fails=fails) if dated else "",
             )
-            figures.append(
-                compared(
-                    f"{kind}{', created_at' if dated else ''}: {work}",
-                    partial(_scan, connection, settings, target, checks),
-                    "SQL by hand",
-                    partial(_run, connection, by_hand),
-                )
+            ours, theirs = (
+                timed(partial(_scan, connection, settings, target, checks)),
+                timed(partial(_run, connection, by_hand)),
             )
-    return figures
+            in_turn(ours, theirs, rounds=1)  # warms the caches
+            seconds, by_hand_seconds = in_turn(ours, theirs)
+            beside = ", `created_at`" if dated else ""
+            yield (
+                f"`{kind}`{beside}: {work}",
+                f"{seconds:.2f}",
+                f"{by_hand_seconds:.2f}",
+                f"{seconds / by_hand_seconds:.2f}",
+            )
 
 
 def _scan(
@@ -185,9 +187,10 @@ def _run(connection: Connection, statement: LiteralString) -> None:
     connection.execute(statement).fetchall()
 
 
-def figures(rows: int = ROWS) -> list[Figure]:
-    """Every figure of this module."""
-    found = []
+def measured(scale: float = 1.0) -> Table:
+    """The seconds of each scan, and of the SQL written by hand."""
+    rows = scaled(ROWS, scale, AT_ONCE)
+    lines: list[tuple[str, ...]] = []
     with server() as server_url:
         url = create_database(server_url, "bench_scan")
         with psycopg.connect(url, autocommit=True) as connection:
@@ -195,16 +198,5 @@ def figures(rows: int = ROWS) -> list[Figure]:
         for name, kind in (("typed", f"vector({DIMENSIONS})"), ("untyped", "vector")):
             build(url, name, kind, rows)
             for dated in (False, True):
-                found += measured(url, name, dated=dated, kind=kind)
-    return found
-
-
-def main() -> None:
-    """Print what was measured."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    print(f"{rows:,} rows, {TENANTS} tenants, {machine()}\n")
-    print(table(figures(rows)))
-
-
-if __name__ == "__main__":
-    main()
+                lines += _scans(url, name, dated=dated, kind=kind)
+    return Table(columns=("work", "seconds", "by hand", "ratio"), rows=lines)

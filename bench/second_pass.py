@@ -1,12 +1,10 @@
 """Measures what a repair's second pass costs, by the share of rows that were repaired.
 
-Run: python -m bench.second_pass [rows]. Builds a database of its own and removes it; the provider
-answers on loopback.
+Builds a database of its own and removes it; the provider answers on loopback.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +13,7 @@ import numpy as np
 import psycopg
 from pgvector.psycopg import register_vector
 
-from bench.figures import machine
+from bench.figures import Table, scaled
 from bench.provider import DIMENSIONS, provider
 from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
@@ -94,21 +92,15 @@ def second_pass(url: str, base_url: str, share: float) -> tuple[float, float, in
         return first, second, repair.results[0].account.selected
 
 
-def main() -> None:
-    """Print seconds of both passes, and their ratio."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    print(f"{machine()}\n\n{rows:,} rows of {DIMENSIONS:,} dimensions\n")
-    print("| rows repaired | first pass, s | second pass, s | ratio |\n| --- | --- | --- | --- |")
+def measured(scale: float = 1.0) -> Table:
+    """Seconds of both passes, and their ratio."""
+    rows, lines = scaled(ROWS, scale, AT_ONCE), []
     with server() as server_url, provider(0.0, different=rows // 8) as base_url:
         url = create_database(server_url, "bench_second_pass")
         build(url, rows)
         for share in SHARES:
             first, second, repaired = second_pass(url, base_url, share)
-            print(
-                f"| {repaired:,} | {first:.2f} | {second:.2f} | {second / first:.2f} |", flush=True
-            )
+            ratio = f"{second / first:.2f}"
+            lines.append((f"{repaired:,} of {rows:,}", f"{first:.2f}", f"{second:.2f}", ratio))
         drop_database(server_url, "bench_second_pass")
-
-
-if __name__ == "__main__":
-    main()
+    return Table(columns=("rows repaired", "first pass, s", "second pass, s", "ratio"), rows=lines)
