@@ -1,7 +1,7 @@
 """Answers embeddings requests on loopback at little cost, in a process of its own, for benchmarks.
 
-Knows no key and checks nothing; `demo.endpoint` does. Each new text gets another vector, and the same
-one whenever it is asked for again.
+Knows no key and checks nothing; `demo.endpoint` does. Each new text gets another vector, and that
+one again whenever it is asked for again.
 """
 
 from __future__ import annotations

@@ -83,7 +83,13 @@ def run(folder: Path, url: str, *arguments: str, tests: Path = CHECKS) -> Run:
     told = subprocess.run(  # noqa: S603 (this interpreter, on this checkout)
         [sys.executable, "-I", "-c", WATCH, *command],
         cwd=folder,
-        env={"OPENAI_API_KEY": "sk-of-a-benchmark", **os.environ, "DATABASE_URL": url},
+        env={
+            "OPENAI_API_KEY": "sk-of-a-benchmark",
+            **os.environ,
+            "DATABASE_URL": url,
+            # Compiled once, by the run that warms the caches, as it is where the tool is used.
+            "PYTHONDONTWRITEBYTECODE": "",
+        },
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -34,6 +34,8 @@ PARTS_LISTED = 20
 """Lines about tables of which a run looked at a part; the reports have them all."""
 
 CHECKS_DIRECTORY = Path(__file__).resolve().parent
+HYPOTHESIS = "hypothesispytest"
+"""The pytest plugin that Hypothesis brings, where the project's own tests are installed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,8 +93,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse workers before any is started, unless others' tests want them; exits with 4."""
     for name in TABLE_CHECKS:
         config.addinivalue_line("markers", f"{name}: the {name} check of a table")
-    if active(config) and not beside_others(config, CHECKS_DIRECTORY):
-        _refuse_workers(config)
+    if not active(config) or beside_others(config, CHECKS_DIRECTORY):
+        return
+    _refuse_workers(config)
+    if config.pluginmanager.has_plugin(HYPOTHESIS):
+        # At the end of every run it would import all of Hypothesis, for half a second.
+        config.pluginmanager.unregister(name=HYPOTHESIS)
 
 
 def _refuse_workers(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from checks.errors import IntegrityError
+from checks.examination.deferred_modules import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,9 @@ RESULT_FORMAT: Final[dict[str, Any]] = {
 }
 
 _MODULES = ("pandas", "great_expectations", "great_expectations.expectations")
+_NOT_USED = ("scipy.stats", "altair")
+"""What its expectations about distributions import, which no suite of ours has: nearly half of the
+time that its import takes, and 75 MB."""
 
 
 class SuiteError(IntegrityError):
@@ -124,8 +128,9 @@ def _load() -> None:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for name in _MODULES:
-            importlib.import_module(name)
+        with deferred(*_NOT_USED):
+            for name in _MODULES:
+                importlib.import_module(name)
     finally:
         # What was imported stays to the end, so no collection need look through it again; the
         # interpreter's last ones alone would take a second.

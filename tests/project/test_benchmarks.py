@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from bench.__main__ import BENCHMARKS, DOCUMENT, TEMPLATE
 from bench.figures import Table, in_turn
