@@ -109,7 +109,6 @@ class Engine:
         self._flight = Flight(
             embedders=self.embedders,
             asking=provider.concurrency,
-            batch_rows=provider.batch_size,
             writers=[self._writer() for _ in range(writers)],
             shorter=lambda text: shorter_forms(text, provider, self.counter),
         )

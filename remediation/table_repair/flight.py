@@ -6,13 +6,13 @@ whatever batches: the first few rows prove a repair before the rest of their bat
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 import psycopg
@@ -54,9 +54,8 @@ class Landed:
 class Flight:
     """What is asked for and what is written of one table, for as long as the `with` block runs.
 
-    As many requests at a time as `asking`, and as many writes as there are writers; the rows of all
-    requests and of two batches for each writer are in hand at most. `batch_rows` is the most that a
-    batch holds. Used by one thread.
+    As many requests at a time as `asking`, and as many writes as there are writers; so many batches
+    as requests, and two for each writer, are in hand at most. Used by one thread.
     """
 
     def __init__(
@@ -64,17 +63,18 @@ class Flight:
         *,
         embedders: Embedders,
         asking: int,
-        batch_rows: int,
         writers: Sequence[Writer[NewVector]],
         shorter: Callable[[str], Iterable[Cut]],
     ) -> None:
         self._embedders = embedders
         self._shorter = shorter
         self._asking = asking
-        self._most_rows = (asking + 2 * len(writers)) * batch_rows
-        self._batch_rows = batch_rows
         self._asked: dict[int, Batch] = {}
-        self._writing: dict[Key, FailingRow] = {}
+        self._writing: dict[Key, tuple[FailingRow, int]] = {}
+        """Each row that is written, and the number of the write that it was given with."""
+        self._left: dict[int, int] = {}
+        """The rows of each such write that have not landed."""
+        self._numbers = itertools.count()
         self._came: queue.SimpleQueue[Answered | Landed] = queue.SimpleQueue()
         self._writers = tuple(writers)
         self._idle: queue.SimpleQueue[Writer[NewVector]] = queue.SimpleQueue()
@@ -116,8 +116,8 @@ class Flight:
     def full(self) -> bool:
         """Whether another batch would only wait, in memory, for a thread."""
         asked = len(self._asked)
-        in_hand = asked * self._batch_rows + len(self._writing)
-        return asked >= self._asking or in_hand > self._most_rows - self._batch_rows
+        in_hand = asked + len(self._left)
+        return asked >= self._asking or in_hand >= self._asking + 2 * len(self._writers)
 
     @property
     def tenants_asked(self) -> set[str | None]:
@@ -127,8 +127,8 @@ class Flight:
     @property
     def rows(self) -> Iterator[FailingRow]:
         """The rows that are asked for or written."""
-        asked = chain.from_iterable(batch.rows for batch in self._asked.values())
-        return chain(asked, self._writing.values())
+        asked = itertools.chain.from_iterable(batch.rows for batch in self._asked.values())
+        return itertools.chain(asked, (row for row, _ in self._writing.values()))
 
     @property
     def wrote(self) -> tuple[int, float]:
@@ -147,7 +147,9 @@ class Flight:
         self, vectors: Sequence[NewVector], earlier: Sequence[LockedRow[NewVector]] = ()
     ) -> None:
         """Write vectors; `earlier` is what a try before came to for some of them."""
-        self._writing |= {new.row.key: new.row for new in vectors}
+        number = next(self._numbers)
+        self._writing |= {new.row.key: (new.row, number) for new in vectors}
+        self._left[number] = len(vectors)
         with self._taking:
             self._to_write += vectors
             self._earlier |= {held.new.row.key: held for held in earlier}
@@ -167,7 +169,10 @@ class Flight:
                 del self._asked[id(came.batch)]
             else:
                 for row in came.rows:
-                    del self._writing[row.key]
+                    _, number = self._writing.pop(row.key)
+                    self._left[number] -= 1
+                    if not self._left[number]:
+                        del self._left[number]
             yield came
 
     def _connect(self) -> None:
