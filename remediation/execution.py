@@ -5,8 +5,8 @@ Enters in the run whatever comes of it; a `Watcher` is told while it goes on.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import psycopg
 
@@ -17,7 +17,8 @@ from remediation.run.repair import Repair, open_repair
 from remediation.run.verification import take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from checks.examination.run_context import RunContext
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from remediation.run.repair_run import RepairRun
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import Plan, TablePlan
+
+
+Distribute: TypeAlias = "Callable[[Repair], AbstractContextManager[None]]"
+"""Prepares a repair so that, in the `with` block, other machines do its work."""
 
 
 class Watcher(Protocol):
@@ -76,8 +81,12 @@ def execute(
     watcher: Watcher,
     *,
     show_texts: bool = False,
+    distribute: Distribute | None = None,
 ) -> None:
-    """Plan; unless it is a dry run, repair and measure again. Enters refusals in the run."""
+    """Plan; unless it is a dry run, repair and measure again. Enters refusals in the run.
+
+    `distribute` has other machines do the work. Raises what it raises.
+    """
     try:
         run.plan = repair.plan()
     except psycopg.Error as error:
@@ -99,7 +108,8 @@ def execute(
             tell(words)
 
     try:
-        repair.run(run.plan, run.report_directory, watcher.settled, tell, tell_time)
+        with distribute(repair) if distribute else nullcontext():
+            repair.run(run.plan, run.report_directory, watcher.settled, tell, tell_time)
     except OSError as error:
         run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
     finally:

@@ -89,6 +89,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with --remediate: send rows again that the provider refused in an earlier run",
     )
+    group.addoption(
+        "--distributed",
+        action="store_true",
+        help="with --remediate: have workers (python -m remediation.distributed) do the work",
+    )
     for override in OVERRIDES:
         group.addoption(
             override.option, type=override.parse, metavar=override.metavar, help=override.help
@@ -123,6 +128,8 @@ def pytest_configure(config: pytest.Config) -> None:
             "--since is refused with --rollback: what a rollback puts back is older, and would not"
             " be looked at; leave it out"
         )
+    if config.getoption("--distributed") and not remediate:
+        raise pytest.UsageError("--distributed needs --remediate: it says who does that work")
     if not remediate:
         return
     if config.option.maxfail:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from checks.examination.run_context import RunContext
+    from remediation.execution import Distribute
     from remediation.journal.outcomes import Outcome
     from remediation.run.repair import Repair
     from remediation.run.repair_run import RepairRun
@@ -41,6 +42,13 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
             retry_quarantined=config.getoption("--retry-quarantined"),
         ) as repair:
             config.stash[REPAIR] = repair
+            distribute: Distribute | None = None
+            if config.getoption("--distributed"):
+                from remediation.distributed.coordinator import distributed
+                from remediation.distributed.schema import require_installed
+
+                require_installed(repair.connection)
+                distribute = distributed
             touched = frozenset() if run.dry_run else _touched(repair, session.items)
             context.provisional = touched
             passes = config.stash[PASSES] = TwoPasses(tables=touched)
@@ -54,6 +62,7 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
                     repair,
                     TerminalWatcher(config, run),
                     show_texts=config.getoption("--show-texts"),
+                    distribute=distribute,
                 )
             except BaseException:
                 run.interrupted = True

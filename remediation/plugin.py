@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from remediation.run.canary_embedder import CanaryEmbedder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse --distributed without the packages for it; exits with 4."""
+    if not config.getoption("--distributed"):
+        return
+    from remediation.distributed.schema import NotInstalledError, require_extra
+
+    try:
+        require_extra()
+    except NotInstalledError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the checks, plan, repair, and run the checks of the repaired tables again."""

@@ -88,9 +88,15 @@ def _roll_back(
     config: pytest.Config, context: RunContext, run: RepairRun, past: PastJournal
 ) -> None:
     from remediation.announcement import Progress, put_back_lines
+    from remediation.distributed.shipped_journal import collect_left
     from remediation.rollback.rollback import open_rollback
+    from remediation.run.preflight import write_place
     from remediation.run.verification import take_in
 
+    # What workers sent while nobody was there to take it in is part of its journal.
+    collect_left(
+        write_place(context.settings, context.environment, context.place), run.report_directory
+    )
     with open_rollback(
         run_id=run.run_id,
         journal=past,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from checks.examination.selection import Selection
     from checks.settings.integrity_toml import Settings
-    from remediation.execution import Watcher
+    from remediation.execution import Distribute, Watcher
     from remediation.run.repair_run import RepairRun
 
 
@@ -53,6 +53,7 @@ def repair_unattended(
     write_incident: WriteIncident,
     retry_quarantined: bool = False,
     place: ConnectionTarget | None = None,
+    distribute: Distribute | None = None,
 ) -> RunContext:
     """Examine what is selected, and unless it is a dry run repair it; all else is in the run.
 
@@ -73,7 +74,7 @@ def repair_unattended(
             started_from=started_from,
             retry_quarantined=retry_quarantined,
         ) as repair:
-            execute(context, run, repair, watcher)
+            execute(context, run, repair, watcher, distribute=distribute)
     except (IntegrityError, psycopg.Error) as error:
         run.refuse(error)
     except BaseException:

@@ -16,6 +16,7 @@ from tests.databases import (
     server_url,
 )
 from tests.runs import provided_site, site, starter
+from tests.workers import shared_site
 
 __all__ = [
     "bare_database",
@@ -25,6 +26,7 @@ __all__ = [
     "old_server_url",
     "provided_site",
     "server_url",
+    "shared_site",
     "site",
     "starter",
 ]

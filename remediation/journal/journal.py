@@ -70,20 +70,7 @@ class Journal:
         self, run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None
     ) -> None:
         """Record first which run this is and where it writes. Raises OSError."""
-        self._append(
-            [
-                {
-                    "event": "run",
-                    "run": run_id,
-                    "rolls_back": rolls_back,
-                    "database": {
-                        "system_identifier": database.system_identifier,
-                        "name": database.database,
-                        "oid": database.database_oid,
-                    },
-                }
-            ]
-        )
+        self.take_in(header(run_id, database, rolls_back=rolls_back))
 
     def begin_table(self, target: Target) -> None:
         """Record, before a table's first write, which columns are written. Raises OSError."""
@@ -147,8 +134,11 @@ class Journal:
     def _append(self, events: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
         # Several times as fast as `json`: each row has two lines.
         lines = b"".join(to_json(event) + b"\n" for event in events)
-        if not lines:
-            return
+        if lines:
+            self.take_in(lines, sync=sync)
+
+    def take_in(self, lines: bytes, *, sync: bool = True) -> None:
+        """Append whole lines that are events already. Raises OSError."""
         with self._lock:
             # Unbuffered: what could not be written must not appear later, out of order.
             rest = memoryview(b"\n" * self._torn + lines)
@@ -194,6 +184,21 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None) -> bytes:
+    """The first line of a run's journal."""
+    event = {
+        "event": "run",
+        "run": run_id,
+        "rolls_back": rolls_back,
+        "database": {
+            "system_identifier": database.system_identifier,
+            "name": database.database,
+            "oid": database.database_oid,
+        },
+    }
+    return to_json(event) + b"\n"
 
 
 def columns_written(target: Target) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from remediation.selection.preparation import shortest_form
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from checks.settings.integrity_toml import Provider
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import RowName
     from remediation.journal.past_journals import PastJournal
     from remediation.provider.tokens import TokenCounter
-    from remediation.selection.batching import FailingRow
+    from remediation.selection.batching import FailingRow, Key
 
 REPLACING = b'"replacing"'
 """Near the beginning of the lines that hold almost all of a journal's bytes; they are not parsed.
@@ -54,6 +54,27 @@ class Quarantine:
         return (
             f"quarantined in run {known.run_id}, not sent again while its text is the same"
             f" (--retry-quarantined sends it): {known.reason}"
+        )
+
+    def entries(self, table: str, keys: Iterable[Key]) -> list[list[Any]]:
+        """What is remembered of some rows of a table, as JSON can hold it."""
+        known = [(key, self._refusals.get((table, key))) for key in keys]
+        return [
+            [key, each.run_id, each.refused.model, each.refused.sent_md5, each.reason]
+            for key, each in known
+            if each is not None
+        ]
+
+    @classmethod
+    def of_entries(cls, table: str, entries: Iterable[list[Any]]) -> Quarantine:
+        """The quarantine that `entries` told of."""
+        return cls(
+            _refusals={
+                (table, tuple(key)): _Refusal(
+                    run_id=run_id, refused=Refused(model=model, sent_md5=md5_sent), reason=reason
+                )
+                for key, run_id, model, md5_sent, reason in entries
+            }
         )
 
 

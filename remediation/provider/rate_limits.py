@@ -232,13 +232,16 @@ class RateLimits:
         """The one limit of a key. Tenants with the same key share it."""
         with self._lock:
             if key not in self._limits:
-                self._limits[key] = RateLimit(
-                    requests_per_minute=self.requests_per_minute,
-                    tokens_per_minute=self.tokens_per_minute,
-                    clock=self.clock,
-                    window=self.window,
-                )
+                self._limits[key] = self._new(key)
             return self._limits[key]
+
+    def _new(self, key: SecretStr) -> RateLimit:  # noqa: ARG002 - for limits that others share
+        return RateLimit(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            clock=self.clock,
+            window=self.window,
+        )
 
 
 def reset_seconds(value: str | None) -> float | None:

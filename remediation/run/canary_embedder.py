@@ -21,7 +21,13 @@ from remediation.provider.errors import InputRejected, ProviderError
 from remediation.provider.keys import MissingKey
 from remediation.provider.tokens import TokenCounter, token_counter
 from remediation.provider.usage import NOTHING, Usage
-from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
+from remediation.run.preflight import (
+    endpoint_of,
+    key_ring,
+    known_tenants,
+    provider_at,
+    rate_limits,
+)
 from remediation.selection.preparation import sendable
 from remediation.throttling.budget import budget_of
 
@@ -227,10 +233,11 @@ def open_embedder(
     and `RepairRefusedError` for a malformed base URL.
     """
     with connect(place) as connection:
+        known = known_tenants(connection, place, settings, examination)
         embedder = CanaryEmbedder(
             settings=settings,
             environment=environment,
-            keys=key_ring(connection, place, settings, environment, examination),
+            keys=key_ring(connection, place, settings, environment, known),
             limits=rate_limits(settings),
             budget=budget_of(settings),
             retry=retry,

@@ -25,7 +25,7 @@ from remediation.provider.openai_embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
@@ -60,16 +60,29 @@ def open_write_side(
 
     Raises `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
-    variable = settings.database.write_url_env
-    url = environment.get(variable)
-    place = parse_url(url, variable=variable) if url else read_place
-    if url and place.search_path is None:
-        place = replace(place, search_path=read_place.search_path)
+    place = write_place(settings, environment, read_place)
     with connect(place) as connection:
         with read_only(connection, place, statement_timeout=settings.database.statement_timeout):
             server = read_server(connection)
-        require_same_database(examination.server, server, variable if url else None)
+        variable = settings.database.write_url_env
+        require_same_database(
+            examination.server, server, variable if environment.get(variable) else None
+        )
         yield WriteSide(place=place, server=server, connection=connection)
+
+
+def write_place(
+    settings: Settings, environment: Mapping[str, str], read_place: ConnectionTarget
+) -> ConnectionTarget:
+    """Where a run writes. Raises `ConnectionUrlError`."""
+    variable = settings.database.write_url_env
+    url = environment.get(variable)
+    if not url:
+        return read_place
+    place = parse_url(url, variable=variable)
+    if place.search_path is None:
+        place = replace(place, search_path=read_place.search_path)
+    return place
 
 
 def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Target) -> Endpoint:
@@ -124,11 +137,9 @@ def key_ring(
     place: ConnectionTarget,
     settings: Settings,
     environment: Mapping[str, str],
-    examination: Examination,
+    known: Iterable[str | None],
 ) -> KeyRing:
-    """The ring of `[keys]`; its SQL runs on the connection, read-only. May raise what
-    `known_tenants` raises.
-    """
+    """The ring of `[keys]`, for the `known_tenants`; its SQL runs on the connection, read-only."""
     keys = settings.keys
 
     def lookup(tenant: str) -> KeyRow | None:
@@ -148,7 +159,7 @@ def key_ring(
         command=keys.command,
         fallback_env=keys.fallback_env,
         environ=environment,
-        known_tenants=known_tenants(connection, place, settings, examination),
+        known_tenants=known,
     )
 
 

@@ -22,12 +22,14 @@ from remediation.run.canary_embedder import CanaryEmbedder
 from remediation.run.preflight import (
     endpoint_of,
     key_ring,
+    known_tenants,
     open_write_side,
     provider_at,
     rate_limits,
 )
 from remediation.run.verification import keyed_part, measure_again, part_words
 from remediation.selection.row_reader import RowReader
+from remediation.table_repair.engine import Engine
 from remediation.table_repair.estimate import rates_of
 from remediation.table_repair.index_cost import seconds_per_indexed_row
 from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from remediation.provider.retry import RetryPolicy
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.result import TableRepair
+    from remediation.table_repair.table_repair import EngineOf
 
 
 TEXT_CHARACTERS = 200
@@ -74,6 +77,8 @@ class Repair:
     server: Server
     connection: Connection
     keys: KeyRing
+    known_tenants: frozenset[str | None]
+    """Of all declared tables: whose names decide whose key is whose."""
     limits: RateLimits
     tenants: tuple[str, ...] | None
     budget: Budget
@@ -88,6 +93,8 @@ class Repair:
     quarantine: Quarantine = field(default_factory=Quarantine)
     past: Past = field(default_factory=Past)
     """How long requests and writes of earlier runs took; by default, nobody knows."""
+    engine_of: EngineOf = Engine
+    """Makes what repairs the rows of one table."""
     results: list[TableRepair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the second pass looked at, where that is not every row by every check."""
@@ -190,6 +197,7 @@ class Repair:
                     retry=self.retry,
                     lock_patience=self.lock_patience,
                     quarantine=self.quarantine,
+                    engine_of=self.engine_of,
                 )
                 try:
                     work.run()
@@ -297,6 +305,7 @@ def open_repair(
     `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
     """
     with open_write_side(settings, environment, examination, read_place) as side:
+        known = known_tenants(side.connection, side.place, settings, examination)
         repair = Repair(
             run_id=run_id,
             settings=settings,
@@ -305,7 +314,8 @@ def open_repair(
             place=side.place,
             server=side.server,
             connection=side.connection,
-            keys=key_ring(side.connection, side.place, settings, environment, examination),
+            keys=key_ring(side.connection, side.place, settings, environment, known),
+            known_tenants=frozenset(known),
             limits=limits or rate_limits(settings),
             tenants=tenants,
             budget=budget_of(settings),
@@ -331,7 +341,7 @@ def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
     accepted = table.accepted
     healing = [check for check in table.checks if check.remedy == "re-embed"]
     return tuple(
-        _without(check, {tenant for name, tenant in accepted if name == check.name})
+        without(check, {tenant for name, tenant in accepted if name == check.name})
         for check in healing
         if open_failing(table, check.name) > 0
     )
@@ -353,7 +363,8 @@ def open_failing(table: TableExamination, check: str) -> int:
     )
 
 
-def _without(check: AppliedCheck, tenants: Collection[str | None]) -> AppliedCheck:
+def without(check: AppliedCheck, tenants: Collection[str | None]) -> AppliedCheck:
+    """The check, which rows of these tenants never fail."""
     if not tenants:
         return check
     named = sql.Literal(sorted(tenant for tenant in tenants if tenant is not None))

@@ -75,7 +75,7 @@ class Admission:
 
     def within_caps(self, batch: Batch) -> tuple[Batch, str | None]:
         """As much of the batch as the caps allow, and the cap that cut it short."""
-        left = self.budget.rows_left()
+        left = self.budget.grant(len(batch.rows))
         allowed = part_of(batch, batch.rows[:left], self.counter)
         if allowed.rows and not self.budget.affords(allowed.tokens):
             return part_of(batch, (), self.counter), self.budget.no_money_left

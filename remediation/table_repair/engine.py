@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from remediation.throttling.budget import Budget
     from remediation.throttling.throttle import Throttle
     from remediation.writing.locked_rows import LockedRows
-    from remediation.writing.repair_lock import RepairLock
+    from remediation.writing.repair_lock import HeldLock
     from remediation.writing.verdicts import LockedRow, Written
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Engine:
     embedders: Embedders
     counter: TokenCounter
     journal: Journal
-    lock: RepairLock
+    lock: HeldLock
     budget: Budget
     stop: threading.Event
     """Set by the repair itself when it must end: waits of its threads end at once."""

@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import psycopg
 
@@ -49,6 +49,25 @@ if TYPE_CHECKING:
     from remediation.throttling.wait_reasons import WaitReason
 
 
+class RowRepair(Protocol):
+    """Repairs the rows of one table, once."""
+
+    @property
+    def account(self) -> Account:
+        """The outcomes so far."""
+
+    @property
+    def stopped(self) -> str | None:
+        """Why it ended before its last row; None where it did not."""
+
+    def run(self) -> None:
+        """Repair; see `Engine.run`."""
+
+
+EngineOf: TypeAlias = "Callable[..., RowRepair]"
+"""Takes what `Engine` takes."""
+
+
 @dataclass(kw_only=True)
 class TableWork:
     """One table's repair. Create, `run()` once, read `result`, also when that raised."""
@@ -74,8 +93,9 @@ class TableWork:
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine
+    engine_of: EngineOf = Engine
 
-    _engine: Engine | None = None
+    _engine: RowRepair | None = None
     _left: Account = field(default_factory=Account)
     """Of a table that was not begun."""
     _probes: tuple[ProbeResult, ...] = ()
@@ -159,7 +179,7 @@ class TableWork:
             if probed.stopped is not None:
                 return
             self.journal.begin_table(self.reader.target)
-            self._engine = Engine(
+            self._engine = self.engine_of(
                 reader=self.reader,
                 settings=self.settings,
                 write_place=self.place,

@@ -51,6 +51,10 @@ class Budget:
         """Rows that may still be sent."""
         return max(0, self.max_rows - self.rows)
 
+    def grant(self, rows: int) -> int:
+        """How many of so many rows may be sent."""
+        return min(rows, self.rows_left())
+
     def affords(self, tokens: int) -> bool:
         """Whether a request fits under the cap even if everything in flight is billed."""
         return self.dollars(self.took.reckoned + self.reserved + tokens) <= self.max_cost

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import psycopg
 from psycopg import sql
@@ -49,6 +49,16 @@ class TableLockedError(IntegrityError):
 
 class LockLostError(IntegrityError):
     """The connection that held the lock is gone; another repair may have begun."""
+
+
+class HeldLock(Protocol):
+    """Under which a table is written."""
+
+    def beat(self) -> None:
+        """See `RepairLock.beat`."""
+
+    def check(self) -> None:
+        """See `RepairLock.check`."""
 
 
 class RepairLock:
@@ -102,6 +112,16 @@ class RepairLock:
             f"{self._target.name} is being repaired by {who}; wait for it to end, or end it with"
             " SELECT pg_terminate_backend(pid)"
         )
+
+    def also_hold(self, lock_class: int, number: int) -> None:
+        """Take another lock, which nobody else takes and which ends with this one.
+
+        Raises psycopg's errors.
+        """
+        assert self._connection is not None
+        statement = sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock({}, {})")
+        with within(self._connection, ANSWER_SECONDS):
+            self._connection.execute(statement.format(sql.Literal(lock_class), sql.Literal(number)))
 
     def beat(self) -> None:
         """`check`, but at most once a second, for a caller that comes by often."""

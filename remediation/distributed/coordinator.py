@@ -1,0 +1,322 @@
+"""Has workers repair the rows of one table: defers jobs, takes in what they did, gives the account.
+
+Stands where the engine stands: probe, lock and report are as ever. Asks no provider and writes to
+no table of the user's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from procrastinate.jobs import Status
+
+from checks.database.connection import cancel
+from remediation.distributed.alive import RUN_LOCK_CLASS
+from remediation.distributed.orders import orders_of
+from remediation.distributed.part_outcomes import PartOutcomes
+from remediation.distributed.parts import split
+from remediation.distributed.queue import (
+    MOST_TRIES,
+    REPAIR,
+    STALLED_SECONDS,
+    open_queue,
+    queue_name,
+)
+from remediation.distributed.run_rows import WorkRows, begin_run, end_run
+from remediation.distributed.schema import shared_connection
+from remediation.distributed.shared_budget import SharedBudget
+from remediation.distributed.shared_limits import SharedRateLimits
+from remediation.distributed.shipped_journal import take_lines
+from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
+from remediation.journal.journal import header, journal_words
+from remediation.provider.usage import Usage
+from remediation.throttling.wait_reasons import WaitReason
+from remediation.writing.repair_lock import LockLostError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+
+    import procrastinate
+    from procrastinate.jobs import Job
+
+    from checks.database.connection import Connection
+    from remediation.journal.journal import Journal
+    from remediation.journal.outcomes import Account, Outcome
+    from remediation.run.repair import Repair
+    from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.circuit_breaker import CircuitBreaker
+    from remediation.throttling.throttle import Throttle
+    from remediation.writing.repair_lock import RepairLock
+
+POLL_SECONDS = 0.2
+STALLED_EVERY_SECONDS = 2.0
+QUIET_SECONDS = 3.0
+"""Without a worker at work, until that is told."""
+NO_WORKER_SECONDS = 300.0
+"""Without a worker at work, until the repair gives up."""
+LAST_WORDS_SECONDS = 10.0
+"""For workers to end what they are at, once the repair must stop."""
+JOBS_AT_ONCE = 50
+
+
+@dataclass(kw_only=True)
+class Coordinator:
+    """One table's repair by workers. Create, `run()` once, read `account` and `stopped`."""
+
+    repair: Repair
+    app: procrastinate.App
+    shared: Connection
+    """To the shared schema, for the coordinating thread."""
+    reader: RowReader
+    connection: Connection
+    journal: Journal
+    lock: RepairLock
+    budget: SharedBudget
+    stop: threading.Event
+    throttle: Throttle
+    on_outcome: Callable[[Outcome], None]
+    tenants: Sequence[str] | None
+    breaker: CircuitBreaker
+    _seen_work: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._table = self.reader.target.name
+        self._work = WorkRows(connection=self.shared, run_id=self.repair.run_id, table=self._table)
+        self._ending = Ending(stop=self.stop)
+        self._outcomes = PartOutcomes(
+            reader=self.reader,
+            connection=self.connection,
+            journal=self.journal,
+            on_outcome=self.on_outcome,
+        )
+
+    @property
+    def account(self) -> Account:
+        """The outcomes so far."""
+        return self._outcomes.account
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the repair ended before its last row; None where it did not."""
+        return self._ending.reason
+
+    def run(self) -> None:
+        """Coordinate until every part has ended, or the repair must stop.
+
+        Raises what is not foreseen, KeyboardInterrupt included, after the account is settled.
+        """
+
+        def interrupt() -> None:
+            self.stop.set()
+            cancel(self.connection)
+
+        run_aside(lambda: asyncio.run(self._coordinate()), on_interrupt=interrupt)
+
+    async def _coordinate(self) -> None:
+        before = self.budget.usage
+        try:
+            async with self.app.open_async():
+                await self._defer()
+                await self._wait_for_all()
+        except (LockLostError, OSError) as error:
+            words = journal_words(error) if isinstance(error, OSError) else str(error)
+            self._ending.break_off(words)
+        except BaseException as error:
+            self._ending.break_off(
+                INTERRUPTED if self.stop.is_set() else f"the repair broke off: {words_of(error)}"
+            )
+            raise
+        finally:
+            with suppress(psycopg.Error, OSError):
+                self._hear_the_last()
+            self._outcomes.settle_rest(self._ending.reason or "")
+            with suppress(psycopg.Error):
+                self._work.learn_stops(self.breaker)
+                self.breaker.answered(None, None, _difference(self.budget.usage, before))
+
+    async def _defer(self) -> None:
+        """Make jobs of all failing rows; workers begin with the first meanwhile."""
+        token = secrets.randbits(31)
+        self.lock.also_hold(RUN_LOCK_CLASS, token)
+        self._work.begin(token, orders_of(self.repair, self.reader))
+        self._work.tell_stops(self.breaker)
+        rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
+        task = self.app.configure_task(REPAIR, queue=queue_name(self.repair.settings))
+        jobs: list[dict[str, Any]] = []
+        for number, keys in enumerate(split(rows)):
+            remembered = self.repair.quarantine.entries(self._table, keys)
+            self._work.add_part(number, keys, remembered)
+            self._outcomes.select(number, len(keys))
+            jobs.append({"run_id": self.repair.run_id, "table": self._table, "part": number})
+            if len(jobs) == JOBS_AT_ONCE:
+                await task.batch_defer_async(*jobs)
+                jobs.clear()
+            self.lock.beat()
+            if self.stop.is_set():
+                return
+        if jobs:
+            await task.batch_defer_async(*jobs)
+
+    async def _wait_for_all(self) -> None:
+        looked = self._seen_work = time.monotonic()
+        while self._outcomes.open_parts:
+            running = self._take_in()
+            if self.stop.is_set():
+                self._ending.end(INTERRUPTED)
+                return
+            if self._ending.reason and not running:
+                return
+            self.lock.beat()
+            self._see_that_someone_works(running)
+            if time.monotonic() - looked >= STALLED_EVERY_SECONDS:
+                looked = time.monotonic()
+                await self._give_stalled_to_others()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _take_in(self) -> int:
+        """Take in what workers did; returns how many parts they are at."""
+        # First the states: what an ended part did was entered before it ended.
+        states = self._work.parts()
+        for line in take_lines(self.shared, self.repair.run_id, self.journal):
+            self._outcomes.learn(line)
+        for state in states:
+            if not state.ended:
+                continue
+            if state.stopped and self._ending.reason is None:
+                # A cap, or what would stop the next part too: no further part begins.
+                self._ending.end(state.stopped)
+                self._work.drop_jobs()
+            self._outcomes.fold(
+                state.number, self._work.take_part(state.number), unread=state.stopped
+            )
+        return sum(state.begun for state in states)
+
+    def _see_that_someone_works(self, running: int) -> None:
+        now = time.monotonic()
+        if running:
+            self._seen_work = now
+        quiet = now - self._seen_work
+        if quiet > NO_WORKER_SECONDS:
+            self._ending.end(
+                "no worker with these settings took a job; start one with `python -m"
+                " remediation.distributed`"
+            )
+            self._work.drop_jobs()
+        self.throttle.tell(
+            WaitReason(
+                reason="no worker with these settings is at work; `python -m"
+                " remediation.distributed` starts one"
+            )
+            if quiet > QUIET_SECONDS
+            else None
+        )
+
+    async def _give_stalled_to_others(self) -> None:
+        """Put the jobs of dead workers back into the queue."""
+        for job in await self.app.job_manager.get_stalled_jobs(
+            queue=queue_name(self.repair.settings), seconds_since_heartbeat=STALLED_SECONDS
+        ):
+            if not self._is_ours(job):
+                continue
+            number = int(str(job.task_kwargs["part"]))
+            if job.attempts + 1 < MOST_TRIES:
+                self._work.end_part(number, ended=False, stopped=None)
+                await self.app.job_manager.retry_job(job)
+            else:
+                assert job.id is not None
+                await self.app.job_manager.finish_job_by_id_async(
+                    job.id, status=Status.FAILED, delete_job=True
+                )
+                self._work.end_part(
+                    number, ended=True, stopped=f"{MOST_TRIES} workers died of one job in turn"
+                )
+
+    def _is_ours(self, job: Job) -> bool:
+        return (
+            job.task_kwargs.get("run_id") == self.repair.run_id
+            and job.task_kwargs.get("table") == self._table
+        )
+
+    def _hear_the_last(self) -> None:
+        """Have workers end, and take in what they did until then."""
+        if self._outcomes.open_parts:
+            self._work.end()
+            until = time.monotonic() + LAST_WORDS_SECONDS
+            while self._take_in() and time.monotonic() < until:
+                time.sleep(POLL_SECONDS)
+        self._work.end()
+
+
+@contextmanager
+def distributed(repair: Repair, *, sweep: bool = False) -> Iterator[None]:
+    """Have workers do a repair's work in the `with` block.
+
+    Raises `CannotExamineError`, `NotInstalledError` and psycopg's errors.
+    """
+    own = repair.budget, repair.limits, repair.engine_of
+    with shared_connection(repair.place) as shared, shared_connection(repair.place) as limiting:
+        begin_run(
+            shared,
+            repair.run_id,
+            repair.settings,
+            header=header(repair.run_id, repair.server.identity),
+            rows=own[0].rows,
+            tokens=own[0].took.reckoned,
+            sweep=sweep,
+        )
+        work = WorkRows(connection=shared, run_id=repair.run_id, table="")
+        budget = SharedBudget(connection=shared, run_id=repair.run_id, **work.caps())
+        repair.budget = budget
+        repair.limits = SharedRateLimits(
+            connection=limiting,
+            requests_per_minute=own[1].requests_per_minute,
+            tokens_per_minute=own[1].tokens_per_minute,
+        )
+        repair.engine_of = partial(
+            coordinator, repair=repair, app=open_queue(repair.place), shared=shared
+        )
+        try:
+            yield
+        finally:
+            repair.budget, repair.limits, repair.engine_of = own
+            with suppress(psycopg.Error):
+                # What follows, as a canary, spends of what is left.
+                own[0].took = budget.usage
+                budget.close()
+                end_run(shared, repair.run_id)
+
+
+def coordinator(*, repair: Repair, app: Any, shared: Connection, **given: Any) -> Coordinator:
+    """The coordinator of a table, of all that an engine is given."""
+    needed = (
+        "reader",
+        "connection",
+        "journal",
+        "lock",
+        "budget",
+        "stop",
+        "throttle",
+        "on_outcome",
+        "tenants",
+        "breaker",
+    )
+    return Coordinator(
+        repair=repair, app=app, shared=shared, **{name: given[name] for name in needed}
+    )
+
+
+def _difference(now: Usage, before: Usage) -> Usage:
+    return Usage(
+        requests=now.requests - before.requests,
+        unanswered=now.unanswered - before.unanswered,
+        tokens=now.tokens - before.tokens,
+        unsaid=now.unsaid - before.unsaid,
+    )

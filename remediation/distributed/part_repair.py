@@ -1,0 +1,203 @@
+"""Does one job of a repair: the rows of a part, by the same engine as a repair on one machine.
+
+Works under the coordinator's lock, within the run's caps, with keys that it finds itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from checks.database.connection import cancel, connect, read_only
+from checks.database.server import read_server
+from checks.errors import IntegrityError
+from checks.examination.first_look import read_place
+from checks.settings.integrity_toml import overridden
+from checks.targets.resolution import resolve
+from remediation.distributed.alive import CoordinatorAlive, is_alive
+from remediation.distributed.parts import PartReader
+from remediation.distributed.queue import GivenBackError
+from remediation.distributed.run_rows import WorkRows
+from remediation.distributed.schema import shared_connection
+from remediation.distributed.shared_budget import SharedBudget
+from remediation.distributed.shared_limits import SharedRateLimits
+from remediation.distributed.shipped_journal import ShippedJournal
+from remediation.journal.quarantine import Quarantine
+from remediation.provider.embedders import Embedders
+from remediation.provider.tokens import token_counter
+from remediation.run.preflight import endpoint_of, key_ring, provider_at, write_place
+from remediation.table_repair.circuit_breaker import CircuitBreaker
+from remediation.table_repair.engine import Engine
+from remediation.throttling.health import Health
+from remediation.throttling.throttle import Throttle
+from remediation.writing.locked_rows import LockedRows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.settings.integrity_toml import Settings
+    from checks.targets.target import Target
+    from remediation.distributed.orders import Orders
+    from remediation.selection.batching import Key
+
+
+class UnlikeError(IntegrityError):
+    """What the coordinator saw is not what this worker sees."""
+
+
+@dataclass(kw_only=True)
+class PartRepairs:
+    """The jobs of one worker, one at a time. `end`, from any thread, has the current one end."""
+
+    settings: Settings
+    environment: Mapping[str, str] = field(repr=False)
+    started_from: Path
+    """The folder that a relative `pause_file` is in."""
+    _breakers: dict[tuple[str, str], CircuitBreaker] = field(default_factory=dict)
+    """Of the last table: what is known of its keys and checks outlives a job."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _ending: threading.Event = field(default_factory=threading.Event)
+    _reading: Connection | None = None
+
+    @property
+    def place(self) -> ConnectionTarget:
+        """Where this worker reads and writes. Raises `ConnectionUrlError`."""
+        found = read_place(self.settings, self.environment)
+        return write_place(self.settings, self.environment, found)
+
+    def end(self) -> None:
+        """Have the current job end in order; it is given back."""
+        self._ending.set()
+        self._stop.set()
+        if (reading := self._reading) is not None:
+            cancel(reading)
+
+    def repair(self, run_id: str, table: str, part: int) -> str | None:
+        """Do one job; returns why it ended before its last row, or None.
+
+        Raises `GivenBackError` where the worker ends first, and what is not foreseen.
+        """
+        self._stop = threading.Event()
+        with ExitStack() as stack:
+            shared = stack.enter_context(shared_connection(self.place))
+            work = WorkRows(connection=shared, run_id=run_id, table=table)
+            orders = work.orders()
+            if orders is None or not is_alive(shared, run_id, table):
+                return "its repair is over"
+            begun = work.begin_part(part)
+            if begun is None:
+                return "it was done before"
+            keys, refusals = begun
+            if self._ending.is_set():
+                self._stop.set()
+            breaker = self._breaker(run_id, table)
+            work.learn_stops(breaker)
+            budget = SharedBudget(connection=shared, run_id=run_id, **work.caps())
+            stack.callback(budget.close)
+            engine = self._engine(
+                stack,
+                work,
+                orders,
+                keys=keys,
+                quarantine=Quarantine.of_entries(table, refusals),
+                budget=budget,
+                breaker=breaker,
+            )
+            try:
+                engine.run()
+            finally:
+                self._reading = None
+                work.tell_stops(breaker)
+            given_back = engine.stopped is not None and self._ending.is_set()
+            work.end_part(part, ended=not given_back, stopped=engine.stopped)
+        if given_back:
+            raise GivenBackError
+        return engine.stopped
+
+    def give_up(self, run_id: str, table: str, part: int, reason: str) -> None:
+        """Say that a part was tried in vain for the last time."""
+        with shared_connection(self.place) as shared:
+            work = WorkRows(connection=shared, run_id=run_id, table=table)
+            work.end_part(part, ended=True, stopped=reason)
+
+    def _breaker(self, run_id: str, table: str) -> CircuitBreaker:
+        if (run_id, table) not in self._breakers:
+            self._breakers = {
+                (run_id, table): CircuitBreaker(
+                    table=table, batch_rows=self.settings.provider.batch_size
+                )
+            }
+        return self._breakers[run_id, table]
+
+    def _engine(
+        self,
+        stack: ExitStack,
+        work: WorkRows,
+        orders: Orders,
+        *,
+        keys: tuple[Key, ...],
+        quarantine: Quarantine,
+        budget: SharedBudget,
+        breaker: CircuitBreaker,
+    ) -> Engine:
+        settings = overridden(self.settings, "provider", "batch_size", orders.batch_size)
+        place = self.place
+        connection = self._reading = stack.enter_context(connect(place))
+        target = self._target(connection, place, work.table)
+        counter = token_counter(target.model, self.environment)
+        health = Health(settings.repair, place, folder=self.started_from)
+        looking_up = stack.enter_context(connect(place))
+        embedders = Embedders(
+            endpoint_of(settings, self.environment, target),
+            key_ring(looking_up, place, settings, self.environment, orders.known_tenants),
+            provider_at=provider_at,
+            stop=self._stop,
+            limits=SharedRateLimits(
+                connection=stack.enter_context(shared_connection(place)),
+                requests_per_minute=settings.repair.requests_per_minute,
+                tokens_per_minute=settings.repair.tokens_per_minute,
+            ),
+            counter=counter,
+            models=target.declared.tenant_models,
+        )
+        stack.callback(embedders.close)
+        return Engine(
+            reader=PartReader(
+                target=target,
+                checks=orders.applied(target),
+                place=place,
+                timeout=settings.database.statement_timeout,
+                keys=keys,
+            ),
+            settings=settings,
+            write_place=place,
+            connection=connection,
+            embedders=embedders,
+            counter=counter,
+            journal=ShippedJournal(work.connection, work.run_id),
+            lock=CoordinatorAlive(work.connection, work.run_id, work.table),
+            budget=budget,
+            stop=self._stop,
+            throttle=stack.enter_context(Throttle(health, lambda _: None)),
+            on_outcome=lambda _: None,
+            tenants=orders.tenants,
+            quarantine=quarantine,
+            breaker=breaker,
+            locked=LockedRows(),
+        )
+
+    def _target(self, connection: Connection, place: ConnectionTarget, table: str) -> Target:
+        timeout = self.settings.database.statement_timeout
+        with read_only(connection, place, statement_timeout=timeout):
+            targets = resolve(connection, self.settings, read_server(connection))
+        for target in targets:
+            if target.name == table and not target.problems and target.unrepairable is None:
+                return target
+        raise UnlikeError(
+            f"{table} cannot be repaired from here: it is not there, or not as declared; this"
+            " worker's database or role differs from the coordinator's"
+        )

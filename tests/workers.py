@@ -1,0 +1,99 @@
+"""Distributed repairs of the table `docs`: the coordinator in this process, workers as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.database.connection_url import parse_url
+from checks.row_checks.rules import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import load_settings
+from remediation.distributed import parts
+from remediation.distributed.coordinator import distributed
+from remediation.distributed.schema import install
+from tests.repairs import Done, environment, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checks.database.connection import ConnectionTarget
+    from checks.settings.integrity_toml import Settings
+    from tests.provider_server import ProviderServer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SECONDS = 60
+TENANTS = ("acme", "globex", "initech")
+PART_ROWS = 20
+
+
+@dataclass(kw_only=True, slots=True)
+class Site:
+    """A folder with settings, and a database with the shared schema."""
+
+    folder: Path
+    database: str
+
+    @property
+    def place(self) -> ConnectionTarget:
+        return parse_url(self.database, variable="DATABASE_URL")
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(self.folder / "integrity.toml", row_checks=ROW_CHECK_NAMES)
+
+    def write_settings(self, provider: ProviderServer, *, repair: str = "") -> None:
+        (self.folder / "integrity.toml").write_text(
+            f'[provider]\nbase_url = "{provider.base_url}"\ndimensions = 8\nbatch_size = 5\n'
+            f'concurrency = 2\n[repair]\nprobe = 0\n{repair}\n[keys]\nenv = "KEY_{{tenant}}"\n'
+            '[[tables]]\nname = "public.docs"\ntenant = "tenant"\ntext = "body"\n'
+        )
+
+    @contextmanager
+    def worker(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A worker process, killed at the end."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "remediation.distributed", *arguments],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "DATABASE_URL": self.database,
+                "NO_PROXY": "127.0.0.1",
+                **environment(*TENANTS),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def repaired(self) -> Done:
+        """Examine, plan, and have workers repair."""
+        with opened(self.database, self.settings, keys=environment(*TENANTS)) as repair:
+            plan = repair.plan()
+            with distributed(repair):
+                repair.run(plan, self.folder / "incidents", lambda _: None, lambda _: None)
+            return Done(
+                plan=plan,
+                results=tuple(repair.results),
+                after=repair.remeasure(),
+                folder=self.folder / "incidents" / repair.run_id,
+            )
+
+
+@pytest.fixture
+def shared_site(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose jobs are small."""
+    monkeypatch.setattr(parts, "PART_ROWS", PART_ROWS)
+    found = Site(folder=tmp_path, database=database)
+    install(found.place)
+    return found
