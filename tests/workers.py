@@ -1,10 +1,12 @@
-"""Distributed repairs of the table `docs`: the coordinator in this process, workers as processes."""
+"""Distributed repairs of `docs`: the coordinator in this process, workers in others."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 from checks.database.connection_url import parse_url
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
-from remediation.distributed import parts
+from remediation.distributed import coordinator, parts
 from remediation.distributed.coordinator import distributed
+from remediation.distributed.part_repair import PartRepairs
 from remediation.distributed.schema import install
+from remediation.distributed.worker import work
 from tests.repairs import Done, environment, opened
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import ConnectionTarget
     from checks.settings.integrity_toml import Settings
+    from remediation.distributed.sweeps import Sweeps
     from tests.provider_server import ProviderServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -76,6 +81,25 @@ class Site:
             finally:
                 process.kill()
 
+    @contextmanager
+    def worker_here(self, sweeps: Sweeps | None = None) -> Iterator[None]:
+        """A worker on a thread of this process, ended in order at the end."""
+        repairs = PartRepairs(
+            settings=self.settings,
+            environment={**os.environ, "DATABASE_URL": self.database, **environment(*TENANTS)},
+            started_from=self.folder,
+        )
+        loop = asyncio.new_event_loop()
+        working = loop.create_task(work(repairs, sweeps))
+        thread = threading.Thread(target=loop.run_until_complete, args=(working,))
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(working.cancel)
+            thread.join()
+            loop.close()
+
     def repaired(self) -> Done:
         """Examine, plan, and have workers repair."""
         with opened(self.database, self.settings, keys=environment(*TENANTS)) as repair:
@@ -94,6 +118,7 @@ class Site:
 def shared_site(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A site whose jobs are small."""
     monkeypatch.setattr(parts, "PART_ROWS", PART_ROWS)
+    monkeypatch.setattr(coordinator, "STALLED_SECONDS", 4.0)
     found = Site(folder=tmp_path, database=database)
     install(found.place)
     return found

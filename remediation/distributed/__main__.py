@@ -29,6 +29,7 @@ from remediation.run.preflight import write_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0, 4 where it cannot begin, or 10 where the database cannot be reached.
     """
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    if (options.sweep is None) != (options.max_cost_per_day is None):
+        known.error("--sweep and --max-cost-per-day go together: a sweep spends without a person")
     try:
         return _run(options)
     except IntegrityError as error:
@@ -62,6 +66,18 @@ def parser() -> argparse.ArgumentParser:
         "--report-dir",
         metavar="DIR",
         help="where journals go that are left over (default: incidents, or INTEGRITY_REPORT_DIR)",
+    )
+    found.add_argument(
+        "--sweep",
+        type=_every,
+        metavar="DURATION",
+        help="also repair what fails anew, so often: '5 minutes'; needs --max-cost-per-day",
+    )
+    found.add_argument(
+        "--max-cost-per-day",
+        type=float,
+        metavar="DOLLARS",
+        help="what all sweeps that begin on one day (UTC) may cost, at most",
     )
     doing = found.add_mutually_exclusive_group()
     doing.add_argument(
@@ -99,8 +115,39 @@ def _run(options: argparse.Namespace) -> int:
         require_installed(connection)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("remediation").setLevel(logging.INFO)
-    run_worker(PartRepairs(settings=settings, environment=environment, started_from=Path.cwd()))
+    repairs = PartRepairs(settings=settings, environment=environment, started_from=Path.cwd())
+    sweeps = None
+    if options.sweep is not None:
+        from checks.examination import engine
+        from remediation.distributed.sweeps import Sweeps
+        from reports.unattended import write_incident
+
+        engine.load()
+        sweeps = Sweeps(
+            settings=settings,
+            environment=environment,
+            place=place,
+            every=options.sweep,
+            max_cost_per_day=options.max_cost_per_day,
+            report_directory=reports,
+            started_from=Path.cwd(),
+            write_incident=write_incident,
+        )
+    run_worker(repairs, sweeps)
     return 0
+
+
+def _every(text: str) -> timedelta:
+    """How often to sweep; argparse shows the message of what this raises."""
+    from checks.settings.values import parse_duration
+    from remediation.distributed.schedule import cron_of
+
+    try:
+        every = parse_duration(text)
+        cron_of(every)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+    return every
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ class Coordinator:
     on_outcome: Callable[[Outcome], None]
     tenants: Sequence[str] | None
     breaker: CircuitBreaker
+    ended: threading.Event | None
+    """Set from outside, where no signal can interrupt."""
     _seen_work: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +171,8 @@ class Coordinator:
         looked = self._seen_work = time.monotonic()
         while self._outcomes.open_parts:
             running = self._take_in()
+            if self.ended is not None and self.ended.is_set():
+                self.stop.set()
             if self.stop.is_set():
                 self._ending.end(INTERRUPTED)
                 return
@@ -256,8 +260,10 @@ class Coordinator:
 
 
 @contextmanager
-def distributed(repair: Repair, *, sweep: bool = False) -> Iterator[None]:
-    """Have workers do a repair's work in the `with` block.
+def distributed(
+    repair: Repair, *, sweep: bool = False, ended: threading.Event | None = None
+) -> Iterator[None]:
+    """Have workers do a repair's work in the `with` block; `ended`, set anywhere, ends it in order.
 
     Raises `CannotExamineError`, `NotInstalledError` and psycopg's errors.
     """
@@ -281,7 +287,11 @@ def distributed(repair: Repair, *, sweep: bool = False) -> Iterator[None]:
             tokens_per_minute=own[1].tokens_per_minute,
         )
         repair.engine_of = partial(
-            coordinator, repair=repair, app=open_queue(repair.place), shared=shared
+            coordinator,
+            repair=repair,
+            app=open_queue(repair.place),
+            shared=shared,
+            ended=ended,
         )
         try:
             yield
@@ -294,7 +304,14 @@ def distributed(repair: Repair, *, sweep: bool = False) -> Iterator[None]:
                 end_run(shared, repair.run_id)
 
 
-def coordinator(*, repair: Repair, app: Any, shared: Connection, **given: Any) -> Coordinator:
+def coordinator(
+    *,
+    repair: Repair,
+    app: procrastinate.App,
+    shared: Connection,
+    ended: threading.Event | None,
+    **given: Any,
+) -> Coordinator:
     """The coordinator of a table, of all that an engine is given."""
     needed = (
         "reader",
@@ -309,7 +326,7 @@ def coordinator(*, repair: Repair, app: Any, shared: Connection, **given: Any) -
         "breaker",
     )
     return Coordinator(
-        repair=repair, app=app, shared=shared, **{name: given[name] for name in needed}
+        repair=repair, app=app, shared=shared, ended=ended, **{name: given[name] for name in needed}
     )
 
 

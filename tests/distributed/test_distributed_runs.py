@@ -1,0 +1,102 @@
+"""Whole runs with --distributed: repaired, killed and rolled back; and without a schema."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checks.database.connection_url import parse_url
+from demo.endpoint import endpoint
+from remediation.distributed.__main__ import main
+from remediation.distributed.schema import install
+from tests.runs import ROWS, TENANTS, fill, missing, stale
+from tests.tables import rows
+from tests.waiting import wait_until
+from tests.workers import Site as Workers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runs import Site
+
+pytest_plugins = ("pytester",)
+
+ALL = "SELECT id, embedding::text FROM public.insights ORDER BY id"
+OBJECTS = (
+    "SELECT oid::regclass::text FROM pg_class UNION SELECT nspname FROM pg_namespace ORDER BY 1"
+)
+
+
+def test_a_killed_coordinator_s_workers_stop_and_what_they_replaced_is_put_back(
+    provided_site: Site,
+) -> None:
+    site = provided_site
+    fill(site.database, dict.fromkeys(TENANTS, ROWS))
+    with (site.folder / "integrity.toml").open("a", encoding="utf-8") as settings:
+        settings.write("[repair]\nprobe = 0\n")
+    rows(
+        site.database,
+        "UPDATE public.insights SET embedding = array_fill(0, ARRAY[1536])::vector"
+        " WHERE embedding IS NOT NULL RETURNING id",
+    )
+    refused = site.run("--remediate", "--distributed")
+    assert refused.status == 11, refused.output
+    assert "run `python -m remediation.distributed --install` once" in refused.output
+    before = rows(site.database, ALL)
+    install(parse_url(site.database, variable="DATABASE_URL"))
+    workers = Workers(folder=site.folder, database=site.database)
+    with endpoint(site.keys, latency=0.3) as slow:
+        site.monkeypatch.setenv("OPENAI_BASE_URL", slow.base_url)
+        with workers.worker_here(), site.start("--remediate", "--distributed") as run:
+            wait_until(lambda: rows(site.database, ALL) != before)
+            run.send_signal(signal.SIGKILL)
+            run.wait(60)
+            wait_until(
+                lambda: (
+                    rows(
+                        site.database, "SELECT count(*) FROM embedding_integrity.procrastinate_jobs"
+                    )
+                    == [(0,)]
+                )
+            )
+            assert slow.stats().requests < len(TENANTS) * ROWS / 3
+    assert rows(site.database, ALL) != before
+    (killed,) = (site.folder / "incidents").glob("*/journal.jsonl")
+    back = site.run(f"--rollback={killed.parent.name}")
+    assert back.status == 1, back.output
+    assert rows(site.database, ALL) == before
+    assert site.provider is not None
+    site.monkeypatch.setenv("OPENAI_BASE_URL", site.provider.base_url)
+    with workers.worker_here():
+        done = site.run("--remediate", "--distributed")
+    assert done.status == 0, done.output
+    assert f"public.insights: {len(TENANTS) * ROWS}/{len(TENANTS) * ROWS} rows" in done.output
+    assert missing(site.database) == {}
+    assert stale(site.database) == []
+    for path, text in site.everything_written():
+        assert not any(key in text for key in site.keys.values()), path
+
+
+def test_the_schema_is_installed_and_removed_with_nothing_left_behind(
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database)
+    (tmp_path / "integrity.toml").write_text('[[tables]]\nname = "docs"\ntext = "body"\n')
+    before = rows(database, OBJECTS)
+    assert main([]) == 4
+    assert "schema embedding_integrity is not in this database" in capsys.readouterr().err
+    assert main(["--install"]) == 0
+    assert main(["--install"]) == 0
+    assert "was there already" in capsys.readouterr().out
+    assert main(["--uninstall"]) == 0
+    assert rows(database, OBJECTS) == before
+    assert main(["--uninstall"]) == 0
+    with pytest.raises(SystemExit):
+        main(["--sweep=7 minutes", "--max-cost-per-day=1"])
+    assert "expected what divides a minute, an hour or a day" in capsys.readouterr().err
