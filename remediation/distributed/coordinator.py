@@ -153,10 +153,10 @@ class Coordinator:
         rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
         task = self.app.configure_task(REPAIR, queue=queue_name(self.repair.settings))
         jobs: list[dict[str, Any]] = []
-        for number, keys in enumerate(split(rows)):
-            remembered = self.repair.quarantine.entries(self._table, keys)
-            self._work.add_part(number, keys, remembered)
-            self._outcomes.select(number, len(keys))
+        for number, part in enumerate(split(rows)):
+            remembered = self.repair.quarantine.entries(self._table, [key for _, *key in part])
+            self._work.add_part(number, part, remembered)
+            self._outcomes.select(number, len(part))
             jobs.append({"run_id": self.repair.run_id, "table": self._table, "part": number})
             if len(jobs) == JOBS_AT_ONCE:
                 await task.batch_defer_async(*jobs)
@@ -240,7 +240,9 @@ class Coordinator:
                     job.id, status=Status.FAILED, delete_job=True
                 )
                 self._work.end_part(
-                    number, ended=True, stopped=f"{MOST_TRIES} workers died of one job in turn"
+                    number,
+                    ended=True,
+                    stopped=f"a job was begun {MOST_TRIES} times and never ended",
                 )
 
     def _is_ours(self, job: Job) -> bool:
@@ -256,6 +258,9 @@ class Coordinator:
             until = time.monotonic() + LAST_WORDS_SECONDS
             while self._take_in() and time.monotonic() < until:
                 time.sleep(POLL_SECONDS)
+            for state in self._work.parts():
+                rows = self._work.take_part(state.number)
+                self._outcomes.leave(state.number, rows, self._ending.reason or "")
         self._work.end()
 
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from checks.database.connection import Connection
+    from remediation.distributed.parts import PartRow
     from remediation.journal.journal import Journal
     from remediation.selection.batching import Key
     from remediation.selection.row_reader import RowReader
 
-KEYS_AT_ONCE = 2_000
+ROWS_AT_ONCE = 2_000
 REPAIRED_MEANWHILE = "no longer failed when its turn came"
+FAILS_ANEW = "changed meanwhile, and fails anew"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,63 +68,72 @@ class PartOutcomes:
             key = tuple(event["key"])
             self._writing[key] = {**event, "vector": None, "beside": None}
 
-    def fold(self, number: int, keys: Sequence[Key], *, unread: str | None) -> None:
+    def fold(self, number: int, rows: Sequence[PartRow], *, unread: str | None) -> None:
         """Settle the rows of a part that has ended; `unread`: why some may not have been read."""
-        if self._open.pop(number, None) is None:
-            return
-        silent = []
-        for key in keys:
-            event = self._last.pop(key, None)
-            if event is None:
-                silent.append(key)
-            else:
-                self._add(_row(event), Outcome(event["outcome"]), event["reason"])
-        for start in range(0, len(silent), KEYS_AT_ONCE):
-            self._settle_silent(silent[start : start + KEYS_AT_ONCE], unread)
+        silent = self._settle_told(number, rows)
+        for start in range(0, len(silent), ROWS_AT_ONCE):
+            self._settle_silent(silent[start : start + ROWS_AT_ONCE], unread)
+
+    def leave(self, number: int, rows: Sequence[PartRow], reason: str) -> None:
+        """Settle the rows of a part that has not ended; skipped: those of which nobody told."""
+        for tenant, *key in self._settle_told(number, rows):
+            self._add(tuple(key), tenant, Outcome.SKIPPED, reason)
 
     def settle_rest(self, reason: str) -> None:
-        """Settle the rows of parts that never ended."""
-        for event in self._last.values():
-            self._add(_row(event), Outcome(event["outcome"]), event["reason"])
+        """Settle, without the database, what parts are left."""
+        for event in list(self._last.values()):
+            self._add_told(event)
         rest = sum(self._open.values()) - len(self._last)
         self._last.clear()
         self._open.clear()
         for _ in range(rest):
-            self._add(_nobody, Outcome.SKIPPED, reason)
-            self.on_outcome(Outcome.SKIPPED)
+            self._add((), None, Outcome.SKIPPED, reason)
 
-    def _settle_silent(self, keys: Sequence[Key], unread: str | None) -> None:
+    def _settle_told(self, number: int, rows: Sequence[PartRow]) -> list[PartRow]:
+        """Settle the rows of which a worker told; returns the others."""
+        if self._open.pop(number, None) is None:
+            return []
+        silent = []
+        for row in rows:
+            event = self._last.pop(row[1:], None)
+            if event is None:
+                silent.append(row)
+            else:
+                self._add_told(event)
+        return silent
+
+    def _settle_silent(self, rows: Sequence[PartRow], unread: str | None) -> None:
         """Settle rows of which no worker said what became of them.
 
         Either a killed worker wrote them and could not say so, or somebody else repaired them.
         """
-        now = self.reader.read_back(self.connection, keys)
+        now = self.reader.read_back(self.connection, [row[1:] for row in rows])
         fixed = []
-        for key, current in zip(keys, now, strict=True):
+        for (tenant, *columns), current in zip(rows, now, strict=True):
+            key = tuple(columns)
             event = self._writing.pop(key, None)
-            tenant = None if current is None else current.tenant
-            row = _nobody if event is None else _row(event)
-            if (
-                event is not None
-                and current is not None
-                and (current.vector_hash == event["writing_md5"])
-            ):
-                outcome, reason = Outcome.FIXED, ""
-                written = event["writing_md5"]
-                fixed.append(RowOutcome(row=row, outcome=outcome, written_hash=written))
-            elif current is not None and current.failing and unread:
-                outcome, reason = Outcome.SKIPPED, unread
-            elif current is not None and current.failing:
-                outcome, reason = Outcome.SUPERSEDED, "changed meanwhile, and fails anew"
+            written = None if event is None else event["writing_md5"]
+            if event is not None and current is not None and current.vector_hash == written:
+                fixed.append(
+                    RowOutcome(row=_row(event), outcome=Outcome.FIXED, written_hash=written)
+                )
+                self._add(key, tenant, Outcome.FIXED, "")
+            elif current is None or not current.failing:
+                self._add(key, tenant, Outcome.SUPERSEDED, REPAIRED_MEANWHILE)
+            elif unread:
+                self._add(key, tenant, Outcome.SKIPPED, unread)
             else:
-                outcome, reason = Outcome.SUPERSEDED, REPAIRED_MEANWHILE
-            self._add(_row({"key": key, "tenant": tenant}), outcome, reason)
-            self.on_outcome(outcome)
+                self._add(key, tenant, Outcome.SUPERSEDED, FAILS_ANEW)
         # An undo is to know them, as it would have from their worker.
         self.journal.outcomes(self.reader.target.name, fixed)
 
-    def _add(self, row: FailingRow, outcome: Outcome, reason: str) -> None:
-        self.account.add(row, outcome, reason)
+    def _add_told(self, event: dict[str, Any]) -> None:
+        self.account.add(_row(event), Outcome(event["outcome"]), event["reason"])
+
+    def _add(self, key: Key, tenant: str | None, outcome: Outcome, reason: str) -> None:
+        """Add an outcome that no worker told of."""
+        self.account.add(_row({"key": key, "tenant": tenant}), outcome, reason)
+        self.on_outcome(outcome)
 
 
 def _row(event: dict[str, Any]) -> FailingRow:
@@ -134,6 +145,3 @@ def _row(event: dict[str, Any]) -> FailingRow:
         vector_hash=None,
         checks=tuple(event.get("checks", ())),
     )
-
-
-_nobody = FailingRow(key=(), tenant=None, text="", text_hash="", vector_hash=None, checks=())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.database.connection import Connection, ConnectionTarget
+    from checks.row_checks.row_check import AppliedCheck
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
     from remediation.distributed.orders import Orders
@@ -168,7 +169,7 @@ class PartRepairs:
         return Engine(
             reader=PartReader(
                 target=target,
-                checks=orders.applied(target),
+                checks=self._checks(orders, target),
                 place=place,
                 timeout=settings.database.statement_timeout,
                 keys=keys,
@@ -189,6 +190,12 @@ class PartRepairs:
             breaker=breaker,
             locked=LockedRows(),
         )
+
+    def _checks(self, orders: Orders, target: Target) -> tuple[AppliedCheck, ...]:
+        try:
+            return orders.applied(target)
+        except LookupError as error:
+            raise UnlikeError(f"check {error} does not apply to {target.name} from here") from None
 
     def _target(self, connection: Connection, place: ConnectionTarget, table: str) -> Target:
         timeout = self.settings.database.statement_timeout

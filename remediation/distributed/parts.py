@@ -7,7 +7,7 @@ each worker read the rows of all tenants between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from remediation.selection.row_reader import RowReader
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from remediation.selection.batching import FailingRow, Key
 
+PartRow: TypeAlias = "tuple[str | None, *tuple[str, ...]]"
+"""A row of a part: its tenant, and the columns of its key."""
+
 PART_ROWS = 2_000
 """The most rows of a job: what is begun anew where its worker dies, less what it has written."""
 ROWS_AT_ONCE = 200
 """Read in one statement; each may have a long text and a vector."""
 
 
-def split(rows: Iterable[FailingRow]) -> Iterator[list[Key]]:
-    """The keys in parts: each of one tenant, in key order; at last those of small tenants together.
-
-    Takes in only keys and tenants.
-    """
-    open_parts: dict[str | None, list[Key]] = {}
+def split(rows: Iterable[FailingRow]) -> Iterator[list[PartRow]]:
+    """The rows in parts: each of one tenant, in key order; small tenants together at last."""
+    open_parts: dict[str | None, list[PartRow]] = {}
     for row in rows:
         part = open_parts.setdefault(row.tenant, [])
-        part.append(row.key)
+        part.append((row.tenant, *row.key))
         if len(part) == PART_ROWS:
             yield open_parts.pop(row.tenant)
-    together: list[Key] = []
+    together: list[PartRow] = []
     for part in open_parts.values():
         if together and len(together) + len(part) > PART_ROWS:
             yield together

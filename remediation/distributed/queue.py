@@ -26,7 +26,8 @@ SWEEP = "sweep"
 HEARTBEAT_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 """A worker that is silent for longer is taken for dead, and its job is given to another."""
-MOST_TRIES = 3
+MOST_TRIES = 5
+"""Of one job, those counted that a worker gave back as it ended."""
 TRY_AGAIN_SECONDS = 3
 
 

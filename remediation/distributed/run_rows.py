@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
+    from remediation.distributed.parts import PartRow
     from remediation.selection.batching import Key
     from remediation.table_repair.circuit_breaker import CircuitBreaker
 
@@ -47,11 +48,11 @@ _WORK = _of("SELECT orders FROM {schema}.work WHERE run_id = %s AND table_name =
 _OVER = _of("UPDATE {schema}.work SET over = true WHERE run_id = %s AND table_name = %s")
 _END_WORK = _of("DELETE FROM {schema}.work WHERE run_id = %s")
 _ADD_PART = _of("""
-INSERT INTO {schema}.part (run_id, table_name, number, keys, refusals) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO {schema}.part (run_id, table_name, number, rows, refusals) VALUES (%s, %s, %s, %s, %s)
 """)
 _BEGIN_PART = _of("""
 UPDATE {schema}.part SET begun = true
-WHERE run_id = %s AND table_name = %s AND number = %s AND NOT ended RETURNING keys, refusals
+WHERE run_id = %s AND table_name = %s AND number = %s AND NOT ended RETURNING rows, refusals
 """)
 _END_PART = _of("""
 UPDATE {schema}.part SET ended = %s, begun = false, stopped = %s
@@ -61,7 +62,7 @@ _PARTS = _of("""
 SELECT number, begun, ended, stopped FROM {schema}.part WHERE run_id = %s AND table_name = %s
 """)
 _TAKE_PART = _of("""
-DELETE FROM {schema}.part WHERE run_id = %s AND table_name = %s AND number = %s RETURNING keys
+DELETE FROM {schema}.part WHERE run_id = %s AND table_name = %s AND number = %s RETURNING rows
 """)
 _ADD_STOP = _of("""
 INSERT INTO {schema}.stop (run_id, table_name, kind, name, reason) VALUES (%s, %s, %s, %s, %s)
@@ -121,13 +122,13 @@ class WorkRows:
         """Take back the jobs that no worker has begun."""
         self.connection.execute(_DROP_JOBS, self._name)
 
-    def add_part(self, number: int, keys: Sequence[Key], refusals: list[list[Any]]) -> None:
-        self.connection.execute(_ADD_PART, (*self._name, number, Jsonb(keys), Jsonb(refusals)))
+    def add_part(self, number: int, rows: Sequence[PartRow], refusals: list[list[Any]]) -> None:
+        self.connection.execute(_ADD_PART, (*self._name, number, Jsonb(rows), Jsonb(refusals)))
 
     def begin_part(self, number: int) -> tuple[tuple[Key, ...], list[list[Any]]] | None:
         """The keys of a part, and what is remembered of them; None where it has ended."""
         row = self.connection.execute(_BEGIN_PART, (*self._name, number)).fetchone()
-        return None if row is None else (tuple(tuple(key) for key in row[0]), row[1])
+        return None if row is None else (tuple(tuple(key) for _, *key in row[0]), row[1])
 
     def end_part(self, number: int, *, ended: bool, stopped: str | None) -> None:
         """Say how a part ended; not `ended`: another worker shall go on."""
@@ -140,10 +141,10 @@ class WorkRows:
             for number, begun, ended, stopped in self.connection.execute(_PARTS, self._name)
         ]
 
-    def take_part(self, number: int) -> list[Key]:
-        """Remove a part; returns its keys."""
+    def take_part(self, number: int) -> list[PartRow]:
+        """Remove a part; returns its rows."""
         row = self.connection.execute(_TAKE_PART, (*self._name, number)).fetchone()
-        return [] if row is None else [tuple(key) for key in row[0]]
+        return [] if row is None else [tuple(each) for each in row[0]]
 
     def tell_stops(self, breaker: CircuitBreaker) -> None:
         """Enter what a worker learnt is no use."""

@@ -49,12 +49,12 @@ CREATE TABLE work (
     over       boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run_id, table_name)
 );
--- The keys of one job's rows.
+-- The rows of one job: of each its tenant, and its key as texts.
 CREATE TABLE part (
     run_id     text NOT NULL,
     table_name text NOT NULL,
     number     integer NOT NULL,
-    keys       jsonb NOT NULL,
+    rows       jsonb NOT NULL,
     refusals   jsonb NOT NULL,
     begun      boolean NOT NULL DEFAULT false,
     ended      boolean NOT NULL DEFAULT false,

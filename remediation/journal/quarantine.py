@@ -15,7 +15,7 @@ from remediation.selection.preparation import shortest_form
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from checks.settings.integrity_toml import Provider
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import RowName
     from remediation.journal.past_journals import PastJournal
     from remediation.provider.tokens import TokenCounter
-    from remediation.selection.batching import FailingRow, Key
+    from remediation.selection.batching import FailingRow
 
 REPLACING = b'"replacing"'
 """Near the beginning of the lines that hold almost all of a journal's bytes; they are not parsed.
@@ -56,11 +56,11 @@ class Quarantine:
             f" (--retry-quarantined sends it): {known.reason}"
         )
 
-    def entries(self, table: str, keys: Iterable[Key]) -> list[list[Any]]:
+    def entries(self, table: str, keys: Iterable[Sequence[str]]) -> list[list[Any]]:
         """What is remembered of some rows of a table, as JSON can hold it."""
-        known = [(key, self._refusals.get((table, key))) for key in keys]
+        known = [(key, self._refusals.get((table, tuple(key)))) for key in keys]
         return [
-            [key, each.run_id, each.refused.model, each.refused.sent_md5, each.reason]
+            [list(key), each.run_id, each.refused.model, each.refused.sent_md5, each.reason]
             for key, each in known
             if each is not None
         ]

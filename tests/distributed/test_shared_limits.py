@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from checks.exit_status import ExitStatus
     from remediation.run.repair_run import RepairRun
 
-WINDOW = 1.0
+WINDOW = 0.5
 
 
 def test_two_workers_together_keep_to_a_key_s_limits_and_to_what_either_was_told(
@@ -125,7 +125,7 @@ def test_sweeps_repair_what_fails_anew_within_the_dollars_of_a_day(shared_site: 
             )
             spent = (
                 "SELECT coalesce(sum((tokens + unsaid) * price / 1e6), 0)::float8,"
-                " count(*) > 4 FROM embedding_integrity.run"
+                " count(*) > 3 FROM embedding_integrity.run"
             )
             wait_until(lambda: rows(site.database, spent)[0][1])
         assert 0 < rows(site.database, spent)[0][0] <= 0.000_003
