@@ -7,6 +7,7 @@ no table of the user's.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from contextlib import contextmanager, suppress
@@ -48,9 +49,11 @@ if TYPE_CHECKING:
     from procrastinate.jobs import Job
 
     from checks.database.connection import Connection
+    from remediation.distributed.parts import PartRow
     from remediation.journal.journal import Journal
     from remediation.journal.outcomes import Account, Outcome
     from remediation.run.repair import Repair
+    from remediation.selection.batching import Key
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.throttling.throttle import Throttle
@@ -145,27 +148,36 @@ class Coordinator:
                 self.breaker.answered(None, None, _difference(self.budget.usage, before))
 
     async def _defer(self) -> None:
-        """Make jobs of all failing rows; workers begin with the first meanwhile."""
+        """Make jobs of all failing rows."""
         token = secrets.randbits(31)
         self.lock.also_hold(RUN_LOCK_CLASS, token)
         self._work.begin(token, orders_of(self.repair, self.reader))
         self._work.tell_stops(self.breaker)
-        rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
+        parts = self._enter_parts()
         task = self.app.configure_task(REPAIR, queue=queue_name(self.repair.settings))
-        jobs: list[dict[str, Any]] = []
-        for number, part in enumerate(split(rows)):
-            remembered = self.repair.quarantine.entries(self._table, [key for _, *key in part])
-            self._work.add_part(number, part, remembered)
-            self._outcomes.select(number, len(part))
-            jobs.append({"run_id": self.repair.run_id, "table": self._table, "part": number})
-            if len(jobs) == JOBS_AT_ONCE:
-                await task.batch_defer_async(*jobs)
-                jobs.clear()
-            self.lock.beat()
-            if self.stop.is_set():
-                return
-        if jobs:
+        for start in range(0, parts, JOBS_AT_ONCE):
+            jobs: list[dict[str, Any]] = [
+                {"run_id": self.repair.run_id, "table": self._table, "part": number}
+                for number in range(start, min(parts, start + JOBS_AT_ONCE))
+            ]
             await task.batch_defer_async(*jobs)
+            self.lock.beat()
+
+    def _enter_parts(self) -> int:
+        """Search the table once, and enter all failing rows in parts; returns their number."""
+        numbers = itertools.count()
+
+        def enter(part: list[PartRow]) -> list[Key]:
+            number, keys = next(numbers), [key for _, *key in part]
+            self._work.add_part(number, part, self.repair.quarantine.entries(self._table, keys))
+            self._outcomes.select(number, len(part))
+            self.lock.beat()
+            return [tuple(key) for key in keys]
+
+        rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
+        # The second pass is to know which rows were looked at.
+        self.reader.selected.replace(enter(part) for part in split(rows))
+        return next(numbers)
 
     async def _wait_for_all(self) -> None:
         looked = self._seen_work = time.monotonic()

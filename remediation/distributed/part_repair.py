@@ -35,7 +35,7 @@ from remediation.throttling.throttle import Throttle
 from remediation.writing.locked_rows import LockedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from checks.database.connection import Connection, ConnectionTarget
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
     from remediation.distributed.orders import Orders
-    from remediation.selection.batching import Key
+    from remediation.distributed.parts import PartRow
 
 
 class UnlikeError(IntegrityError):
@@ -92,7 +92,7 @@ class PartRepairs:
             begun = work.begin_part(part)
             if begun is None:
                 return "it was done before"
-            keys, refusals = begun
+            rows, refusals = begun
             if self._ending.is_set():
                 self._stop.set()
             breaker = self._breaker(run_id, table)
@@ -103,7 +103,7 @@ class PartRepairs:
                 stack,
                 work,
                 orders,
-                keys=keys,
+                rows=rows,
                 quarantine=Quarantine.of_entries(table, refusals),
                 budget=budget,
                 breaker=breaker,
@@ -127,11 +127,7 @@ class PartRepairs:
 
     def _breaker(self, run_id: str, table: str) -> CircuitBreaker:
         if (run_id, table) not in self._breakers:
-            self._breakers = {
-                (run_id, table): CircuitBreaker(
-                    table=table, batch_rows=self.settings.provider.batch_size
-                )
-            }
+            self._breakers = {(run_id, table): CircuitBreaker(table=table)}
         return self._breakers[run_id, table]
 
     def _engine(
@@ -140,7 +136,7 @@ class PartRepairs:
         work: WorkRows,
         orders: Orders,
         *,
-        keys: tuple[Key, ...],
+        rows: Sequence[PartRow],
         quarantine: Quarantine,
         budget: SharedBudget,
         breaker: CircuitBreaker,
@@ -172,7 +168,7 @@ class PartRepairs:
                 checks=self._checks(orders, target),
                 place=place,
                 timeout=settings.database.statement_timeout,
-                keys=keys,
+                rows=rows,
             ),
             settings=settings,
             write_place=place,

@@ -7,9 +7,9 @@ each worker read the rows of all tenants between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from remediation.selection.row_reader import RowReader
+from remediation.selection.row_reader import PAGE_ROWS, RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,8 +22,6 @@ PartRow: TypeAlias = "tuple[str | None, *tuple[str, ...]]"
 
 PART_ROWS = 2_000
 """The most rows of a job: what is begun anew where its worker dies, less what it has written."""
-ROWS_AT_ONCE = 200
-"""Read in one statement; each may have a long text and a vector."""
 
 
 def split(rows: Iterable[FailingRow]) -> Iterator[list[PartRow]]:
@@ -46,19 +44,18 @@ def split(rows: Iterable[FailingRow]) -> Iterator[list[PartRow]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartReader(RowReader):
-    """Reads the rows of one part, those that still fail."""
+    """Reads the rows of one part, those that still fail; searches no table for them."""
 
-    keys: tuple[Key, ...]
+    rows: Sequence[PartRow]
 
-    def failing_rows(
+    def _failing_keys(
         self,
-        connection: Connection,
+        connection: Connection,  # noqa: ARG002 - they are known
         *,
-        tenants: Sequence[str] | None,
-        after: Key | None = None,
-        bare: bool = False,  # noqa: ARG002 - no part is so large
-    ) -> Iterator[FailingRow]:
-        begin = 0 if after is None else self.keys.index(after) + 1
-        for start in range(begin, len(self.keys), ROWS_AT_ONCE):
-            some = self.keys[start : start + ROWS_AT_ONCE]
-            yield from self.rows_by_key(connection, some, [None] * len(some), tenants=tenants)
+        tenants: Sequence[str] | None,  # noqa: ARG002 - the coordinator chose by them
+        after: Key | None,
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        keyed = [(*key, tenant) for tenant, *key in self.rows]
+        if after is not None:
+            keyed = keyed[[key[:-1] for key in keyed].index(after) + 1 :]
+        yield from (keyed[i : i + PAGE_ROWS] for i in range(0, len(keyed), PAGE_ROWS))

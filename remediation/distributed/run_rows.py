@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
     from remediation.distributed.parts import PartRow
-    from remediation.selection.batching import Key
     from remediation.table_repair.circuit_breaker import CircuitBreaker
 
 _HERE = sql.Identifier(SCHEMA)
@@ -125,10 +124,10 @@ class WorkRows:
     def add_part(self, number: int, rows: Sequence[PartRow], refusals: list[list[Any]]) -> None:
         self.connection.execute(_ADD_PART, (*self._name, number, Jsonb(rows), Jsonb(refusals)))
 
-    def begin_part(self, number: int) -> tuple[tuple[Key, ...], list[list[Any]]] | None:
-        """The keys of a part, and what is remembered of them; None where it has ended."""
+    def begin_part(self, number: int) -> tuple[list[PartRow], list[list[Any]]] | None:
+        """The rows of a part, and what is remembered of them; None where it has ended."""
         row = self.connection.execute(_BEGIN_PART, (*self._name, number)).fetchone()
-        return None if row is None else (tuple(tuple(key) for _, *key in row[0]), row[1])
+        return None if row is None else ([tuple(each) for each in row[0]], row[1])
 
     def end_part(self, number: int, *, ended: bool, stopped: str | None) -> None:
         """Say how a part ended; not `ended`: another worker shall go on."""

@@ -119,7 +119,8 @@ class TableWork:
             or None,
             probes=self._probes,
             seconds=self._seconds,
-            throughput=None if engine is None else self._throughput(engine),
+            # Who has others do the work has measured nothing.
+            throughput=self._throughput(engine) if isinstance(engine, Engine) else None,
         )
 
     def _throughput(self, engine: Engine) -> Throughput:
