@@ -5,6 +5,7 @@ Works under the coordinator's lock, within the run's caps, with keys that it fin
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
     from remediation.distributed.orders import Orders
     from remediation.distributed.parts import PartRow
+
+log = logging.getLogger(__name__)
 
 
 class UnlikeError(IntegrityError):
@@ -119,11 +122,11 @@ class PartRepairs:
             raise GivenBackError
         return engine.stopped
 
-    def give_up(self, run_id: str, table: str, part: int, reason: str) -> None:
-        """Say that a part was tried in vain for the last time."""
+    def give_up(self, run_id: str, table: str, part: int, *, reason: str | None) -> None:
+        """Say that a part was tried in vain; with a `reason`, for the last time."""
         with shared_connection(self.place) as shared:
             work = WorkRows(connection=shared, run_id=run_id, table=table)
-            work.end_part(part, ended=True, stopped=reason)
+            work.end_part(part, ended=reason is not None, stopped=reason)
 
     def _breaker(self, run_id: str, table: str) -> CircuitBreaker:
         if (run_id, table) not in self._breakers:
@@ -179,7 +182,7 @@ class PartRepairs:
             lock=CoordinatorAlive(work.connection, work.run_id, work.table),
             budget=budget,
             stop=self._stop,
-            throttle=stack.enter_context(Throttle(health, lambda _: None)),
+            throttle=stack.enter_context(Throttle(health, log.info)),
             on_outcome=lambda _: None,
             tenants=orders.tenants,
             quarantine=quarantine,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from checks.redaction import redactor
 from remediation.distributed.orders import Orders
 from remediation.distributed.schema import SCHEMA
 
@@ -131,7 +132,8 @@ class WorkRows:
 
     def end_part(self, number: int, *, ended: bool, stopped: str | None) -> None:
         """Say how a part ended; not `ended`: another worker shall go on."""
-        self.connection.execute(_END_PART, (ended, stopped, *self._name, number))
+        words = None if stopped is None else redactor.clean(stopped)
+        self.connection.execute(_END_PART, (ended, words, *self._name, number))
 
     def parts(self) -> list[PartState]:
         """Those that were not taken yet."""
@@ -152,7 +154,9 @@ class WorkRows:
             ("tenant", breaker.stopped_tenants),
         ):
             for name, reason in stops.items():
-                self.connection.execute(_ADD_STOP, (*self._name, kind, json.dumps(name), reason))
+                self.connection.execute(
+                    _ADD_STOP, (*self._name, kind, json.dumps(name), redactor.clean(reason))
+                )
 
     def learn_stops(self, breaker: CircuitBreaker) -> None:
         """Take in what other workers learnt."""

@@ -21,6 +21,7 @@ from remediation.distributed.coordinator import distributed
 from remediation.distributed.schema import shared_connection
 from remediation.distributed.shared_budget import spent_by_sweeps
 from remediation.distributed.shipped_journal import collect_left
+from remediation.journal.outcomes import Outcome
 from remediation.run.repair_run import RepairRun, new_run_id
 from remediation.unattended import repair_unattended, status_of
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from checks.exit_status import ExitStatus
     from checks.settings.integrity_toml import Settings
-    from remediation.journal.outcomes import Outcome
     from remediation.table_repair.plan import Plan
     from remediation.unattended import WriteIncident
 
@@ -88,8 +88,9 @@ class Sweeps:
         log.info("run %s: %s", run.run_id, run.refused or status_of(context, run).name.lower())
 
     def _write(self, context: RunContext | None, run: RepairRun, status: ExitStatus) -> Path | None:
-        """A report of what was done; what was only seen, the nightly checks report."""
-        return self.write_incident(context, run, status) if run.results else None
+        """A report of what was repaired; what cannot be, the nightly checks report."""
+        fixed = any(result.account.count(Outcome.FIXED) for result in run.results)
+        return self.write_incident(context, run, status) if fixed else None
 
 
 class _Logging:

@@ -13,10 +13,12 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from checks.database.open_sockets import open_sockets
+from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
 from checks.redaction import redactor
 from remediation.distributed.queue import (
@@ -125,10 +127,11 @@ def _add_repair(app: procrastinate.App, repairs: PartRepairs) -> None:
         except Exception as error:
             words = redactor.clean(words_of(error))
             log.warning("run %s: part %s failed: %s", run_id, part, words)
-            if context.job.attempts + 1 >= MOST_TRIES:
-                await asyncio.to_thread(
-                    repairs.give_up, run_id, table, part, f"a job failed: {words}"
-                )
+            last = context.job.attempts + 1 >= MOST_TRIES
+            reason = f"a job failed {MOST_TRIES} times: {words}" if last else None
+            # Where the schema cannot be reached, the coordinator finds its own end.
+            with suppress(psycopg.Error, IntegrityError):
+                await asyncio.to_thread(repairs.give_up, run_id, table, part, reason=reason)
             raise JobFailedError(type(error).__name__) from None
         if ended:
             log.info("run %s: part %s ended early: %s", run_id, part, redactor.clean(ended))

@@ -16,7 +16,7 @@ from remediation.distributed.sweeps import Sweeps
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import Sent
 from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment
+from tests.repairs import docs, environment, key_of
 from tests.tables import rows
 from tests.waiting import wait_until
 from tests.workers import TENANTS, Site
@@ -130,3 +130,17 @@ def test_sweeps_repair_what_fails_anew_within_the_dollars_of_a_day(shared_site: 
             wait_until(lambda: rows(site.database, spent)[0][1])
         assert 0 < rows(site.database, spent)[0][0] <= 0.000_003
         assert table.wrong() != []
+
+
+def test_a_key_that_is_refused_costs_each_worker_one_request_at_most(shared_site: Site) -> None:
+    site = shared_site
+    with (
+        docs(site.database, dict.fromkeys(TENANTS, (0, 80))) as table,
+        ProviderServer(keys={key_of("acme"), key_of("globex")}) as provider,
+    ):
+        site.write_settings(provider)
+        with site.worker_here(), site.worker_here():
+            done = site.repaired()
+        assert done.counts() == {"selected": 240, "fixed": 160, "failed": 80}
+        assert len({row // 80 for row in (number - 1 for number in table.wrong())}) == 1
+        assert sum(request.key == key_of("initech") for request in provider.requests) <= 2
