@@ -22,21 +22,12 @@ RUN_LOCK_CLASS = 0x656D6272
 """The first key of a run's lock ("embr" in ASCII); the second is the token of its work."""
 
 _HELD = sql.SQL("""
-SELECT EXISTS (
-    SELECT FROM {schema}.work AS w JOIN pg_catalog.pg_locks AS l
-      ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-     AND l.classid = {lock_class}::bigint::oid AND l.objid = w.token::bigint::oid
-    WHERE w.run_id = %s AND w.table_name = %s AND NOT w.over
-)
+SELECT w.over FROM {schema}.work AS w JOIN pg_catalog.pg_locks AS l
+  ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+ AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+ AND l.classid = {lock_class}::bigint::oid AND l.objid = w.token::bigint::oid
+WHERE w.run_id = %s AND w.table_name = %s
 """).format(schema=sql.Identifier(SCHEMA), lock_class=sql.Literal(RUN_LOCK_CLASS))
-
-
-def is_alive(connection: Connection, run_id: str, table: str) -> bool:
-    """Whether a table's coordinator still holds its lock. Raises psycopg's errors."""
-    with within(connection, ANSWER_SECONDS):
-        row = connection.execute(_HELD, (run_id, table)).fetchone()
-    return row is not None and bool(row[0])
 
 
 class CoordinatorAlive:
@@ -44,23 +35,33 @@ class CoordinatorAlive:
 
     def __init__(self, connection: Connection, run_id: str, table: str) -> None:
         self._connection = connection
-        self._run_id = run_id
-        self._table = table
+        self._work = (run_id, table)
         self._checked = 0.0
 
     def beat(self) -> None:
-        """`check`, but at most once a second, for a caller that comes by often."""
+        """At most once a second, make sure that the coordinator wants us to go on.
+
+        Raises `LockLostError`, also where it ends in order: what is in flight may then be written.
+        """
+        # Not reset by the checks before writes, which may come more often.
         if time.monotonic() - self._checked >= HEARTBEAT_SECONDS:
-            self.check()
+            self._checked = time.monotonic()
+            if self._is_over():
+                raise LockLostError("the coordinator of the repair ends")
 
     def check(self) -> None:
         """Make sure that the coordinator is still there. Raises `LockLostError`."""
+        self._is_over()
+
+    def _is_over(self) -> bool:
+        """Whether the coordinator, which is still there, wants no more to be sent."""
         try:
-            alive = is_alive(self._connection, self._run_id, self._table)
+            with within(self._connection, ANSWER_SECONDS):
+                row = self._connection.execute(_HELD, self._work).fetchone()
         except psycopg.Error:
             raise LockLostError(
                 "the connection by which the coordinator is seen was lost; the job stops"
             ) from None
-        if not alive:
-            raise LockLostError("the coordinator of the repair is gone or ends; the job stops")
-        self._checked = time.monotonic()
+        if row is None:
+            raise LockLostError("the coordinator of the repair is gone; the job stops")
+        return bool(row[0])

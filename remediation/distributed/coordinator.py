@@ -36,6 +36,7 @@ from remediation.distributed.shared_budget import SharedBudget
 from remediation.distributed.shared_limits import SharedRateLimits
 from remediation.distributed.shipped_journal import take_lines
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
+from remediation.interruption import GRACE_SECONDS
 from remediation.journal.journal import header, journal_words
 from remediation.provider.usage import Usage
 from remediation.throttling.wait_reasons import WaitReason
@@ -65,8 +66,8 @@ QUIET_SECONDS = 3.0
 """Without a worker at work, until that is told."""
 NO_WORKER_SECONDS = 300.0
 """Without a worker at work, until the repair gives up."""
-LAST_WORDS_SECONDS = 10.0
-"""For workers to end what they are at, once the repair must stop."""
+LAST_WORDS_SECONDS = GRACE_SECONDS - 1.0
+"""For workers to end what they are at once the repair must stop, before our own links are cut."""
 JOBS_AT_ONCE = 50
 
 

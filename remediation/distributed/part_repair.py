@@ -17,7 +17,7 @@ from checks.errors import IntegrityError
 from checks.examination.first_look import read_place
 from checks.settings.integrity_toml import overridden
 from checks.targets.resolution import resolve
-from remediation.distributed.alive import CoordinatorAlive, is_alive
+from remediation.distributed.alive import CoordinatorAlive
 from remediation.distributed.parts import PartReader
 from remediation.distributed.queue import GivenBackError
 from remediation.distributed.run_rows import WorkRows
@@ -34,6 +34,7 @@ from remediation.table_repair.engine import Engine
 from remediation.throttling.health import Health
 from remediation.throttling.throttle import Throttle
 from remediation.writing.locked_rows import LockedRows
+from remediation.writing.repair_lock import LockLostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,12 @@ class PartRepairs:
             shared = stack.enter_context(shared_connection(self.place))
             work = WorkRows(connection=shared, run_id=run_id, table=table)
             orders = work.orders()
-            if orders is None or not is_alive(shared, run_id, table):
+            alive = CoordinatorAlive(shared, run_id, table)
+            try:
+                alive.check()
+            except LockLostError as error:
+                return str(error)
+            if orders is None:
                 return "its repair is over"
             begun = work.begin_part(part)
             if begun is None:
@@ -106,6 +112,7 @@ class PartRepairs:
                 stack,
                 work,
                 orders,
+                alive,
                 rows=rows,
                 quarantine=Quarantine.of_entries(table, refusals),
                 budget=budget,
@@ -138,6 +145,7 @@ class PartRepairs:
         stack: ExitStack,
         work: WorkRows,
         orders: Orders,
+        alive: CoordinatorAlive,
         *,
         rows: Sequence[PartRow],
         quarantine: Quarantine,
@@ -179,7 +187,7 @@ class PartRepairs:
             embedders=embedders,
             counter=counter,
             journal=ShippedJournal(work.connection, work.run_id),
-            lock=CoordinatorAlive(work.connection, work.run_id, work.table),
+            lock=alive,
             budget=budget,
             stop=self._stop,
             throttle=stack.enter_context(Throttle(health, log.info)),
