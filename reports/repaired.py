@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
 from remediation.provider.usage import NOTHING
-from remediation.table_repair.probe import LEAST_COSINE
 from reports import incident as values
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def repair_of(run: RepairRun) -> values.RepairSummary | None:
                 tenant=probe.tenant,
                 model=models[result.table],
                 cosines=probe.cosines,
-                least=LEAST_COSINE,
+                least=probe.least,
             )
             for result in run.results
             for probe in result.probes

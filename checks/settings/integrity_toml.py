@@ -149,6 +149,8 @@ class RepairLimits(Section):
     max_rows: Count = 100_000
     max_cost: Amount = 25.0
     probe: Annotated[int, Field(strict=True, ge=0)] = 3
+    # Distances of one separator in a long text begin at 2e-6; rounding a vector to halfvec: 1e-7.
+    probe_min_cosine: Cosine = 0.999999
     write_concurrency: Annotated[Count, Field(le=64)] = 2
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None

@@ -6,7 +6,7 @@ Reads only, each page in a short transaction of its own; none is open while its 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,9 @@ PAGE_BYTES = 16 * 1024 * 1024
 FETCH_ROWS = 50
 """Rows per round trip, and so the most that a page may exceed `PAGE_BYTES` by."""
 
+WHOLE_TEXT = 2**31 - 1
+"""Characters; PostgreSQL holds no longer text."""
+
 WHOLE = {"cursor_tuple_fraction": "1"}
 """Planned for all rows of a cursor's statement: by default PostgreSQL hurries to the first ones."""
 
@@ -65,6 +68,7 @@ class CurrentRow:
 class HealthyRow:
     """A row that fails nothing: what was embedded, and the vector (float32, (dimensions,))."""
 
+    key: Key
     tenant: str | None
     text: str = field(repr=False)
     vector: NDArray[np.float32]
@@ -235,6 +239,17 @@ class RowReader:
             for position, text in self._read(connection, statement, key_arrays(keys))
         }
 
+    def texts_as(
+        self, connection: Connection, keys: Sequence[tuple[str, ...]], expression: str
+    ) -> list[str | None]:
+        """What the keyed rows' texts are by another expression; None where it gives none."""
+        declared = self.target.declared.model_copy(update={"text": expression})
+        statement = compile_texts(replace(self.target, declared=declared), characters=WHOLE_TEXT)
+        texts: list[str | None] = [None] * len(keys)
+        for position, text in self._read(connection, statement, key_arrays(keys)):
+            texts[position - 1] = text
+        return texts
+
     def healthy_rows(
         self, connection: Connection, *, tenants: Sequence[str | None], per_tenant: int
     ) -> Iterator[HealthyRow]:
@@ -246,10 +261,10 @@ class RowReader:
         statement = compile_healthy(
             self.target, tuple(whole.values()), tenants=tenants, per_tenant=per_tenant
         )
-        for tenant, text, stored in self._read(connection, statement, None):
+        for *key, tenant, text, stored in self._read(connection, statement, None):
             vector = vector_read(stored)
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
-                yield HealthyRow(tenant=tenant, text=text, vector=vector)
+                yield HealthyRow(key=tuple(key), tenant=tenant, text=text, vector=vector)
 
     def transaction(
         self, connection: Connection, *, planner: Mapping[str, str] | None = None

@@ -154,15 +154,15 @@ def compile_healthy(
 ) -> sql.Composed:
     """Up to `per_tenant` rows of each tenant that fail no check, the last keys first.
 
-    Takes no parameters. Returns tenant, text and vector: an array as it is, since it may hold what
-    no `vector` admits; any other type as a `vector` in binary form. The window runs over keys
-    alone, so that only the few chosen vectors are read.
+    Takes no parameters. Returns key as texts, tenant, text and vector: an array as it is, since it
+    may hold what no `vector` admits; any other type as a `vector` in binary form. The window runs
+    over keys alone, so that only the few chosen vectors are read.
     """
     embedding = sql.SQL("r.embedding")
     keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
     return sql.SQL(
         """
-{sets}SELECT r.tenant, r.text, {vector}
+{sets}SELECT {key}, r.tenant, r.text, {vector}
 FROM {rows} AS r
 JOIN (
     SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
@@ -174,6 +174,7 @@ ORDER BY r.tenant, chosen.place
 """
     ).format(
         sets=with_sets(checks),
+        key=_key_texts(target),
         vector=vector_bytes(embedding, target.server.vector_schema)
         if target.embedding_type.from_extension
         else embedding,

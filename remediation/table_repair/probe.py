@@ -7,7 +7,7 @@ rows, embedded again, show it. Writes nothing.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from remediation.throttling.wait_reasons import WaitReason
 
 TENANTS_SHOWN = 5
+COSINES_SHOWN = 3
 
-LEAST_COSINE = 0.99
-"""A model answers the same text with nearly the same vector (OpenAI's vary in the fifth digit);
-another model's vector of the same text has a cosine near 0."""
+TENANTS_LOOKED_AT = 3
+"""Tenants at whom the probe looks again where they disagree."""
 
 TENANTS_AT_ONCE = 2_000
 """Tenants whose samples are in memory together: 3 vectors of 6 kB each make 36 MB."""
@@ -60,7 +60,11 @@ class ProbeResult:
     """One tenant's probe: the cosine of each re-embedded healthy row with what is stored."""
 
     tenant: str | None
+    least: float
+    """The cosine from which on a row agrees; lowered where noise explains what is missing."""
     cosines: tuple[float, ...] = ()
+    found: str = ""
+    """What a second look found out, in words; empty without one."""
     failure: ProviderError | None = None
     usage: Usage = NOTHING
     own: bool = False
@@ -77,12 +81,13 @@ class ProbeResult:
     @property
     def agrees(self) -> bool:
         """Whether nothing speaks against writing; a tenant without healthy rows shows nothing."""
-        return all(cosine >= LEAST_COSINE for cosine in self.cosines)
+        return all(cosine >= self.least for cosine in self.cosines)
 
     @property
     def numbers(self) -> str:
         """The cosines, for people."""
-        return ", ".join(f"{cosine:.3f}" for cosine in self.cosines)
+        shown = ", ".join(f"{cosine:.6f}" for cosine in self.cosines[:COSINES_SHOWN])
+        return f"{shown}; {self.found}" if self.found else shown
 
     @property
     def refused(self) -> str | None:
@@ -91,7 +96,7 @@ class ProbeResult:
             return self.unanswered
         return (
             f"the probe refused: healthy rows, embedded again by this tenant's own endpoint or"
-            f" model, have a cosine under {LEAST_COSINE} with what is stored ({self.numbers});"
+            f" model, have a cosine under {self.least} with what is stored ({self.numbers});"
             " correct base_url and model of [keys] sql, or tenant_models"
         )
 
@@ -141,14 +146,17 @@ def probe(
     *,
     budget: Budget,
     concurrency: int,
+    least: float,
     before_request: Callable[[], None],
     meanwhile: Callable[[WaitReason | None], None],
+    again: Callable[[ProbeResult], ProbeResult],
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
     `before_request` is called on the caller's thread ahead of each, and may wait; `meanwhile` again
     and again while an answer is waited for, with what keeps every key from being used, if anything.
-    What either raises ends the probe.
+    A row agrees from a cosine of `least` on; `again` looks a second time at the few tenants of whom
+    one does not. What any of them raises ends the probe.
     """
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
@@ -162,11 +170,19 @@ def probe(
                 embedders,
                 group,
                 concurrency=concurrency,
+                least=least,
                 before_request=before_request,
                 meanwhile=meanwhile,
             )
             budget.settle(reserved=tokens, took=sum((answer.usage for answer in answers), NOTHING))
             results += answers
+    against = [i for i, result in enumerate(results) if not result.agrees]
+    for position in against[:TENANTS_LOOKED_AT]:
+        results[position] = again(results[position])
+    explained = [results[i].least for i in against[:TENANTS_LOOKED_AT] if results[i].agrees]
+    if len(explained) == TENANTS_LOOKED_AT:
+        # The noise of one endpoint is that of all its tenants.
+        results = [r if r.own or r.found else replace(r, least=min(explained)) for r in results]
     return Probed(results=tuple(results), stopped=_disagreement(results))
 
 
@@ -176,6 +192,7 @@ def _asked(
     group: Sequence[Sample],
     *,
     concurrency: int,
+    least: float,
     before_request: Callable[[], None],
     meanwhile: Callable[[WaitReason | None], None],
 ) -> list[ProbeResult]:
@@ -193,7 +210,7 @@ def _asked(
                 # What waits for a thread would be sent whatever happens meanwhile.
                 running = wait_for_one(running, meanwhile=look)
             before_request()
-            future = pool.submit(_probe_tenant, embedders, sample)
+            future = pool.submit(_probe_tenant, embedders, sample, least)
             asked[future] = sample
             running.add(future)
         wait_for_all(asked, meanwhile=look)
@@ -204,13 +221,13 @@ def _asked(
     return [future.result() for future in asked]
 
 
-def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
+def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeResult:
     try:
         with embedders.lend(sample.tenant) as embedder:
             asked, usual = embedder.endpoint, embedders.endpoint
             answer = embed_isolating(embedder, sample.texts)
     except KeyRefused as error:
-        return ProbeResult(tenant=sample.tenant, failure=error)
+        return ProbeResult(tenant=sample.tenant, least=least, failure=error)
     cosines = [
         cosine(stored, fresh)
         for stored, fresh in zip(sample.stored, answer.outcomes, strict=True)
@@ -218,6 +235,7 @@ def _probe_tenant(embedders: Embedders, sample: Sample) -> ProbeResult:
     ]
     return ProbeResult(
         tenant=sample.tenant,
+        least=least,
         cosines=tuple(cosines),
         failure=answer.failure,
         usage=answer.usage,
@@ -236,10 +254,11 @@ def _disagreement(results: Sequence[ProbeResult]) -> str | None:
     if len(against) > TENANTS_SHOWN:
         numbers += f"; {len(against) - TENANTS_SHOWN:,} more tenants"
     return (
-        f"the probe refused: healthy rows, embedded again, have a cosine under {LEAST_COSINE} with"
-        f" what is stored ({numbers}), so the model or the text expression is not the one they were"
-        " embedded with; correct [provider] model or `text` (probe = 0 in [repair] switches the"
-        " probe off)"
+        "the probe refused: healthy rows, embedded again, have a cosine under"
+        f" {against[0].least} with what is stored ({numbers}), so the model or the"
+        " text expression is not the one they were embedded with; correct [provider] model or"
+        " `text` (in [repair], probe_min_cosine says"
+        " what is near enough, and probe = 0 switches the probe off)"
     )
 
 

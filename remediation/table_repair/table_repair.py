@@ -25,6 +25,7 @@ from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
 from remediation.table_repair.result import TableRepair
+from remediation.table_repair.second_look import SecondLook
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
 from remediation.writing.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
@@ -230,11 +231,23 @@ class TableWork:
             provider=provider,
             counter=self.counter,
         )
+        look_again = SecondLook(
+            connection=connection,
+            reader=self.reader,
+            embedders=embedders,
+            budget=self.budget,
+            provider=provider,
+            counter=self.counter,
+            before_request=lambda: self._wait(lock, stop),
+            meanwhile=lambda: self._look(lock),
+        )
         return probe(
             groups,
             embedders,
             budget=self.budget,
             concurrency=provider.concurrency,
+            least=self.settings.repair.probe_min_cosine,
+            again=look_again.of,
             before_request=lambda: self._wait(lock, stop),
             meanwhile=lambda waiting: self._look(lock, waiting),
         )

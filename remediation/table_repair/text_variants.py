@@ -1,0 +1,70 @@
+"""Proposes other text expressions that an application commonly embeds in place of the declared one.
+
+Writes SQL expressions only; whether one is right is for the stored vectors to say.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.settings.names import display_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checks.targets.target import Target
+
+SEPARATORS = (r"E'\n'", r"E'\n\n'", "' '", "'. '", "': '", "', '", "' - '", "' | '", "''")
+"""What stands between the parts of a text, as applications join them."""
+
+LENGTHS = (500, 512, 1_000, 1_024, 2_000, 2_048, 4_000, 8_000, 8_191)
+"""Characters at which applications cut a text."""
+
+TITLES = ("title", "name", "subject", "heading", "headline", "question", "summary")
+TITLE_SEPARATORS = SEPARATORS[:4]
+
+_JOINED = re.compile(r"(\bconcat_ws\s*\(\s*)(E?'(?:[^']|'')*')(?=\s*,)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextVariant:
+    """Another expression, and in what it differs, in words."""
+
+    words: str
+    expression: str
+
+
+def text_variants(target: Target) -> Iterator[TextVariant]:
+    """The common variants of a target's text expression, those nearest to it first."""
+    own = target.declared.text
+    joined = _JOINED.search(own)
+    if joined is not None:
+        for separator in SEPARATORS:
+            other = own[: joined.start(2)] + separator + own[joined.end(2) :]
+            if other != own:
+                yield TextVariant(words=f"separator {separator}", expression=other)
+    yield TextVariant(words="newlines to spaces", expression=rf"replace({own}, E'\n', ' ')")
+    yield TextVariant(
+        words="white space squeezed",
+        expression=rf"btrim(regexp_replace({own}, '\s+', ' ', 'g'))",
+    )
+    yield TextVariant(words="stripped", expression=rf"btrim({own}, E' \t\r\n')")
+    yield TextVariant(words="a newline at the end", expression=rf"({own}) || E'\n'")
+    yield TextVariant(words="lower-cased", expression=f"lower({own})")
+    yield from _titled(target, own)
+    for length in LENGTHS:
+        yield TextVariant(words=f"cut to {length:,}", expression=f"left({own}, {length})")
+
+
+def _titled(target: Target, own: str) -> Iterator[TextVariant]:
+    """With a column of the row in front that the expression does not hold."""
+    for name in TITLES:
+        if name in target.facts.columns and not re.search(rf"\b{name}\b", own, re.IGNORECASE):
+            column = display_identifier(name)
+            for separator in TITLE_SEPARATORS:
+                yield TextVariant(
+                    words=f"{name} in front, separator {separator}",
+                    expression=f"concat_ws({separator}, {column}, {own})",
+                )

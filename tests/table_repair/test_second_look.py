@@ -1,0 +1,134 @@
+"""What the probe does where healthy rows nearly agree: the same text, or another one?"""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.nearby_texts import DIMENSIONS, NearServer, near_literal
+from tests.repairs import docs, environment, repaired, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from checks.settings.integrity_toml import Settings
+    from tests.repairs import Docs
+
+KEYS = environment("acme")
+SENTENCE = "a parcel that was left with the neighbour is found again by its number"
+
+
+@contextmanager
+def articles(
+    database: str, text_of: Callable[[str, str], str], *, sentences: int = 3, missing: int = 3
+) -> Iterator[Docs]:
+    """Fifteen rows embedded as an application's `text_of` has it, then some without a vector."""
+    with docs(database, {}, f"vector({DIMENSIONS})") as table:
+        table.execute("ALTER TABLE docs ADD title text")
+        for number in range(15 + missing):
+            title = f"Parcel {number} of May"
+            body = "\n".join(f"{SENTENCE} {number * 7 + i}" for i in range(sentences))
+            table.execute(
+                "INSERT INTO docs (id, tenant, title, body, embedding) VALUES (%s, %s, %s, %s, %s)",
+                (
+                    number,
+                    "acme",
+                    title,
+                    body,
+                    near_literal(text_of(title, body)) if number < 15 else None,
+                ),
+            )
+        yield table
+
+
+def near_settings(server: NearServer, text: str, **repair: object) -> Settings:
+    return settings(
+        server,
+        provider={"dimensions": DIMENSIONS, "batch_size": 50},
+        table={"text": text, "checks": {"uniqueness": {"enabled": False}}},
+        repair=repair,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentences", "text_of", "declared", "right"),
+    [
+        (
+            60,
+            lambda title, body: f"{title}: {body}",
+            "concat_ws(E'\\n', title, body)",
+            "concat_ws(': ', title, body)",
+        ),
+        (
+            3,
+            lambda _, body: body.replace("\n", " "),
+            "body",
+            "replace(body, E'\\n', ' ')",
+        ),
+        (
+            8,
+            lambda title, body: f"{title}. {body}",
+            "body",
+            "concat_ws('. ', title, body)",
+        ),
+        (40, lambda _, body: body.lower()[:500], "lower(body)", "left(lower(body), 500)"),
+    ],
+)
+def test_a_nearly_right_text_is_refused_with_the_line_to_paste(
+    database: str,
+    tmp_path: Path,
+    sentences: int,
+    text_of: Callable[[str, str], str],
+    declared: str,
+    right: str,
+) -> None:
+    with articles(database, text_of, sentences=sentences) as table, NearServer() as server:
+        versions = table.versions()
+        done = repaired(database, near_settings(server, declared), tmp_path, keys=KEYS)
+        assert done.docs.stopped is not None
+        assert table.versions() == versions
+        pasted = "text = " + done.docs.stopped.partition("text = ")[2].split("), so the model")[0]
+        assert tomllib.loads(pasted) == {"text": right}
+        assert sum(len(r.texts) for r in server.requests) <= 3 + 24 + 120
+
+        again = repaired(database, near_settings(server, right), tmp_path, keys=KEYS)
+        assert again.docs.stopped is None
+        assert again.counts() == {"selected": 3, "fixed": 3}
+
+
+@pytest.mark.parametrize("noise", [1e-5, 2e-4])
+def test_a_model_s_own_noise_is_no_reason_to_refuse(
+    database: str, tmp_path: Path, noise: float
+) -> None:
+    with articles(database, lambda _, body: body) as table, NearServer(noise) as server:
+        done = repaired(database, near_settings(server, "body"), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "fixed": 3}
+        # The probe, the same twelve texts twice, no variant, the rows.
+        assert [len(r.texts) for r in server.requests] == [3, 12, 12, 3]
+        assert table.execute("SELECT count(*) FROM docs WHERE embedding IS NULL") == [(0,)]
+
+
+def test_noise_explains_no_other_separator_in_a_text(database: str, tmp_path: Path) -> None:
+    with (
+        articles(database, lambda title, body: f"{title}\n\n{body}") as table,
+        NearServer(1e-5) as server,
+    ):
+        versions = table.versions()
+        declared = "concat_ws(' ', title, body)"
+        done = repaired(database, near_settings(server, declared), tmp_path, keys=KEYS)
+        assert r"concat_ws(E'\\n\\n', title, body)" in str(done.docs.stopped)
+        assert table.versions() == versions
+
+
+def test_a_repair_may_be_told_what_is_near_enough(database: str, tmp_path: Path) -> None:
+    with articles(database, lambda _, body: body + "\n") as _, NearServer() as server:
+        chosen = near_settings(server, "body", probe_min_cosine=0.99)
+        assert repaired(database, chosen, tmp_path, keys=KEYS).counts() == {
+            "selected": 3,
+            "fixed": 3,
+        }
+        assert len(server.requests) == 2
