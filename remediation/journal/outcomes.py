@@ -65,6 +65,8 @@ class RowOutcome:
     """Whether a superseded row may still need an embedding: this run selects it again."""
     unhealed: tuple[str, ...] = ()
     """Checks that the row still fails although only our write came between."""
+    broke: tuple[str, ...] = ()
+    """Checks that the row fails since our write, and did not before."""
     uncertain: bool = False
     """Whether its COMMIT went unanswered and it was not read back: it may have been written."""
     refused: Refused | None = None

@@ -273,6 +273,7 @@ class Repair:
                     target=table.target,
                     checks=repairable_checks(table),
                     accepted=accepted_checks(table),
+                    held=held_checks(table),
                     place=self.place,
                     timeout=self.settings.database.statement_timeout,
                 ),
@@ -344,6 +345,22 @@ def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
         without(check, {tenant for name, tenant in accepted if name == check.name})
         for check in healing
         if open_failing(table, check.name) > 0
+    )
+
+
+def held_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks that no row fails, and that a write of its vector may make a row fail.
+
+    None about sets of rows, none that the catalog proves, none that other tables decide.
+    """
+    own = {custom.name for custom in table.target.declared.custom}
+    return tuple(
+        check
+        for check in table.checks
+        if (check.remedy == "re-embed" or check.name in own)
+        and check.members is None
+        and check.proof is None
+        and not any(m.failing.get(check.name, 0) for m in table.measurements)
     )
 
 

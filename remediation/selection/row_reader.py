@@ -62,6 +62,8 @@ class CurrentRow:
     beside: tuple[str | None, ...] = ()
     missing: bool = False
     """Whether its store has no row for it."""
+    broken: tuple[str, ...] = ()
+    """Checks that it fails although no row did before the repair."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,6 +86,8 @@ class RowReader:
     timeout: timedelta
     accepted: tuple[AppliedCheck, ...] = ()
     """Checks of which some failures are not repaired, but no healthy rows either."""
+    held: tuple[AppliedCheck, ...] = ()
+    """Checks that no row failed when the table was measured; a write must not change that."""
     cut: tuple[str, ...] = ()
     """What is left to a later run, in words."""
     lock_timeout: timedelta | None = None
@@ -203,7 +207,7 @@ class RowReader:
         """The rows as they are now, aligned with the keys; None where one is gone from sight."""
         current: list[CurrentRow | None] = [None] * len(keys)
         if not self._read_back:
-            statement = compile_read_back(self.target, self.checks)
+            statement = compile_read_back(self.target, (*self.checks, *self.held))
             self._read_back.append(statement.as_bytes(connection))
         for row in self._read(connection, self._read_back[0], key_arrays(keys)):
             position, tenant, text_hash, vector_hash, beside, missing, *failing = row
@@ -211,9 +215,10 @@ class RowReader:
                 tenant=tenant,
                 text_hash=text_hash,
                 vector_hash=vector_hash,
-                failing=self._failing(failing),
+                failing=self._failing(failing[: len(self.checks)]),
                 beside=tuple(beside),
                 missing=missing,
+                broken=_named(self.held, failing[len(self.checks) :]),
             )
         return current
 
@@ -304,7 +309,11 @@ class RowReader:
         )
 
     def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:
-        return tuple(check.name for check, fails in zip(self.checks, flags, strict=True) if fails)
+        return _named(self.checks, flags)
+
+
+def _named(checks: Sequence[AppliedCheck], flags: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(check.name for check, fails in zip(checks, flags, strict=True) if fails)
 
 
 def _bare(key: Key, tenant: str | None) -> FailingRow:

@@ -18,7 +18,7 @@ from remediation.provider.errors import (
 from remediation.provider.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from remediation.journal.outcomes import RowOutcome
     from remediation.provider.errors import ProviderError
@@ -79,10 +79,31 @@ class CircuitBreaker:
                 f" {failure.reason}",
             )
 
-    def written(self, outcomes: Sequence[RowOutcome], in_flight: Iterable[FailingRow]) -> None:
+    def breaks(self, outcomes: Sequence[RowOutcome]) -> str | None:
+        """Why nothing more may be written after a write that made most of its rows fail a check.
+
+        A few may be somebody else's doing, in the moment between the write and the look at it.
+        """
+        broken = [outcome for outcome in outcomes if outcome.broke]
+        written = sum(outcome.written for outcome in outcomes)
+        if not broken or 2 * len(broken) <= written:
+            return None
+        checks = ", ".join(dict.fromkeys(name for outcome in broken for name in outcome.broke))
+        return (
+            f"the repair of {self.table} breaks {checks}: {len(broken):,} of {written:,} rows fail"
+            " it since they were written, and did not before"
+        )
+
+    def written(
+        self,
+        outcomes: Sequence[RowOutcome],
+        in_flight: Iterable[FailingRow],
+        *,
+        suspects: Callable[[], str],
+    ) -> None:
         """Learn from what was written: a check that it heals no row of must not bill forever.
 
-        What is in flight may still prove a check.
+        What is in flight may still prove a check. `suspects` names what may undo a write.
         """
         healed: set[str] = set()
         unhealed: dict[str, str] = {}
@@ -100,10 +121,12 @@ class CircuitBreaker:
             return
         to_come = {check for row in in_flight for check in row.checks}
         for check, vain in self._unhealed.items():
+            if check in self.stopped_checks:
+                continue
             many = vain.writes >= UNHEALED_WRITES
             if many if check in self._healed else check not in to_come:
-                self.stopped_checks.setdefault(
-                    check, f"the repair of {check} does not heal {self.table}: {vain.reason}"
+                self.stopped_checks[check] = (
+                    f"the repair of {check} does not heal {self.table}: {vain.reason}{suspects()}"
                 )
 
     def hopeless(self, row: FailingRow) -> str | None:

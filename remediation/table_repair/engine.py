@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from checks.database.connection import cancel
+from checks.errors import CannotExamineError
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
@@ -31,6 +34,7 @@ from remediation.writing.edits import Edits
 from remediation.writing.frozen_sets import Answers, set_checks
 from remediation.writing.repair_lock import LockLostError
 from remediation.writing.table_statements import NewVector
+from remediation.writing.triggers import triggers_fired
 from remediation.writing.verdicts import unread_outcome
 from remediation.writing.writer import Writer
 
@@ -363,13 +367,25 @@ class Engine:
         self.locked.settled(outcome.row.key for outcome in written.outcomes)
         self._let_wait(written.held)
         outcomes = self._answers.judge(written.outcomes)
-        self.breaker.written(outcomes, self._flight.rows)
+        broken = self.breaker.breaks(outcomes)
+        if broken is not None and not self.stopped:
+            self._ending.end(broken + self._suspects(), rest_is_counted=True)
+        self.breaker.written(outcomes, self._flight.rows, suspects=self._suspects)
         again = [outcome for outcome in outcomes if outcome.try_again]
         for outcome in again:
             self._edits.keep(outcome)
         # What was written of them before they changed is for an undo to know.
         self._ledger.enter(again)
         self._ledger.settle([outcome for outcome in outcomes if not outcome.try_again])
+
+    def _suspects(self) -> str:
+        """What of the table changes a row that is written, to follow a reason."""
+        try:
+            with self.reader.transaction(self.connection):
+                found = triggers_fired(self.connection, self._target)
+        except (psycopg.Error, CannotExamineError):
+            return ""  # the reason is true without it
+        return f"; what its writes fire: {', '.join(found)}" if found else ""
 
     def _let_wait(self, held: Sequence[LockedRow[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""

@@ -109,6 +109,16 @@ def judge_write(
             written_hash=stored,
             unhealed=still,
         )
+    before = about_sets.union(row.checks)
+    broke = (*(name for name in now.failing if name not in before), *now.broken)
+    if broke:
+        return RowOutcome(
+            row=row,
+            outcome=Outcome.FAILED,
+            reason=f"fails {', '.join(broke)} since it was written, and did not before",
+            written_hash=stored,
+            broke=broke,
+        )
     return RowOutcome(row=row, outcome=Outcome.FIXED, written_hash=stored)
 
 

@@ -1,0 +1,57 @@
+"""A repair that makes rows fail a check which they did not fail before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.provider_server import ProviderServer
+from tests.repairs import docs, environment, repaired, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = environment("acme")
+DATED = {"updated_at": "changed", "embedded_at": "made"}
+MARKED = {"custom": [{"name": "unmarked", "failing_when": "note <> 'kept'", "remedy": "report"}]}
+
+
+@pytest.mark.parametrize(
+    ("sets", "table", "breaks"),
+    [
+        ("NEW.changed := clock_timestamp() + interval '1 second'", DATED, "freshness"),
+        ("NEW.note := 'touched'", MARKED, "unmarked"),
+    ],
+)
+def test_a_write_that_breaks_another_check_ends_the_repair_and_names_the_trigger(
+    database: str, tmp_path: Path, sets: str, table: dict[str, object], breaks: str
+) -> None:
+    with docs(database, {"acme": (3, 40)}) as rows, ProviderServer() as server:
+        rows.execute("ALTER TABLE docs ADD changed timestamptz, ADD made timestamptz")
+        rows.execute("UPDATE docs SET made = now() WHERE embedding IS NOT NULL")
+        rows.execute(
+            "CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {sets}; RETURN NEW; END $$;"
+            "CREATE TRIGGER touch BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION touched()"
+        )
+        done = repaired(database, settings(server, table=table), tmp_path, keys=KEYS)
+        assert f"breaks {breaks}" in (done.docs.stopped or "")
+        assert "trigger touch (function touched)" in (done.docs.stopped or "")
+        assert len(server.requests) == 2  # the probe, and one batch of eight
+        assert done.counts() == {"selected": 40, "failed": 5, "skipped": 35}
+
+
+def test_one_row_that_somebody_else_breaks_does_not_end_the_repair(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 12)}) as rows, ProviderServer() as server:
+        rows.execute(
+            "CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN NEW.note := 'touched'; RETURN NEW; END $$;"
+            "CREATE TRIGGER touch BEFORE UPDATE ON docs FOR EACH ROW WHEN (NEW.id = 6)"
+            " EXECUTE FUNCTION touched()"
+        )
+        done = repaired(database, settings(server, table=MARKED), tmp_path, keys=KEYS)
+        assert done.docs.stopped is None
+        assert done.counts() == {"selected": 12, "fixed": 11, "failed": 1}
