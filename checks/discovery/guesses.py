@@ -227,12 +227,16 @@ class Guesser:
             own = display_identifier(times["embedded_at"].name)
             entry.add("embedded_at", own, "by name and type")
         hashes = named(columns, HASHES, types=HASH_COLUMN_TYPES)
-        hashed = [h for h in hashes if text and self.sampler.holds_md5(h, text.source)]
+        held = ((h, text and self.sampler.digest_held(h, text.source)) for h in hashes)
+        hashed = [(column, function) for column, function in held if function]
         if hashed:
-            own = display_identifier(hashed[0].name)
-            entry.add("content_hash", own, "holds the md5 of the text in sampled rows")
+            (column, function), *_ = hashed
+            reason = f"holds the {function} of the text in sampled rows"
+            entry.add("content_hash", display_identifier(column.name), reason)
+            if function != "md5":
+                entry.add("hash", function, "the digest in that column")
         elif hashes:
-            reason = "by name only: no sampled row holds the md5 of the text"
+            reason = "by name only: no sampled row holds a digest of the text"
             entry.add("content_hash", display_identifier(hashes[0].name), reason, stands=False)
         if "updated_at" in times:
             tells = "embedded_at" in times or bool(hashed)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import psycopg
 from psycopg import sql
 
 from checks.database.expressions import Expression, embed_sql, faults_of
 from checks.database.vector_types import EMBEDDING_TYPES
-from checks.targets.provenance import hash_type_of
+from checks.settings.tables import HashFunction
+from checks.targets.provenance import digest_of, hash_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,9 @@ LARGE = 20
 
 SPARE = 3
 """Times as many rows are picked as are read, since the row count is an estimate."""
+
+
+FUNCTIONS: tuple[HashFunction, ...] = get_args(HashFunction)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,14 +119,19 @@ class TableSampler:
         )
         return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None
 
-    def holds_md5(self, column: Column, text: str) -> bool:
-        """Whether some sampled row's hash is the md5 of its text."""
+    def digest_held(self, column: Column, text: str) -> HashFunction | None:
+        """The function by which some sampled row's hash is the digest of its text."""
+        return next((name for name in FUNCTIONS if self._holds(column, name, text)), None)
+
+    def _holds(self, column: Column, function: HashFunction, text: str) -> bool:
         try:
             held = hash_type_of(column).as_text(sql.Identifier(column.name))
         except LookupError:
             return False
         # Compared in the row's own scan, so that no text is passed on.
-        same = sql.SQL("{} = md5({}::text) AS same").format(held, embed_sql(text))
+        same = sql.SQL("{} = {} AS same").format(
+            held, digest_of(function, sql.SQL("{}::text").format(embed_sql(text)))
+        )
         rows = self._ask(
             sql.SQL("SELECT count(*) FROM ({rows}) AS sampled WHERE same").format(
                 rows=self._rows(same)

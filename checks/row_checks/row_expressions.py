@@ -56,7 +56,7 @@ def embedded_at_of(target: Target) -> sql.Composable | None:
 
 
 def content_hash_of(target: Target) -> sql.Composable | None:
-    """SQL of the md5 of the text that was embedded, as md5() writes it."""
+    """SQL of the digest of the text that was embedded, in hexadecimal digits."""
     held = target.provenance_column("content_hash")
     return None if held is None else hash_type_of(held.column).as_text(_held(target, held))
 

@@ -57,7 +57,7 @@ def problems_of(connection: Connection, target: Target, layouts: Layouts) -> tup
         *column_problems(place, wanted),
         *policy_problems(place),
         *(embedding_problems(place, embedding, target.dimensions) if embedding else ()),
-        *provenance_problems(place, declared),
+        *provenance_problems(place, declared, declared.hash),
         *_expression_problems(connection, target, layouts),
     )
 

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from checks.database.catalog import Column
+    from collections.abc import Mapping
 
-MD5_LETTERS = 32
-"""Hexadecimal digits of an md5, 16 bytes."""
+    from checks.database.catalog import Column
+    from checks.settings.tables import HashFunction
+
+LETTERS: Mapping[str, int] = {"md5": 32, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
+"""Hexadecimal digits of a digest, by function."""
 
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 
@@ -24,19 +27,19 @@ _TYPMOD = re.compile(r"\((\d+)\)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HashType:
-    """A column type that may hold an md5: how SQL turns it into md5()'s text and back."""
+    """A column type that may hold a digest: how SQL turns it into hexadecimal digits and back."""
 
     names: frozenset[str]
     to_text: sql.SQL
     from_text: sql.SQL
 
     def as_text(self, column: sql.Composable) -> sql.Composable:
-        """SQL for the hash as md5() writes it."""
+        """SQL for the hash in hexadecimal digits, as md5() writes it."""
         return self.to_text.format(column)
 
-    def from_md5(self, md5: sql.Composable) -> sql.Composable:
-        """SQL for an md5()'s text as the column holds it."""
-        return self.from_text.format(md5)
+    def from_digits(self, digits: sql.Composable) -> sql.Composable:
+        """SQL for a digest's hexadecimal digits as the column holds it."""
+        return self.from_text.format(digits)
 
 
 HASH_TYPES = (
@@ -52,7 +55,7 @@ HASH_TYPES = (
     ),
     HashType(
         names=frozenset({"text", "character varying", "character"}),
-        to_text=sql.SQL("{}::text"),
+        to_text=sql.SQL("pg_catalog.lower({}::text)"),
         from_text=sql.SQL("{}"),
     ),
 )
@@ -71,17 +74,29 @@ def hash_type_of(column: Column) -> HashType:
     for kind in HASH_TYPES:
         if column.type in kind.names:
             return kind
-    raise LookupError(f"no md5 can be held by a column of type {column.type}")
+    raise LookupError(f"no hash can be held by a column of type {column.type}")
 
 
-def hash_fault(column: Column) -> str | None:
-    """Why a column cannot hold the md5 of a text, or None."""
+def digest_of(function: HashFunction, text: sql.Composable) -> sql.Composable:
+    """SQL for the digest of a text in hexadecimal digits; NULL for NULL."""
+    if function == "md5":
+        return sql.SQL("pg_catalog.md5({})").format(text)
+    return sql.SQL("pg_catalog.encode({}(pg_catalog.convert_to({}, 'UTF8')), 'hex')").format(
+        sql.Identifier("pg_catalog", function), text
+    )
+
+
+def hash_fault(column: Column, function: HashFunction) -> str | None:
+    """Why a column cannot hold the digest of a text, or None."""
     names = sorted(name for kind in HASH_TYPES for name in kind.names)
     if column.type not in names:
         return f"is of type {column.full_type}; expected one of {', '.join(names)}"
+    letters = LETTERS[function]
     length = _TYPMOD.search(column.full_type)
-    if length is not None and int(length[1]) < MD5_LETTERS:
-        return f"is of type {column.full_type}, too short for the {MD5_LETTERS} letters of an md5"
+    if length is not None and int(length[1]) < letters:
+        return f"is of type {column.full_type}, too short for the {letters} digits of {function}"
+    if column.type == "uuid" and function != "md5":
+        return f"is of type uuid, too short for the {letters} digits of {function}"
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Relation
     from checks.database.server import Server
-    from checks.settings.tables import Store, Table
+    from checks.settings.tables import HashFunction, Store, Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,11 +137,13 @@ def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Prob
     return []
 
 
-def provenance_problems(place: Declared, declared: Table | Store) -> list[Problem]:
+def provenance_problems(
+    place: Declared, declared: Table | Store, function: HashFunction
+) -> list[Problem]:
     """Declared columns whose type cannot hold what they are declared for."""
     columns = place.relation.columns
     faults = (
-        ("content_hash", declared.content_hash, hash_fault),
+        ("content_hash", declared.content_hash, partial(hash_fault, function=function)),
         ("embedded_at", declared.embedded_at, time_fault),
     )
     return [

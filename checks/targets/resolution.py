@@ -15,6 +15,7 @@ from checks.settings.names import display_identifier, display_name
 from checks.targets.indexes import with_index_faults
 from checks.targets.problems import Layouts, Problem, no_extension, problems_of
 from checks.targets.store_problems import problems_beside
+from checks.targets.stored_hashes import hash_problems
 from checks.targets.stores import Names, SourceTable, StoreTable, names_beside
 from checks.targets.target import Target
 
@@ -79,6 +80,8 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
                 *problems_of(connection, target, layouts),
                 *problems_beside(connection, target, layouts),
             )
+            if not any(problem.blocks for problem in problems):
+                problems = (*problems, *hash_problems(connection, target))
             targets[target.name] = replace(target, problems=problems)
         for target in _vanished(bare, found_names):
             targets.setdefault(target.name, target)

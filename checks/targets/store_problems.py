@@ -90,7 +90,7 @@ def _store_problems(
     )
     problems += policy_problems(place)
     problems += embedding_problems(place, declared.embedding, target.dimensions)
-    problems += provenance_problems(place, declared)
+    problems += provenance_problems(place, declared, target.declared.hash)
     if not target.key_names:
         text = f"store.key: {target.name} has no primary key to match it with; declare `key`"
         problems.append(Problem(text=text))

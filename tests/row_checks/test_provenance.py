@@ -199,7 +199,7 @@ def test_a_text_that_is_edited_meanwhile_keeps_its_words_about_the_old_vector(
     ("setting", "kind", "expected"),
     [
         ("content_hash", "integer", "is of type integer; expected one of bytea, character,"),
-        ("content_hash", "char(16)", "too short for the 32 letters of an md5"),
+        ("content_hash", "char(16)", "too short for the 32 digits of md5"),
         ("embedded_at", "bigint", "is of type bigint; expected one of timestamp with time zone,"),
     ],
 )
