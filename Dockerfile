@@ -7,7 +7,7 @@ WORKDIR /source
 COPY . .
 RUN python -m venv /opt/embedding-integrity \
     && /opt/embedding-integrity/bin/pip install --no-cache-dir --disable-pip-version-check \
-        -c constraints.txt .
+        -c constraints.txt '.[admin,distributed]'
 
 FROM python:3.12.12-slim-bookworm
 COPY --from=build /opt/embedding-integrity /opt/embedding-integrity

@@ -30,6 +30,11 @@ DOORS = {
     "admin": Door(
         "remediation.admin.__main__", "serve the repair over HTTP, behind a secret", "admin"
     ),
+    "worker": Door(
+        "remediation.distributed.__main__",
+        "repair parts of what other machines selected, or by itself again and again",
+        "distributed",
+    ),
     "where": Door("embedding_integrity.where", "print the folder of the checks"),
 }
 

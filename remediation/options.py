@@ -92,7 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--distributed",
         action="store_true",
-        help="with --remediate: have workers (python -m remediation.distributed) do the work",
+        help="with --remediate: have workers (embedding-integrity worker) do the work",
     )
     for override in OVERRIDES:
         group.addoption(

@@ -1,4 +1,4 @@
-"""The door of the workers: `python -m remediation.distributed`. Holds no logic."""
+"""The door of the workers: `embedding-integrity worker`. Holds no logic."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     found = argparse.ArgumentParser(
-        prog="python -m remediation.distributed",
+        prog="embedding-integrity worker",
         description="Take the jobs of `pytest --remediate --distributed`, until a signal.",
     )
     found.add_argument(

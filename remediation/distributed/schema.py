@@ -163,7 +163,7 @@ def require_installed(connection: Connection) -> None:
     """Raise `NotInstalledError` where the schema is not in the database."""
     if not is_installed(connection):
         raise NotInstalledError(
-            f"schema {SCHEMA} is not in this database; run `python -m remediation.distributed"
+            f"schema {SCHEMA} is not in this database; run `embedding-integrity worker"
             " --install` once"
         )
 
