@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
@@ -41,7 +42,7 @@ from checks.settings.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from checks.settings.names import TableName
 
@@ -83,6 +84,33 @@ class Provider(Section):
     concurrency: Annotated[Count, Field(le=256)] = 8
     price_per_million_tokens: Amount = 0.02
     too_long: Literal["quarantine", "truncate"] = "quarantine"
+    answered_models: tuple[Text, ...] = ()
+    """Names under which the endpoint may answer for `model`, such as the one behind an alias."""
+    extra_body: Mapping[Text, Any] = Field(default_factory=dict)
+    extra_headers: Mapping[Text, Text] = Field(default_factory=dict)
+    """`${NAME}` in a value is filled in from the environment."""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _body_is_not_ours(cls, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _free_of(body, {"input", "model", "encoding_format", "dimensions", "stream"})
+
+    @field_validator("extra_headers")
+    @classmethod
+    def _headers_say_not_who_asks(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        ours = {"authorization", "api-key", "openai-organization", "openai-project", "host"}
+        return _free_of(headers, ours | {"content-type", "content-length", "cookie"})
+
+
+Named = TypeVar("Named")
+
+
+def _free_of(given: Mapping[str, Named], ours: Collection[str]) -> Mapping[str, Named]:
+    """The mapping, if it names nothing that each request sets itself. Raises ValueError."""
+    taken = sorted(name for name in given if name.lower() in ours)
+    if taken:
+        raise ValueError(f"expected nothing that each request sets itself, found {taken[0]}")
+    return given
 
 
 class Keys(Section):

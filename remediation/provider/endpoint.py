@@ -5,17 +5,23 @@ Values only. No message shows a key or a URL.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from checks.errors import IntegrityError
+from checks.redaction import redactor
 from checks.settings.values import plain_base_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from checks.settings.integrity_toml import Provider
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 COLUMNS = ("api_key", "base_url", "model")
 
@@ -40,6 +46,12 @@ class Endpoint:
     send_dimensions: bool = False
     declared: str | None = None
     stamped: bool = False
+    answered_models: tuple[str, ...] = ()
+    """Other names of the model that an answer may carry."""
+    extra_body: str = field(default="{}", repr=False)
+    """What else goes into each request's body, as JSON."""
+    extra_headers: tuple[tuple[str, SecretStr], ...] = ()
+    """What else goes into its headers, to this base URL alone."""
     settings: str = "[provider] base_url, model and dimensions"
     """The settings to correct where the endpoint does not accept them."""
 
@@ -55,6 +67,27 @@ class Endpoint:
     def host(self) -> str:
         """The base URL's host, without its port."""
         return urlsplit(self.base_url).hostname or ""
+
+
+def extra_headers_of(
+    provider: Provider, environment: Mapping[str, str]
+) -> tuple[tuple[str, SecretStr], ...]:
+    """The further headers, with `${NAME}` in the place of secrets filled in.
+
+    Raises ValueError for a variable that is not set.
+    """
+
+    def value_of(name: re.Match[str]) -> str:
+        value = environment.get(name[1])
+        if not value:
+            raise ValueError(f"extra_headers: environment variable {name[1]} is not set")
+        redactor.add(value)
+        return value
+
+    return tuple(
+        (name, SecretStr(_VARIABLE.sub(value_of, value)))
+        for name, value in provider.extra_headers.items()
+    )
 
 
 def base_url_of(provider: Provider, environment: Mapping[str, str]) -> str:
@@ -83,6 +116,8 @@ class OwnEndpoint:
             endpoint,
             base_url=self.base_url or endpoint.base_url,
             model=self.model or endpoint.model,
+            # They may hold a secret, which is the settings' endpoint's.
+            extra_headers=() if self.base_url else endpoint.extra_headers,
             settings="base_url and model of [keys] sql",
         )
 

@@ -6,11 +6,12 @@ used. Must not let a key or a text into an error, a log or a traceback.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import openai
@@ -48,6 +49,9 @@ _BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 """Decodes base64 at a fifth of the cost of `binascii`, which was the most of reading an answer."""
 
 
+_NO_BASE64 = "the provider does not answer in base64"
+
+
 class OpenAIEmbeddings:
     """An `EmbeddingProvider` by `POST .../embeddings`, as OpenAI, Azure and most servers offer.
 
@@ -59,6 +63,8 @@ class OpenAIEmbeddings:
         self.endpoint = endpoint
         self._timeout = timeout
         self._client = client_of(endpoint, timeout=timeout)
+        self._encoding: Literal["base64", "float"] = "base64"
+        """A quarter of the bytes of JSON numbers, until the endpoint refuses it."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -67,6 +73,8 @@ class OpenAIEmbeddings:
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """One request with this key. Raises TryFailed."""
         came = self._asked(texts, key)
+        if isinstance(came, TryFailed) and came.error.reason is _NO_BASE64:
+            came = self._asked(texts, key)
         # Raised outside the except clauses: the client's error, which holds the request with the
         # key in its headers, must not be reachable as the context.
         if isinstance(came, TryFailed):
@@ -79,17 +87,21 @@ class OpenAIEmbeddings:
         tokens: int | None = 0
         failure: ProviderError
         deadline = time.monotonic() + self._timeout
+        encoding, extra = self._encoding, self.endpoint.extra_headers
         try:
             with self._client.embeddings.with_streaming_response.create(
                 # The library walks through `input`, which takes as long as the rest of a request.
                 input=[],
-                extra_body={"input": list(texts)},
+                extra_body={**json.loads(self.endpoint.extra_body), "input": list(texts)},
                 model=self.endpoint.model,
-                encoding_format="base64",
+                encoding_format=encoding,
                 dimensions=(
                     self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
                 ),
-                extra_headers=headers_with(key, self._client),
+                extra_headers={
+                    **{name: value.get_secret_value() for name, value in extra},
+                    **headers_with(key, self._client),
+                },
             ) as response:
                 headers.update(response.headers)
                 if response.status_code != 200:
@@ -101,6 +113,9 @@ class OpenAIEmbeddings:
         except UntrustworthyResponse as error:
             failure = error
         except openai.APIStatusError as error:
+            if encoding == "base64" and _about_encoding(error):
+                self._encoding = "float"
+                return TryFailed(ProviderUnavailable(_NO_BASE64), again=True)
             return self._refused(error, texts, key)
         except (openai.APITimeoutError, TimeoutError):
             failure = ProviderUnavailable(
@@ -171,6 +186,14 @@ class OpenAIEmbeddings:
         )
 
 
+def _about_encoding(error: openai.APIStatusError) -> bool:
+    """Whether a refusal is of `encoding_format`, or may be: then nothing is lost by floats."""
+    return (
+        error.status_code in (400, 404, 415, 422, 501)
+        and re.search(rb"encoding_format|base64", error.response.content, re.IGNORECASE) is not None
+    )
+
+
 def parse(body: bytes) -> Mapping[str, Any]:
     """The JSON object of a body. Raises UntrustworthyResponse for anything else."""
     try:
@@ -208,7 +231,7 @@ def require_model(
     answered = response.get("model")
     requested, declared = endpoint.model, endpoint.declared_model
     if isinstance(answered, str):
-        if same_model(declared, answered):
+        if same_model(declared, answered) or answered in endpoint.answered_models:
             return
         if same_model(requested, answered) and not endpoint.stamped:
             return
@@ -220,20 +243,27 @@ def require_model(
             " model_column would say; let it name that one, or declare its model in tenant_models"
         )
     expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
-    raise UntrustworthyResponse(f"expected vectors of model {expected}, found {stated}")
+    raise UntrustworthyResponse(
+        f"expected vectors of model {expected}, found {stated}; where that is what the endpoint"
+        " calls it, add it to answered_models in [provider]"
+    )
 
 
 def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:
     """Vectors in the order of the texts: float32, shape (texts, dimensions).
 
-    Items are put in order by their `index`, which must be 0 to count - 1, each once. Raises
-    UntrustworthyResponse where the items are not of this form.
+    Items are put in order by their `index`, which must be 0 to count - 1, each once; where
+    no item has one, they are in order. Raises UntrustworthyResponse where the items are not of
+    this form.
     """
     items = response.get("data")
     if not isinstance(items, list):
         raise UntrustworthyResponse("expected a list of embeddings in 'data', found none")
     if len(items) != count:
         raise UntrustworthyResponse(f"expected {count} embeddings, found {len(items)}")
+    if all(isinstance(item, Mapping) and "index" not in item for item in items):
+        # Some servers leave it out and answer in order; the probe would see another one.
+        items = [{**item, "index": position} for position, item in enumerate(items)]
     ordered = np.empty((count, dimensions), dtype=np.float32)
     seen: set[int] = set()
     for item in items:

@@ -5,6 +5,7 @@ Reads the database; asks no provider and writes nothing.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from checks.errors import CannotExamineError, IntegrityError
 from checks.redaction import redactor
 from checks.row_checks.row_relation import rows_of
 from checks.targets.resolution import resolve
-from remediation.provider.endpoint import Endpoint, base_url_of, key_row
+from remediation.provider.endpoint import Endpoint, base_url_of, extra_headers_of, key_row
 from remediation.provider.keys import KeyRing
 from remediation.provider.openai_embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimits
@@ -97,10 +98,15 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
             model=target.model,
             dimensions=target.dimensions,
             send_dimensions=provider.send_dimensions,
+            answered_models=provider.answered_models,
+            extra_body=json.dumps(dict(provider.extra_body), default=float),
+            extra_headers=extra_headers_of(provider, environment),
             stamped=target.provenance_column("model_column") is not None,
         )
     except ValueError as error:
-        raise RepairRefusedError(f"OPENAI_BASE_URL: {error}") from None
+        words = str(error)
+        where = "[provider]" if words.startswith("extra_headers") else "OPENAI_BASE_URL:"
+        raise RepairRefusedError(f"{where} {words}") from None
 
 
 def provider_at(endpoint: Endpoint) -> EmbeddingProvider:
