@@ -5,6 +5,7 @@ import signal
 import pytest
 from hypothesis import settings
 
+from checks.examination.engine import load
 from tests.databases import (
     OLD,
     SERVERS,
@@ -36,6 +37,14 @@ settings.register_profile("modest", max_examples=12)
 settings.register_profile("full", max_examples=60)
 # Unless the command line names another one: `make test-full` does.
 settings.load_profile("modest")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Import Great Expectations before any test: what pytester's own tests import, it takes out of
+    `sys.modules` at their end, and numpy's modules cannot be imported twice.
+    """
+    load()
 
 
 def pytest_report_header() -> str:

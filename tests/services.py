@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from checks.examination.engine import load
 from remediation.admin.application import Admin
 from remediation.admin.readiness import ReadinessProbe
 from remediation.admin.runs import Runs
@@ -96,9 +95,6 @@ def service(
     host: str = "127.0.0.1",
 ) -> Iterator[Service]:
     """A service over a database, with the keys of these tenants."""
-    # A stop may interrupt a repair's thread anywhere, and an import that is cut short cannot be
-    # repeated in this process, which other tests share.
-    load()
     variables = {"DATABASE_URL": url, "ADMIN_SECRET": SECRET, **environment(*tenants)}
     runs = Runs(environment=variables, report_directory=folder, write_incident=write_incident)
     admin = Admin(
