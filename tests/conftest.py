@@ -52,15 +52,26 @@ def pytest_report_header() -> str:
     return f"servers: {'; '.join(SERVERS)}"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts the tests in the background has them ignore SIGINT; some test it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "thorough: takes long; `make test-full` alone runs it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of the old server are left out, and counted as such, where it cannot be installed."""
-    if OLD in SERVERS:
-        return
-    left_out = [item for item in items if "old_server_url" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    """Leave out, and count as such, what this run or this machine is not for.
+
+    Those are tests of the old server where it cannot be installed, and thorough ones unless they
+    are asked for, by the profile of Hypothesis or by name.
+    """
+    named = config.getoption("keyword") or any("::" in argument for argument in config.args)
+    brief = config.getoption("--hypothesis-profile") != "full" and not named
+    left_out = [
+        item
+        for item in items
+        if (OLD not in SERVERS and "old_server_url" in getattr(item, "fixturenames", ()))
+        or (brief and item.get_closest_marker("thorough") is not None)
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

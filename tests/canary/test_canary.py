@@ -88,6 +88,7 @@ def drift_of(results: dict[str, str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.thorough
 def test_without_the_option_there_is_no_item_and_no_request(provided_site: Site) -> None:
     fill(provided_site.database, ROWS, missing=0)
     provided_site.settings(PLAIN)

@@ -165,6 +165,7 @@ def test_a_repair_needs_no_more_than_the_documented_rights(granted: Site) -> Non
             assert connection.execute(statement).fetchone() == (0,)
 
 
+@pytest.mark.thorough
 def test_a_rollback_needs_one_right_more_and_only_where_it_deletes(granted: Site) -> None:
     assert granted.run("--remediate").status == 0
     (journal,) = granted.folder.glob("incidents/*/journal.jsonl")

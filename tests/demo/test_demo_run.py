@@ -79,6 +79,7 @@ def test_the_incident_is_found_repaired_verified_and_reported(tmp_path: Path) ->
     assert len(cases) == len(set(cases)) == int(suite.attrib["tests"])
 
 
+@pytest.mark.thorough
 def test_a_dry_run_shows_the_plan_and_asks_the_provider_nothing(
     starter: Starter, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from checks.examination.acceptance import today_in_utc
 from tests.provider_server import ProviderServer
 from tests.repairs import docs as docs_table
@@ -77,6 +79,7 @@ def test_an_acceptance_that_has_run_out_fails_the_run(site: Site) -> None:
     assert "a day that has passed" in ended.output
 
 
+@pytest.mark.thorough
 def test_a_repair_leaves_accepted_rows_as_they_are(provided_site: Site) -> None:
     site = provided_site
     fill(site.database, dict.fromkeys(TENANTS, ROWS))

@@ -131,6 +131,7 @@ def test_segments_of_all_tables_of_one_entry_are_counted_together(database: str)
     ]
 
 
+@pytest.mark.thorough
 def test_each_of_twenty_thousand_failing_tenants_is_a_finding(database: str) -> None:
     fill(database, [f"t{i}" for i in range(20_000)])
     examination = examined(database, table(tenant="tenant"))

@@ -6,12 +6,10 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from checks.examination.deferred_modules import StandIn, deferred
-
-if TYPE_CHECKING:
-    import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOADED = """
@@ -45,5 +43,6 @@ def test_a_module_is_loaded_when_it_is_used_and_not_before(
             sys.modules.pop(name, None)
 
 
+@pytest.mark.thorough
 def test_great_expectations_finds_what_was_deferred() -> None:
     subprocess.run([sys.executable, "-c", LOADED], cwd=REPOSITORY, check=True)

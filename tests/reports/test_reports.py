@@ -229,6 +229,7 @@ def test_ten_thousand_failing_tenants_stay_small_and_say_what_is_left_out() -> N
     assert "tenant-05000" not in page.text
 
 
+@pytest.mark.thorough
 def test_ten_thousand_tables_with_long_names_stay_small_too() -> None:
     whole = incident()
     tables = tuple(

@@ -111,6 +111,7 @@ def test_a_rollback_of_another_database_is_refused_and_the_checks_run_all_the_sa
     assert "The rollback stopped early" in page
 
 
+@pytest.mark.thorough
 def test_a_table_that_is_no_longer_declared_stops_the_rollback(provided_site: Site) -> None:
     site = provided_site
     run_id = repaired(site)
@@ -124,6 +125,7 @@ def test_a_table_that_is_no_longer_declared_stops_the_rollback(provided_site: Si
     assert site.run(f"--rollback={run_id}", "--table=public.other").status == 0
 
 
+@pytest.mark.thorough
 def test_a_killed_rollback_is_run_again_and_converges(provided_site: Site) -> None:
     site = provided_site
     run_id = repaired(site)
