@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     are asked for, by the profile of Hypothesis or by name.
     """
     named = config.getoption("keyword") or any("::" in argument for argument in config.args)
-    brief = config.getoption("--hypothesis-profile") != "full" and not named
+    brief = config.getoption("--hypothesis-profile", None) != "full" and not named
     left_out = [
         item
         for item in items

@@ -122,7 +122,8 @@ def test_a_lost_lock_stops_the_repair_without_a_further_write(
         # One write may have been under way when the lock went.
         changed = set(table.versions()) - set(at_loss[0])
         assert len(changed) <= 5
-        assert len(server.requests) <= 6
+        # What may be in flight: one request, and two batches that wait for the writer.
+        assert len(server.requests) <= 5 + 3
 
 
 def test_a_lost_write_connection_is_replaced_and_every_row_repaired(
