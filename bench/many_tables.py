@@ -15,10 +15,10 @@ from bench.figures import Table, scaled
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.examination import suites
 from checks.examination.examination import Examination
-from checks.examination.measurements import Threshold
 from checks.examination.measuring import examine_targets
+from checks.expectations import suites
+from checks.expectations.measurements import Threshold
 from checks.items.cases import cases_of
 from checks.items.judgements import judge
 from checks.row_checks.rules import ROW_CHECK_NAMES

@@ -17,10 +17,10 @@ from bench.scan import AT_ONCE, DIMENSIONS, SETTINGS, build, settings_of
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.examination.part import part_of
-from checks.examination.sample import Sample
-from checks.examination.scan import scan
 from checks.row_checks.applied import applied_checks
+from checks.scanning.part import part_of
+from checks.scanning.sample import Sample
+from checks.scanning.scan import scan
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server
 

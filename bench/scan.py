@@ -18,9 +18,9 @@ from bench.figures import Table, in_turn, scaled, timed
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
-from checks.examination.scan import scan
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.rules import ROW_CHECK_NAMES
+from checks.scanning.scan import scan
 from checks.settings.integrity_toml import load_settings
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, server

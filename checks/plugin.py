@@ -81,7 +81,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _percent(text: str) -> Decimal:
-    from checks.examination.sample import parse_percent
+    from checks.scanning.sample import parse_percent
 
     try:
         return parse_percent(text)

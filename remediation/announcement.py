@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from checks.examination.findings import tenant_words
+from checks.findings.finding import tenant_words
 from checks.wording import dollars, plural
 from remediation.journal.outcomes import Outcome
 

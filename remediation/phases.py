@@ -45,7 +45,7 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
             distribute: Distribute | None = None
             if config.getoption("--distributed"):
                 from remediation.distributed.coordinator import distributed
-                from remediation.distributed.schema import require_installed
+                from remediation.distributed.shared.schema import require_installed
 
                 require_installed(repair.connection)
                 distribute = distributed

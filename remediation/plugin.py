@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse --distributed without the packages for it; exits with 4."""
     if not config.getoption("--distributed"):
         return
-    from remediation.distributed.schema import NotInstalledError, require_extra
+    from remediation.distributed.shared.schema import NotInstalledError, require_extra
 
     try:
         require_extra()

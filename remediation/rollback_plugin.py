@@ -88,7 +88,7 @@ def _roll_back(
     config: pytest.Config, context: RunContext, run: RepairRun, past: PastJournal
 ) -> None:
     from remediation.announcement import Progress, put_back_lines
-    from remediation.distributed.shipped_journal import collect_left
+    from remediation.distributed.shared.journal import collect_left
     from remediation.rollback.rollback import open_rollback
     from remediation.run.preflight import write_place
     from remediation.run.verification import take_in

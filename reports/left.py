@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.examination.examination import Examination
-    from checks.examination.findings import Finding
     from checks.examination.table_examination import TableExamination
+    from checks.findings.finding import Finding
     from remediation.run.repair_run import RepairRun
     from remediation.table_repair.result import TableRepair
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from checks.canary.drift import Seen
     from checks.canary.sampler import Price
     from checks.examination.examination import Examination
-    from checks.examination.measurements import Verdict
     from checks.examination.table_examination import TableExamination
+    from checks.expectations.measurements import Verdict
     from checks.settings.integrity_toml import Settings
 
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-from checks.examination.engine import load
+from checks.expectations.engine import load
 from tests.databases import (
     OLD,
     SERVERS,

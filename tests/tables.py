@@ -17,12 +17,12 @@ from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from checks.examination.examination import examine
-from checks.examination.failing_rows import failing_rows_sql
 from checks.examination.measuring import examine_targets
-from checks.examination.scan import scan
 from checks.examination.selection import Selection
+from checks.findings.failing_rows import failing_rows_sql
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.rules import ROW_CHECK_NAMES
+from checks.scanning.scan import scan
 from checks.settings.integrity_toml import load_settings
 from checks.targets.resolution import resolve
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.examination.examination import Examination
-    from checks.examination.sample import Sample
-    from checks.examination.scan import Scan
     from checks.examination.table_examination import TableExamination
     from checks.row_checks.row_check import AppliedCheck
+    from checks.scanning.sample import Sample
+    from checks.scanning.scan import Scan
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
 

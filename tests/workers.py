@@ -20,7 +20,7 @@ from checks.settings.integrity_toml import load_settings
 from remediation.distributed import coordinator, parts
 from remediation.distributed.coordinator import distributed
 from remediation.distributed.part_repair import PartRepairs
-from remediation.distributed.schema import install
+from remediation.distributed.shared.schema import install
 from remediation.distributed.worker import work
 from tests.repairs import Done, environment, opened
 

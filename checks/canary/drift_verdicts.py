@@ -18,8 +18,8 @@ from checks.canary.sampled_verdicts import (
     verdicts_of,
     with_verdicts,
 )
-from checks.examination.failing_rows import failing_rows_sql
-from checks.examination.measurements import Sampled, Segment, Verdict
+from checks.expectations.measurements import Sampled, Segment, Verdict
+from checks.findings.failing_rows import failing_rows_sql
 from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
 from checks.row_checks.row_relation import rows_of
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from checks.canary.drift import Seen, SegmentDrift
     from checks.canary.sampler import Sampler
     from checks.canary.sampling import SampledRow
-    from checks.examination.suites import Asked
     from checks.examination.table_examination import TableExamination
+    from checks.expectations.suites import Asked
     from checks.targets.target import Target
 
 NAME = "drift"

@@ -13,14 +13,14 @@ from checks.canary.sampled_verdicts import (
     with_verdicts,
 )
 from checks.canary.searches import NEAREST
-from checks.examination.measurements import Sampled, Segment, Threshold, Verdict
+from checks.expectations.measurements import Sampled, Segment, Threshold, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from checks.canary.retrieval import Recall, Retrieved, SegmentRetrieval
-    from checks.examination.suites import Asked
     from checks.examination.table_examination import TableExamination
+    from checks.expectations.suites import Asked
     from checks.targets.target import Target
 
 NAME = "retrieval"

@@ -9,9 +9,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from checks.examination.engine import SuiteError
-from checks.examination.measurements import Segment, Threshold, Verdict
-from checks.examination.suites import Asked, Counts, entry_of, judge
+from checks.expectations.engine import SuiteError
+from checks.expectations.measurements import Segment, Threshold, Verdict
+from checks.expectations.suites import Asked, Counts, entry_of, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,8 @@ import numpy as np
 from psycopg import sql
 
 from checks.database.vector_types import vector_bytes, vector_read
-from checks.examination.scan import among
 from checks.row_checks.row_relation import rows_of
+from checks.scanning.scan import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,10 +16,10 @@ from psycopg import sql
 from checks.database.connection import connect, read_only, reason_of
 from checks.database.server import read_server
 from checks.errors import CannotExamineError
-from checks.examination.engine import loading_beside
 from checks.examination.idle_acceptances import idle_acceptances
 from checks.examination.measuring import examine_targets
 from checks.examination.selection import require_known_tables, require_known_tenants
+from checks.expectations.engine import loading_beside
 from checks.row_checks.row_relation import rows_of
 from checks.targets.resolution import resolve
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
-    from checks.examination.findings import Finding
     from checks.examination.selection import Selection
     from checks.examination.table_examination import TableExamination
+    from checks.findings.finding import Finding
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
 

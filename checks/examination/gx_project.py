@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from checks.errors import IntegrityError
-from checks.examination import engine
-from checks.examination.engine import SEGMENTS_SEEN
-from checks.examination.suites import (
+from checks.expectations import engine
+from checks.expectations.engine import SEGMENTS_SEEN
+from checks.expectations.suites import (
     Asked,
     alike,
     entry_of,

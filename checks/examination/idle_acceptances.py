@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.examination.acceptance import acceptances_of, not_applied, not_known, not_needed
-from checks.examination.findings import Finding
+from checks.findings.acceptance import acceptances_of, not_applied, not_known, not_needed
+from checks.findings.finding import Finding
 from checks.settings.check_names import CANARIES, TABLE_CHECKS
 
 if TYPE_CHECKING:

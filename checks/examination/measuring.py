@@ -17,28 +17,28 @@ import psycopg
 
 from checks.database.connection import TRANSIENT, cancel, connect, read_only, reason_of
 from checks.errors import CannotExamineError
-from checks.examination.acceptance import today_in_utc
-from checks.examination.asked_rows import asked_of_rows
-from checks.examination.engine import SuiteError
-from checks.examination.gaps import asked_of_gaps
-from checks.examination.keyed_part import scan_keyed_part
-from checks.examination.part import part_of
-from checks.examination.scan import scan
-from checks.examination.suites import Asked, judge
 from checks.examination.table_examination import TableExamination
+from checks.expectations.asked_rows import asked_of_rows
+from checks.expectations.engine import SuiteError
+from checks.expectations.suites import Asked, judge
+from checks.findings.acceptance import today_in_utc
 from checks.row_checks.applied import applied_checks
+from checks.scanning.gaps import asked_of_gaps
+from checks.scanning.keyed_part import scan_keyed_part
+from checks.scanning.part import part_of
+from checks.scanning.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, timedelta
 
     from checks.database.connection import Connection, ConnectionTarget
-    from checks.examination.keyed_part import KeyedPart
-    from checks.examination.measurements import Verdict
-    from checks.examination.part import Part
-    from checks.examination.sample import Sample
-    from checks.examination.scan import Scan
+    from checks.expectations.measurements import Verdict
     from checks.row_checks.row_check import AppliedCheck
+    from checks.scanning.keyed_part import KeyedPart
+    from checks.scanning.part import Part
+    from checks.scanning.sample import Sample
+    from checks.scanning.scan import Scan
     from checks.targets.target import Target
 
 

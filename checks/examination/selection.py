@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from datetime import timedelta
 
-    from checks.examination.sample import Sample
     from checks.examination.table_examination import TableExamination
+    from checks.scanning.sample import Sample
     from checks.targets.target import Target
 
 NAMES_LISTED = 10

@@ -8,23 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from checks.examination.acceptance import acceptances_of, decide, today_in_utc
-from checks.examination.failing_rows import failing_rows_sql
-from checks.examination.findings import Finding, sampled_finding
-from checks.examination.gaps import gap_findings
-from checks.examination.measurements import NOTHING_UNLISTED
-from checks.examination.part import WHOLE
-from checks.examination.sample import bound_words
+from checks.expectations.measurements import NOTHING_UNLISTED
+from checks.findings.acceptance import acceptances_of, decide, today_in_utc
+from checks.findings.failing_rows import failing_rows_sql
+from checks.findings.finding import Finding, sampled_finding
+from checks.scanning.gaps import gap_findings
+from checks.scanning.part import WHOLE
+from checks.scanning.sample import bound_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    from checks.examination.gaps import Gap
-    from checks.examination.measurements import Measurement, Unlisted, Verdict
-    from checks.examination.part import Part
-    from checks.examination.suites import Asked
+    from checks.expectations.measurements import Measurement, Unlisted, Verdict
+    from checks.expectations.suites import Asked
     from checks.row_checks.row_check import AppliedCheck
+    from checks.scanning.gaps import Gap
+    from checks.scanning.part import Part
     from checks.settings.table_checks import Accepted, Severity
     from checks.targets.target import Target
 

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.examination.gaps import declared_gaps
 from checks.row_checks.built_in import BUILT_IN
+from checks.scanning.gaps import declared_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,6 @@ import pytest
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.first_look import first_look
-from checks.examination.sample import sample_of
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
@@ -19,6 +18,7 @@ from checks.items.checked_case import CheckedCase
 from checks.items.judgements import judge
 from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 from checks.redaction import for_terminal
+from checks.scanning.sample import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.examination.findings import changed_words, tenant_words
+from checks.findings.finding import changed_words, tenant_words
 from checks.settings.check_names import CANARIES
 from checks.wording import number, plural
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checks.examination.examination import Examination
-    from checks.examination.findings import Finding
     from checks.examination.table_examination import TableExamination
+    from checks.findings.finding import Finding
     from checks.items.cases import Case
 
 TENANTS_LISTED = 50

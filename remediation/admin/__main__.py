@@ -100,7 +100,7 @@ def _serve(options: argparse.Namespace) -> int:
             f"the endpoint needs the packages of the extra `admin`, {error.name} was not found; run"
             " `pip install 'embedding-integrity[admin]'`"
         ) from None
-    from checks.examination import engine
+    from checks.expectations import engine
     from remediation.admin.readiness import ReadinessProbe
     from remediation.admin.runs import Runs
     from reports.unattended import write_incident

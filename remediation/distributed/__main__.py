@@ -18,7 +18,7 @@ from checks.redaction import for_terminal
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.environment import read_environment
 from checks.settings.integrity_toml import load_settings
-from remediation.distributed.schema import (
+from remediation.distributed.shared.schema import (
     SCHEMA,
     install,
     require_extra,
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     require_extra()
     from checks.database.connection import connect
     from remediation.distributed.part_repair import PartRepairs
-    from remediation.distributed.shipped_journal import collect_left
+    from remediation.distributed.shared.journal import collect_left
     from remediation.distributed.worker import run_worker
 
     if options.install:
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
     repairs = PartRepairs(settings=settings, environment=environment, started_from=Path.cwd())
     sweeps = None
     if options.sweep is not None:
-        from checks.examination import engine
+        from checks.expectations import engine
         from remediation.distributed.sweeps import Sweeps
         from reports.unattended import write_incident
 

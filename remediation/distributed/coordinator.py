@@ -19,22 +19,22 @@ import psycopg
 from procrastinate.jobs import Status
 
 from checks.database.connection import cancel
-from remediation.distributed.alive import RUN_LOCK_CLASS
 from remediation.distributed.orders import orders_of
 from remediation.distributed.part_outcomes import PartOutcomes
 from remediation.distributed.parts import split
-from remediation.distributed.queue import (
+from remediation.distributed.shared.alive import RUN_LOCK_CLASS
+from remediation.distributed.shared.budget import SharedBudget
+from remediation.distributed.shared.journal import take_lines
+from remediation.distributed.shared.limits import SharedRateLimits
+from remediation.distributed.shared.queue import (
     MOST_TRIES,
     REPAIR,
     STALLED_SECONDS,
     open_queue,
     queue_name,
 )
-from remediation.distributed.run_rows import WorkRows, begin_run, end_run
-from remediation.distributed.schema import shared_connection
-from remediation.distributed.shared_budget import SharedBudget
-from remediation.distributed.shared_limits import SharedRateLimits
-from remediation.distributed.shipped_journal import take_lines
+from remediation.distributed.shared.run_rows import WorkRows, begin_run, end_run
+from remediation.distributed.shared.schema import shared_connection
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.interruption import GRACE_SECONDS
 from remediation.journal.journal import header, journal_words

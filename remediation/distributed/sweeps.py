@@ -18,9 +18,9 @@ from checks.settings.integrity_toml import overridden
 from checks.wording import dollars, plural
 from remediation.announcement import result_lines
 from remediation.distributed.coordinator import distributed
-from remediation.distributed.schema import shared_connection
-from remediation.distributed.shared_budget import spent_by_sweeps
-from remediation.distributed.shipped_journal import collect_left
+from remediation.distributed.shared.budget import spent_by_sweeps
+from remediation.distributed.shared.journal import collect_left
+from remediation.distributed.shared.schema import shared_connection
 from remediation.journal.outcomes import Outcome
 from remediation.run.repair_run import RepairRun, new_run_id
 from remediation.unattended import repair_unattended, status_of

@@ -21,7 +21,8 @@ from checks.database.open_sockets import open_sockets
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
 from checks.redaction import redactor
-from remediation.distributed.queue import (
+from remediation.distributed.schedule import cron_of
+from remediation.distributed.shared.queue import (
     HEARTBEAT_SECONDS,
     MOST_TRIES,
     REPAIR,
@@ -32,7 +33,6 @@ from remediation.distributed.queue import (
     open_queue,
     queue_name,
 )
-from remediation.distributed.schedule import cron_of
 from remediation.interruptible import words_of
 from remediation.interruption import GRACE_SECONDS
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from checks.database.server import Server
     from checks.errors import IntegrityError
-    from checks.examination.findings import Finding
+    from checks.findings.finding import Finding
     from remediation.journal.outcomes import RowName
     from remediation.table_repair.plan import Plan
     from remediation.table_repair.result import TableRepair

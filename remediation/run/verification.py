@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checks.database.connection import connect
-from checks.examination.keyed_part import KeyedPart
 from checks.examination.measuring import examine_targets
+from checks.scanning.keyed_part import KeyedPart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

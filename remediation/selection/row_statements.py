@@ -12,9 +12,9 @@ from psycopg import sql
 
 from checks.database.expressions import beside_parameters
 from checks.database.vector_types import vector_bytes
-from checks.examination.scan import among
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
+from checks.scanning.scan import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from checks.canary.sampler import cosine
-from checks.examination.findings import tenant_words
+from checks.findings.finding import tenant_words
 from remediation.interruptible import wait_for_all, wait_for_one
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable

@@ -10,7 +10,7 @@ import pytest
 from checks.database.connection_url import parse_url
 from demo.endpoint import endpoint
 from remediation.distributed.__main__ import main
-from remediation.distributed.schema import install
+from remediation.distributed.shared.schema import install
 from tests.runs import ROWS, TENANTS, fill, missing, stale
 from tests.tables import rows
 from tests.waiting import wait_until

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from remediation.distributed.schema import shared_connection
-from remediation.distributed.shared_limits import SharedRateLimits
+from remediation.distributed.shared.limits import SharedRateLimits
+from remediation.distributed.shared.schema import shared_connection
 from remediation.distributed.sweeps import Sweeps
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import Sent

@@ -1,1 +1,1 @@
-"""Tests scans, suites, findings and what pytest collects."""
+"""Tests what a run examines, and what pytest collects."""

@@ -20,8 +20,8 @@ from tests.tables import DOCS, examined, failing, looking, role, rows, run, says
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checks.examination.findings import Finding
     from checks.examination.table_examination import TableExamination
+    from checks.findings.finding import Finding
 
 WAITING = """SELECT pid, xact_start FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checks.examination import engine
 from checks.examination.gx_project import ForeignProjectError, write_project
+from checks.expectations import engine
 from checks.redaction import redactor
 from tests.canaries import drift
 from tests.runs import TENANTS, Site, fill

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.examination.examination import Examination
-    from checks.examination.findings import Finding
+    from checks.findings.finding import Finding
     from tests.runs import Site
 
 pytest_plugins = ("pytester",)

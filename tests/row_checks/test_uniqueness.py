@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.examination.scan import compile_scan
 from checks.row_checks.applied import applied_checks
+from checks.scanning.scan import compile_scan
 from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
 from remediation.writing import frozen_sets as freezing

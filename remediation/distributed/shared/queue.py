@@ -1,0 +1,74 @@
+"""Opens the queue of jobs in its schema, and names what waits in it.
+
+Knows nothing of repairs. Its connections set search_path as they start, which PgBouncer refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import procrastinate
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
+from psycopg.conninfo import make_conninfo
+
+from checks.database.connection import CONNECT_TIMEOUT_SECONDS, KEEPALIVE
+from remediation.distributed.shared.schema import SCHEMA
+
+if TYPE_CHECKING:
+    from procrastinate.jobs import Job
+
+    from checks.database.connection import ConnectionTarget
+    from checks.settings.integrity_toml import Settings
+
+REPAIR = "repair_part"
+SWEEP = "sweep"
+HEARTBEAT_SECONDS = 1.0
+STALLED_SECONDS = 10.0
+"""A worker that is silent for longer is taken for dead, and its job is given to another."""
+MOST_TRIES = 5
+"""Of one job, those counted that a worker gave back as it ended."""
+TRY_AGAIN_SECONDS = 3
+
+
+class GivenBackError(Exception):
+    """The worker ends; another is to do the rest of the job."""
+
+
+class TryAgain(BaseRetryStrategy):
+    """Gives a job back at once where its worker ends, and tries it some times where it failed."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if isinstance(exception, GivenBackError):
+            return RetryDecision(retry_in={"seconds": 0})
+        if job.attempts + 1 >= MOST_TRIES:
+            return None
+        return RetryDecision(retry_in={"seconds": TRY_AGAIN_SECONDS})
+
+
+def open_queue(place: ConnectionTarget) -> procrastinate.App:
+    """The queue; opened by `async with app.open_async()`."""
+    options = place.parameters.get("options", "")
+    parameters = {
+        "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
+        **KEEPALIVE,
+        **place.parameters,
+        "options": f"{options} -c search_path={SCHEMA}".strip(),
+    }
+    return procrastinate.App(
+        connector=procrastinate.PsycopgConnector(
+            conninfo=make_conninfo(**parameters),
+            min_size=1,
+            max_size=4,
+            kwargs={"prepare_threshold": None},
+        )
+    )
+
+
+def queue_name(settings: Settings, kind: str = "repair") -> str:
+    """The queue of those who have the same settings: a worker with others takes no job of it."""
+    meant = settings.model_dump_json(
+        include={"provider", "keys", "tables"},
+        exclude={"provider": {"batch_size", "concurrency"}},
+    )
+    return f"{kind}-{hashlib.sha256(meant.encode()).hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""Tests what the suites decide, and the import of Great Expectations."""

@@ -1,0 +1,1 @@
+"""Tests findings and what was accepted of them."""

@@ -1,0 +1,1 @@
+"""Tests scans of tables: whole ones, parts, many at once."""
