@@ -45,6 +45,8 @@ class Server:
     in_recovery: bool
     vector_version: str | None
     vector_schema: str | None
+    pgcrypto_schema: str | None = None
+    """Where the extension pgcrypto is, which has sha1; None where it is not installed."""
 
     @property
     def has_subvector(self) -> bool:
@@ -76,10 +78,13 @@ SELECT
     inet_server_port()                          AS port,
     pg_is_in_recovery()                         AS in_recovery,
     e.extversion                                AS vector_version,
-    n.nspname                                   AS vector_schema
+    n.nspname                                   AS vector_schema,
+    c.nspname                                   AS pgcrypto_schema
 FROM pg_catalog.pg_database AS d
 LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+LEFT JOIN pg_catalog.pg_extension AS p ON p.extname = 'pgcrypto'
+LEFT JOIN pg_catalog.pg_namespace AS c ON c.oid = p.extnamespace
 WHERE d.datname = current_database()
 """
 
@@ -108,5 +113,6 @@ def read_server(connection: Connection) -> Server:
         in_recovery=row[7],
         vector_version=row[8],
         vector_schema=row[9],
+        pgcrypto_schema=row[10],
         system_identifier=identifier[0] if identifier else None,
     )

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 
 from checks.database.expressions import Expression, embed_sql, faults_of
 from checks.database.vector_types import EMBEDDING_TYPES
-from checks.settings.tables import HashFunction
-from checks.targets.provenance import digest_of, hash_type_of
+from checks.targets.provenance import LETTERS, digest_of, hash_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from checks.database.catalog import Column
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
+    from checks.database.server import Server
     from checks.discovery.candidates import Candidate
 
 SAMPLE_ROWS = 1000
@@ -32,9 +32,6 @@ LARGE = 20
 
 SPARE = 3
 """Times as many rows are picked as are read, since the row count is an estimate."""
-
-
-FUNCTIONS: tuple[HashFunction, ...] = get_args(HashFunction)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +49,7 @@ class TableSampler:
 
     connection: Connection
     candidate: Candidate
-    vector_schema: str | None
+    server: Server
 
     def valid(self, expression: str, kind: ExpressionType = "text") -> bool:
         """Whether the server takes the expression as one value of a row of this table."""
@@ -107,7 +104,9 @@ class TableSampler:
 
     def dimension(self, column: Column) -> tuple[int, int, int] | None:
         """The most frequent dimension, its count, and the count of sampled vectors; None: none."""
-        measured = EMBEDDING_TYPES[column.type].dimension(sql.SQL("value"), self.vector_schema)
+        measured = EMBEDDING_TYPES[column.type].dimension(
+            sql.SQL("value"), self.server.vector_schema
+        )
         rows = self._ask(
             sql.SQL(
                 "SELECT {measured}, count(*), sum(count(*)) OVER () FROM ({rows}) AS sampled"
@@ -119,18 +118,18 @@ class TableSampler:
         )
         return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None
 
-    def digest_held(self, column: Column, text: str) -> HashFunction | None:
+    def digest_held(self, column: Column, text: str) -> str | None:
         """The function by which some sampled row's hash is the digest of its text."""
-        return next((name for name in FUNCTIONS if self._holds(column, name, text)), None)
+        return next((name for name in LETTERS if self._holds(column, name, text)), None)
 
-    def _holds(self, column: Column, function: HashFunction, text: str) -> bool:
+    def _holds(self, column: Column, function: str, text: str) -> bool:
         try:
             held = hash_type_of(column).as_text(sql.Identifier(column.name))
         except LookupError:
             return False
         # Compared in the row's own scan, so that no text is passed on.
         same = sql.SQL("{} = {} AS same").format(
-            held, digest_of(function, sql.SQL("{}::text").format(embed_sql(text)))
+            held, digest_of(function, sql.SQL("{}::text").format(embed_sql(text)), self.server)
         )
         rows = self._ask(
             sql.SQL("SELECT count(*) FROM ({rows}) AS sampled WHERE same").format(

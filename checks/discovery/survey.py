@@ -114,9 +114,7 @@ def _nothing(server: Server, found: Candidates) -> str:
 
 
 def _entry(connection: Connection, server: Server, found: Candidates, group: Group) -> Entry:
-    sampler = TableSampler(
-        connection=connection, candidate=group.example, vector_schema=server.vector_schema
-    )
+    sampler = TableSampler(connection=connection, candidate=group.example, server=server)
     guesser = Guesser(group=group, found=found, sampler=sampler)
     if guesser.relation.readable and guesser.likely.text() is None:
         entry = store_entry(guesser)

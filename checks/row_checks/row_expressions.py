@@ -11,7 +11,7 @@ from psycopg import sql
 
 from checks.database.expressions import embed_sql
 from checks.database.vector_types import VARIABLE_HEADER, padded_tail
-from checks.targets.provenance import hash_type_of, kept_text
+from checks.targets.provenance import kept_text, stored_hash, wanted_hash
 from checks.targets.store_rows import own_column, source_is_gone, store_column
 
 if TYPE_CHECKING:
@@ -56,9 +56,20 @@ def embedded_at_of(target: Target) -> sql.Composable | None:
 
 
 def content_hash_of(target: Target) -> sql.Composable | None:
-    """SQL of the digest of the text that was embedded, in hexadecimal digits."""
+    """SQL of the hash of the text that was embedded: digits, or as an SQL expression has it."""
     held = target.provenance_column("content_hash")
-    return None if held is None else hash_type_of(held.column).as_text(_held(target, held))
+    if held is None:
+        return None
+    return stored_hash(held.column, target.declared.hash, _held(target, held))
+
+
+def text_hash_of(target: Target, text: sql.Composable | None = None) -> sql.Composable | None:
+    """SQL over the table's own row of what `content_hash_of` is where the text is unchanged."""
+    held = target.provenance_column("content_hash")
+    if held is None:
+        return None
+    own = text_of(target) if text is None else text
+    return wanted_hash(held.column, target.declared.hash, own, target.server)
 
 
 def model_of(target: Target) -> sql.Composable | None:

@@ -26,6 +26,7 @@ from checks.row_checks.row_expressions import (
     pending_of,
     scope_of,
     tenant_of,
+    text_hash_of,
     text_of,
     time_of,
     updated_at_of,
@@ -67,7 +68,9 @@ class RowWords:
     """As timestamptz; None where it is not declared, as for the words below."""
     embedded_at: sql.Composable | None
     content_hash: sql.Composable | None
-    """As md5() writes it, whatever the column's type."""
+    """As text, whatever the column's type."""
+    text_hash: sql.Composable | None
+    """What content_hash is where the text is unchanged."""
     model: sql.Composable | None
     """The tag that tells the model, as text."""
     embedded_text: sql.Composable | None
@@ -93,6 +96,7 @@ def columns_of(target: Target) -> RowWords:
         updated_at=_named("updated_at", updated_at_of(target)),
         embedded_at=_named("embedded_at", embedded_at_of(target)),
         content_hash=_named("content_hash", content_hash_of(target)),
+        text_hash=_named("text_hash", text_hash_of(target)),
         model=_named("model", model_of(target)),
         embedded_text=_named("embedded_text", embedded_text_of(target)),
         orphaned=_named("orphaned", orphaned_of(target)),
@@ -134,6 +138,7 @@ def expressions_of(target: Target) -> RowWords:
         updated_at=updated_at_of(target),
         embedded_at=embedded_at_of(target),
         content_hash=content_hash_of(target),
+        text_hash=text_hash_of(target),
         model=model_of(target),
         embedded_text=None,
         orphaned=orphaned_of(target),
@@ -151,9 +156,9 @@ def rows_of(target: Target) -> sql.Composed:
     and changed since the target's `changed_since`.
 
     key_1 … key_n, tenant (text), text (text), embedding, norm (see `norm_of`), created_at
-    (timestamptz or NULL), updated_at, embedded_at (timestamptz), content_hash (text, as md5()
-    writes it), model (text), embedded_text (text) and orphaned where they are declared, stored
-    (whether there is a row that may hold its embedding), beside_vector (an array of texts: what
+    (timestamptz or NULL), updated_at, embedded_at (timestamptz), content_hash, text_hash, model,
+    embedded_text (texts) and orphaned where they are declared, stored (whether there is a row that
+    may hold its embedding), beside_vector (an array of texts: what
     stands in the columns that a write sets with the vector), identity (the key in one piece of
     text, NULL without a key), pending (younger than its grace), embeddable (its text is not
     blank), a boolean custom_1 … custom_n for each of the user's own checks, and place_table and
@@ -248,7 +253,11 @@ def _plain_columns(target: Target) -> dict[str, sql.Composable]:
     columns["tenant"] = tenant_of(target)
     columns["text"] = text_of(target)
     columns["created_at"] = time_of(target.declared.created_at)
-    optional = {"updated_at": updated_at_of(target), "orphaned": orphaned_of(target)}
+    optional = {
+        "text_hash": text_hash_of(target),
+        "updated_at": updated_at_of(target),
+        "orphaned": orphaned_of(target),
+    }
     return columns | {name: word for name, word in optional.items() if word is not None}
 
 
@@ -279,6 +288,8 @@ def _columns_beside(target: Target, store: StoreTable) -> dict[str, sql.Composab
         columns["text"] = sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
             store_row_is_there(store), store_column("integrity_text"), columns["text"]
         )
+        if (digest := text_hash_of(target, columns["text"])) is not None:
+            columns["text_hash"] = digest
     columns |= _embedding_columns(target)
     names = _custom_columns(target).values()
     return columns | {

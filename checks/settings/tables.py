@@ -26,7 +26,6 @@ from checks.settings.values import (
 
 ProvenanceColumn = Literal["model_column", "embedded_at", "content_hash"]
 Metric = Literal["cosine", "l2", "inner_product"]
-HashFunction = Literal["md5", "sha224", "sha256", "sha384", "sha512"]
 IndexMethod = Literal["hnsw", "ivfflat"]
 
 
@@ -73,8 +72,9 @@ class Table(Section):
     updated_at: SqlExpression | None = None
     embedded_at: ColumnName | None = None
     content_hash: ColumnName | None = None
-    hash: HashFunction = "md5"
-    """What content_hash, the store's too, holds of the text, in hexadecimal digits or as bytes."""
+    hash: SqlExpression = "md5"
+    """What content_hash, the store's too, holds: the name of a digest of the text, in hexadecimal
+    digits or as bytes, or else an SQL expression over the table's columns."""
     model_column: ColumnName | None = None
     group_by: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
     model: Text | None = None

@@ -12,6 +12,7 @@ import psycopg
 
 from checks.database.connection import reason_of
 from checks.database.expressions import Expression, faults_of
+from checks.targets.provenance import LETTERS
 from checks.targets.relation_problems import (
     Declared,
     Problem,
@@ -80,6 +81,8 @@ def _expression_problems(connection: Connection, target: Target, layouts: Layout
 def _expressions(table: Table) -> list[Expression]:
     """Every SQL expression of a declaration with the type its place asks for."""
     texts = [("text", table.text), ("tenant", table.tenant)]
+    if table.hash not in LETTERS:
+        texts.append(("hash", table.hash))
     times = [("created_at", table.created_at), ("updated_at", table.updated_at)]
     conditions = [("where", table.where)]
     # Beside a store they may name its columns, and are validated with it.
@@ -140,6 +143,7 @@ def _sources(declared: Table) -> Iterator[str]:
     own = (declared.text, declared.tenant, declared.where, declared.created_at, declared.updated_at)
     yield from (source for source in own if source is not None)
     yield from (check.failing_when for check in declared.custom)
+    yield declared.hash
     if declared.store is not None:
         yield declared.store.text or ""
         yield from declared.store.insert.values()

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks.database.expressions import embed_sql
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from checks.database.catalog import Column
-    from checks.settings.tables import HashFunction
+    from checks.database.server import Server
 
-LETTERS: Mapping[str, int] = {"md5": 32, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
-"""Hexadecimal digits of a digest, by function."""
+LETTERS: Mapping[str, int] = {
+    "md5": 32,
+    "sha1": 40,
+    "sha224": 56,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+}
+"""Hexadecimal digits of a digest, by its name; any other `hash` is an SQL expression."""
 
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 
@@ -77,17 +86,52 @@ def hash_type_of(column: Column) -> HashType:
     raise LookupError(f"no hash can be held by a column of type {column.type}")
 
 
-def digest_of(function: HashFunction, text: sql.Composable) -> sql.Composable:
+def digest_of(function: str, text: sql.Composable, server: Server) -> sql.Composable:
     """SQL for the digest of a text in hexadecimal digits; NULL for NULL."""
     if function == "md5":
         return sql.SQL("pg_catalog.md5({})").format(text)
+    if function == "sha1":
+        return sql.SQL(
+            "pg_catalog.encode({}(pg_catalog.convert_to({}, 'UTF8'), 'sha1'), 'hex')"
+        ).format(sql.Identifier(server.pgcrypto_schema or "public", "digest"), text)
     return sql.SQL("pg_catalog.encode({}(pg_catalog.convert_to({}, 'UTF8')), 'hex')").format(
         sql.Identifier("pg_catalog", function), text
     )
 
 
-def hash_fault(column: Column, function: HashFunction) -> str | None:
+def stored_hash(column: Column, declared: str, value: sql.Composable) -> sql.Composable:
+    """SQL of a stored hash as text: hexadecimal digits, or as it is for an SQL expression."""
+    if declared not in LETTERS:
+        return sql.SQL("{}::text").format(value)
+    return hash_type_of(column).as_text(value)
+
+
+def wanted_hash(
+    column: Column, declared: str, text: sql.Composable, server: Server
+) -> sql.Composable:
+    """SQL over the table's own columns of what `stored_hash` is where the text is unchanged."""
+    if declared not in LETTERS:
+        kind = sql.SQL(column.full_type)
+        return sql.SQL("{}::{}::text").format(embed_sql(declared), kind)
+    return digest_of(declared, text, server)
+
+
+def hash_to_store(column: Column, declared: str, wanted: sql.Composable) -> sql.Composable:
+    """SQL that turns what `wanted_hash` gives into the column's type."""
+    if declared not in LETTERS:
+        return sql.SQL("{}::{}").format(wanted, sql.SQL(column.full_type))
+    return hash_type_of(column).from_digits(wanted)
+
+
+def hash_fault(column: Column, function: str, server: Server) -> str | None:
     """Why a column cannot hold the digest of a text, or None."""
+    if function not in LETTERS:
+        return None
+    if function == "sha1" and server.pgcrypto_schema is None:
+        return (
+            "is declared to hold sha1, which PostgreSQL has in the extension pgcrypto alone; run"
+            " CREATE EXTENSION pgcrypto, or leave content_hash out"
+        )
     names = sorted(name for kind in HASH_TYPES for name in kind.names)
     if column.type not in names:
         return f"is of type {column.full_type}; expected one of {', '.join(names)}"
@@ -95,7 +139,7 @@ def hash_fault(column: Column, function: HashFunction) -> str | None:
     length = _TYPMOD.search(column.full_type)
     if length is not None and int(length[1]) < letters:
         return f"is of type {column.full_type}, too short for the {letters} digits of {function}"
-    if column.type == "uuid" and function != "md5":
+    if column.type == "uuid" and letters != LETTERS["md5"]:
         return f"is of type uuid, too short for the {letters} digits of {function}"
     return None
 

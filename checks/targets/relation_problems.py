@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Relation
     from checks.database.server import Server
-    from checks.settings.tables import HashFunction, Store, Table
+    from checks.settings.tables import Store, Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,13 +137,15 @@ def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Prob
     return []
 
 
-def provenance_problems(
-    place: Declared, declared: Table | Store, function: HashFunction
-) -> list[Problem]:
+def provenance_problems(place: Declared, declared: Table | Store, function: str) -> list[Problem]:
     """Declared columns whose type cannot hold what they are declared for."""
     columns = place.relation.columns
     faults = (
-        ("content_hash", declared.content_hash, partial(hash_fault, function=function)),
+        (
+            "content_hash",
+            declared.content_hash,
+            partial(hash_fault, function=function, server=place.server),
+        ),
         ("embedded_at", declared.embedded_at, time_fault),
     )
     return [

@@ -173,8 +173,8 @@ def _written(target: Target, store: StoreTable) -> dict[str, sql.Composable]:
     provenance = provenance_values(
         target,
         tenant=sql.SQL("integrity_row.integrity_tenant"),
-        text=own_column("integrity_text"),
         text_md5=sql.SQL("integrity_row.integrity_text"),
+        text_hash=own_column("integrity_text_hash"),
         updated_at=None if updated_at is None else own_column("integrity_updated_at"),
     )
     values |= {name: beside_parameters(value) for name, value in provenance.items()}

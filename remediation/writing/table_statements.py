@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.database.expressions import beside_parameters, embed_sql
-from checks.row_checks.row_expressions import declared_model_of, tenant_of, text_of, updated_at_of
-from checks.targets.provenance import digest_of, hash_type_of, kept_text, time_as_stored
+from checks.row_checks.row_expressions import (
+    declared_model_of,
+    tenant_of,
+    text_hash_of,
+    text_of,
+    updated_at_of,
+)
+from checks.targets.provenance import hash_to_store, kept_text, time_as_stored
 from remediation.selection.row_statements import key_is, type_of
 from remediation.writing.stored_form import stored_forms
 
@@ -191,16 +197,16 @@ def provenance_values(
     target: Target,
     *,
     tenant: sql.Composable,
-    text: sql.Composable,
     text_md5: sql.Composable,
+    text_hash: sql.Composable | None,
     updated_at: sql.Composable | None,
 ) -> dict[str, sql.Composable]:
     """What a write of a vector says of it, by column; of the declared ones, those that can be set.
 
     `tenant` is the one whose key the text was sent with, `text_md5` that of the text as it was read
-    to be embedded; `text` is what it is at the write, which is guarded by that md5. The time is not
-    before `updated_at`, whatever the clocks and the column's precision: such a row would be stale
-    again.
+    to be embedded; `text_hash` is of what it is at the write, which that md5 guards. The time is
+    not before `updated_at`, whatever the clocks and the column's precision: such a row would be
+    stale again.
     """
     values: dict[str, sql.Composable] = {}
     if (held := target.provenance_column("model_column")) is not None:
@@ -213,11 +219,8 @@ def provenance_values(
     # A generated hash follows the text by itself, and cannot be set.
     held = target.provenance_column("content_hash")
     if held is not None and not held.column.generated:
-        values[held.column.name] = hash_type_of(held.column).from_digits(
-            text_md5
-            if target.declared.hash == "md5"
-            else digest_of(target.declared.hash, sql.SQL("coalesce({}, '')").format(text))
-        )
+        of_text = text_md5 if target.declared.hash == "md5" or text_hash is None else text_hash
+        values[held.column.name] = hash_to_store(held.column, target.declared.hash, of_text)
     return values
 
 
@@ -225,8 +228,8 @@ def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
     values = provenance_values(
         target,
         tenant=sql.SQL("integrity_tenant"),
-        text=text_of(target),
         text_md5=sql.SQL("integrity_text"),
+        text_hash=text_hash_of(target),
         updated_at=updated_at_of(target),
     )
     return {name: beside_parameters(value) for name, value in values.items()}

@@ -8,7 +8,6 @@ from psycopg import sql
 
 from checks.row_checks.row_check import RowCheck
 from checks.row_checks.row_relation import columns_of
-from checks.targets.provenance import digest_of
 
 if TYPE_CHECKING:
     from checks.row_checks.row_relation import RowWords
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 
-def _stale(target: Target, row: RowWords) -> sql.Composable:
+def _stale(_: Target, row: RowWords) -> sql.Composable:
     """Whether a row's text changed after it was embedded, by every column that is declared.
 
     A NULL embedded_at, content_hash or text of a store proves nothing about the text, so the row
@@ -25,11 +24,11 @@ def _stale(target: Target, row: RowWords) -> sql.Composable:
     return sql.SQL("{embedding} IS NOT NULL AND {embeddable} AND ({signs})").format(
         embedding=row.embedding,
         embeddable=row.embeddable,
-        signs=sql.SQL(" OR ").join(_signs_of_edits(target, row)),
+        signs=sql.SQL(" OR ").join(_signs_of_edits(row)),
     )
 
 
-def _signs_of_edits(target: Target, row: RowWords) -> list[sql.Composable]:
+def _signs_of_edits(row: RowWords) -> list[sql.Composable]:
     signs: list[sql.Composable] = []
     if row.embedded_at is not None and row.updated_at is not None:
         signs.append(
@@ -37,12 +36,8 @@ def _signs_of_edits(target: Target, row: RowWords) -> list[sql.Composable]:
                 embedded_at=row.embedded_at, updated_at=row.updated_at
             )
         )
-    if row.content_hash is not None:
-        signs.append(
-            sql.SQL("{} IS DISTINCT FROM {}").format(
-                row.content_hash, digest_of(target.declared.hash, row.text)
-            )
-        )
+    if row.content_hash is not None and row.text_hash is not None:
+        signs.append(sql.SQL("{} IS DISTINCT FROM {}").format(row.content_hash, row.text_hash))
     if row.embedded_text is not None:
         # Compared byte for byte, as its md5 would be.
         signs.append(
@@ -66,5 +61,5 @@ CHECK = RowCheck(
     remedy="re-embed",
     predicate=_stale,
     applies=_tells_edits,
-    meaningful=lambda target: bool(_signs_of_edits(target, columns_of(target))),
+    meaningful=lambda target: bool(_signs_of_edits(columns_of(target))),
 )
