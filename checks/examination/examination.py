@@ -60,6 +60,12 @@ class Examination:
         """The examination of one table. Raises KeyError for a name that was not examined."""
         return self._tables[name]
 
+    def tables_of(self, name: str) -> tuple[TableExamination, ...]:
+        """The examination of a table, or of all that a declared pattern stands for."""
+        if name in self._tables:
+            return (self._tables[name],)
+        return tuple(t for t in self.tables if str(t.target.declared.name) == name)
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Every finding, accepted ones and acceptances that are not needed included."""

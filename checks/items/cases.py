@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from checks.settings.tables import Table
 
 SEGMENTS_WITH_ITEMS = 500
-"""Beyond so many segments of one declaration, an item per check and table lists its tenants."""
+"""Beyond so many segments of one declaration, an item per check and table lists its tenants; beyond
+so many tables of one, an item per check lists the tables too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,7 @@ class Case:
 
     check: str
     table: str
+    """As declared, a pattern, where the item is about all tables that it stands for."""
     tenant: str | None = None
     whole_table: bool = True
     beside: str | None = None
@@ -55,20 +56,26 @@ class Case:
 
 
 def cases_of(examination: Examination) -> tuple[Case, ...]:
-    """A case per check and segment, or per check and table beyond `SEGMENTS_WITH_ITEMS`."""
-    segments = Counter[str]()
+    """A case per check and segment; per check and table, or per check, beyond so many of them."""
+    declared: dict[str, list[TableExamination]] = {}
     for table in examination.tables:
-        segments[str(table.target.declared.name)] += len(table.measurements)
+        declared.setdefault(str(table.target.declared.name), []).append(table)
     cases: list[Case] = []
-    for table in examination.tables:
-        many = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
+    for name, tables in declared.items():
+        many = sum(len(table.measurements) for table in tables) > SEGMENTS_WITH_ITEMS
         # Whole tenants are not listed where only failing rows were read.
-        by_table = many or table.part.failing_only
-        cases += _cases(table, by_table=by_table)
+        of_each = [_cases(one, by_table=many or one.part.failing_only) for one in tables]
+        listed = [case for of_table in of_each for case in of_table]
+        if len(tables) > SEGMENTS_WITH_ITEMS:
+            listed = [
+                case if case.beside else Case(check=case.check, table=name) for case in listed
+            ]
+        cases += dict.fromkeys(listed)
     known = set(cases)
     for finding in examination.idle:
         whole = Case(check=finding.check, table=finding.table)
-        if whole in known:
+        entry = str(examination.table(finding.table).target.declared.name)
+        if whole in known or replace(whole, table=entry) in known:
             continue
         of_tenant = replace(whole, tenant=finding.tenant, whole_table=False)
         case = whole if finding.check == "index" else of_tenant
@@ -84,7 +91,7 @@ def cases_listed_as(
     """The cases that one case of `cases_declared` stands for."""
 
     def declared(case: Case) -> str:
-        return str(examination.table(case.table).target.declared.name)
+        return str(examination.tables_of(case.table)[0].target.declared.name)
 
     return tuple(
         case

@@ -82,7 +82,28 @@ def _listed(messages: Sequence[str]) -> str:
 
 def judge(case: Case, examination: Examination) -> Judgement:
     """The judgement of one case by an examination."""
-    table = examination.table(case.table)
+    tables = examination.tables_of(case.table)
+    if len(tables) == 1:
+        return _judge_table(case, tables[0], examination)
+    return _together(case, [_judge_table(case, table, examination) for table in tables])
+
+
+def _together(case: Case, judged: Sequence[Judgement]) -> Judgement:
+    """The judgement of all tables of an entry: what could not be looked at is an error of all."""
+    findings = tuple(finding for one in judged for finding in one.findings)
+    unseen = [one.not_examined for one in judged if one.not_examined is not None]
+    if unseen:
+        failing = Judgement(case=case, findings=findings).message
+        return Judgement(case=case, not_examined=_listed([*unseen, *filter(None, [failing])]))
+    not_there = [one.not_there for one in judged if one.not_there is not None]
+    if len(not_there) == len(judged):
+        return Judgement(case=case, not_there=_listed(not_there))
+    bounds = [one.bound for one in judged if one.bound is not None]
+    return Judgement(case=case, findings=findings, bound=_listed(bounds) or None)
+
+
+def _judge_table(case: Case, table: TableExamination, examination: Examination) -> Judgement:
+    case = replace(case, table=table.target.name)
     if table.target.absent:
         return Judgement(case=case, not_there=f"{case.table} is not there yet (required = false)")
     if case.check == "schema":

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from checks.items import cases as cases_module
 from checks.items.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
 from checks.items.judgements import QUERIES_SHOWN, TENANTS_LISTED, judge
 from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
@@ -229,3 +230,27 @@ def test_cases_told_by_the_settings_name_each_check_and_table() -> None:
         "schema-other",
         *(f"{check}-other" for check in ROW_CHECKS if check != "completeness"),
     ]
+
+
+def test_beyond_500_tables_of_an_entry_there_is_one_case_per_check(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases_module, "SEGMENTS_WITH_ITEMS", 2)
+    for name, vector in (("data_a", "NULL"), ("data_b", "'[1,2,3]'"), ("data_c", "NULL")):
+        run(
+            database,
+            f"CREATE TABLE {name} (id int PRIMARY KEY, body text, embedding vector)",
+            f"INSERT INTO {name} VALUES (1, 'x', {vector})",
+        )
+    run(database, "CREATE TABLE data_d (id int PRIMARY KEY, body text)")
+    examination = examined(database, table("data_*"))
+    cases = {case.check: case for case in cases_of(examination)}
+    assert len(cases) == len(cases_of(examination)) == 2 + len(ROW_CHECKS)
+    assert {case.table for case in cases.values()} == {"data_*"}
+    schema = judge(cases["schema"], examination)
+    assert [finding.table for finding in schema.findings] == ["public.data_d"]
+    missing = judge(cases["completeness"], examination)
+    # One that could not be looked at is an error, which tells of the others' rows too.
+    assert missing.not_examined is not None
+    assert "public.data_d" in missing.not_examined
+    assert "2 rows of 2 tenants in data_*" in missing.not_examined
