@@ -211,3 +211,10 @@ def _toml(value: object) -> str:
     if isinstance(value, date):
         return value.isoformat()
     return json.dumps(value, ensure_ascii=True)
+
+
+def words_of(query: Any) -> str:
+    """A statement as it is executed, in whatever form it is given."""
+    if isinstance(query, bytes):
+        return query.decode()
+    return query if isinstance(query, str) else str(query.as_string(None))

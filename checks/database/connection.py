@@ -11,16 +11,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from checks.database.errors import reason_of as reason_of
 from checks.database.open_sockets import open_sockets, within
+from checks.database.session import (
+    CLIENT_ENCODING,
+    READ_COMMITTED,
+    READ_ONLY,
+    begin_statement,
+)
 from checks.errors import CannotExamineError
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import LiteralString
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
@@ -105,7 +111,13 @@ def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
     # In one expression: a variable for it would be shown in a traceback with locals.
     connection = psycopg.connect(
         make_conninfo(
-            **{"connect_timeout": str(timeout_seconds), **KEEPALIVE, **target.parameters}
+            **{
+                "connect_timeout": str(timeout_seconds),
+                **KEEPALIVE,
+                **target.parameters,
+                # Before the first statement: a name in it may be of any script.
+                "client_encoding": CLIENT_ENCODING,
+            }
         ),
         autocommit=True,
         prepare_threshold=None,
@@ -136,9 +148,10 @@ def read_only(
 ) -> Iterator[Connection]:
     """Run one short read-only, repeatable-read transaction in which hidden rows are an error.
 
-    `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All limits are
-    SET LOCAL, so that they hold through PgBouncer's transaction mode and end with the transaction;
-    so are settings of the `planner`.
+    `row_security = off` makes PostgreSQL raise instead of silently leaving rows out. All settings
+    are local, so that they hold through PgBouncer's transaction mode and end with the transaction;
+    so are settings of the `planner`. Where the server has ended the session while nothing was
+    asked, as its idle_session_timeout does, the connection is opened anew: nothing is lost by it.
     """
     silence = READ_STATEMENTS * statement_timeout.total_seconds() + SILENCE_SECONDS
     with (
@@ -146,7 +159,7 @@ def read_only(
         short_transaction(
             connection,
             target,
-            mode="ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            mode=READ_ONLY,
             statement_timeout=statement_timeout,
             row_security=row_security,
             lock_timeout=lock_timeout,
@@ -161,7 +174,7 @@ def short_transaction(
     connection: Connection,
     target: ConnectionTarget,
     *,
-    mode: str = "",
+    mode: LiteralString = READ_COMMITTED,
     statement_timeout: timedelta,
     row_security: bool = False,
     lock_timeout: timedelta | None = None,
@@ -177,27 +190,59 @@ def short_transaction(
         "statement_timeout": _milliseconds(statement_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(idle_timeout),
         "row_security": "on" if row_security else "off",
-        # Columns without a zone are read as UTC, as the ORMs that make them write them.
-        "TimeZone": "UTC",
         **(planner or {}),
     }
     lock_timeout = lock_timeout or target.lock_timeout
     if lock_timeout is not None:
         limits["lock_timeout"] = _milliseconds(lock_timeout)
-    calls = ", ".join(f"pg_catalog.set_config('{k}', '{v}', true)" for k, v in limits.items())
-    # One round trip: thousands of tables are each read in a transaction of their own.
-    begin = sql.SQL(f"BEGIN TRANSACTION {mode}; SELECT {calls}").format()
-    if target.search_path is not None:
-        path = sql.Identifier(target.search_path)
-        begin = begin + sql.SQL("; SET LOCAL search_path TO {}, public").format(path)
     try:
-        connection.execute(begin)
+        try:
+            begin(connection, target, limits, mode=mode)
+        except psycopg.OperationalError:
+            if mode != READ_ONLY or not _opened_again(connection, target):
+                raise
+            begin(connection, target, limits, mode=mode)
         yield
     except BaseException:
         with suppress(psycopg.Error):
             connection.rollback()
         raise
     connection.commit()
+
+
+def begin(
+    connection: Connection,
+    target: ConnectionTarget,
+    settings: Mapping[str, str],
+    *,
+    mode: LiteralString = READ_COMMITTED,
+) -> None:
+    """Begin a transaction under our settings and those given. Raises psycopg's errors."""
+    connection.execute(
+        begin_statement(
+            mode,
+            settings,
+            schema=target.search_path,
+            server_version=connection.info.server_version,
+        )
+    )
+
+
+def _opened_again(connection: Connection, target: ConnectionTarget) -> bool:
+    """Whether a connection that the server has ended leads there again.
+
+    One that we have cut ourselves stays cut: somebody wants to end, or the server is silent.
+    """
+    if not connection.broken or open_sockets.was_cut(connection):
+        return False
+    try:
+        fresh = connect(target, timeout_seconds=RECONNECT_TIMEOUT_SECONDS)
+    except CannotExamineError:
+        return False
+    # Whoever holds the connection goes on with it, and with the types that it has learnt.
+    connection.pgconn, fresh.pgconn = fresh.pgconn, connection.pgconn
+    fresh.close()
+    return True
 
 
 def _milliseconds(duration: timedelta) -> str:

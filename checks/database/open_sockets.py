@@ -33,6 +33,7 @@ class OpenSockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._links: weakref.WeakSet[HasSocket] = weakref.WeakSet()
+        self._were_cut: weakref.WeakSet[HasSocket] = weakref.WeakSet()
 
     def keep(self, link: HasSocket) -> None:
         """Remember a link for as long as somebody else holds it."""
@@ -47,7 +48,18 @@ class OpenSockets:
         with self._lock:
             links = list(self._links)
         for link in links:
-            _cut(link)
+            self.cut_one(link)
+
+    def cut_one(self, link: HasSocket) -> None:
+        """Shut one link down, and remember that it was us."""
+        with self._lock:
+            self._were_cut.add(link)
+        _cut(link)
+
+    def was_cut(self, link: HasSocket) -> bool:
+        """Whether it was we who shut the link down."""
+        with self._lock:
+            return link in self._were_cut
 
 
 def _cut(link: HasSocket) -> None:
@@ -98,7 +110,7 @@ class _Watchdog:
     def _cut_late(self, now: float) -> None:
         late = [entry for entry, (deadline, _) in self._deadlines.items() if deadline <= now]
         for entry in late:
-            _cut(self._deadlines.pop(entry)[1])
+            open_sockets.cut_one(self._deadlines.pop(entry)[1])
 
 
 _watchdog = _Watchdog()

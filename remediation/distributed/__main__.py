@@ -21,6 +21,7 @@ from checks.settings.integrity_toml import load_settings
 from remediation.distributed.shared.schema import (
     SCHEMA,
     install,
+    own_session,
     require_extra,
     require_installed,
     uninstall,
@@ -111,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"what run {run_id} replaced is in {reports / run_id}")
         print(f"schema {SCHEMA}: {'removed' if uninstall(place) else 'was not there'}")
         return 0
-    with connect(place) as connection:
+    with connect(own_session(place)) as connection:
         require_installed(connection)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("remediation").setLevel(logging.INFO)

@@ -213,7 +213,7 @@ def test_prisma_s_schema_is_searched_first(database: str) -> None:
             found = connection.execute("SELECT 'docs'::regclass::text").fetchone()
             shown = connection.execute("SHOW search_path").fetchone()
     assert found == ("docs",)
-    assert shown == ('"Tenant A", public',)
+    assert shown == ('pg_catalog, "Tenant A", public, pg_temp',)
 
 
 def test_one_thread_cuts_each_link_at_its_own_time() -> None:

@@ -18,7 +18,7 @@ from checks.items.cases import cases_of
 from checks.items.judgements import judge
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, drop_database
-from tests.tables import examined, run, settings, table
+from tests.tables import examined, run, settings, table, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Statements:
 
         class Counting(psycopg.Cursor[tuple[Any, ...]]):
             def execute(self, query: Any, *args: Any, **keywords: Any) -> Counting:
-                text = query if isinstance(query, str) else query.as_string(None)
+                text = words_of(query)
                 counted["scan" if "count(*) OVER ()" in text else text.split()[0]] += 1
                 return super().execute(query, *args, **keywords)
 

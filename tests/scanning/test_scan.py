@@ -17,7 +17,17 @@ from checks.expectations.measurements import tolerated_failures
 from checks.findings.failing_rows import failing_rows_sql
 from checks.row_checks.applied import applied_checks
 from checks.scanning.scan import compile_scan, scan
-from tests.tables import DOCS, HOSTILE_TENANTS, examined, failing, looking, rows, run, table
+from tests.tables import (
+    DOCS,
+    HOSTILE_TENANTS,
+    examined,
+    failing,
+    looking,
+    rows,
+    run,
+    table,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,7 +266,7 @@ def test_a_scan_is_one_statement_in_a_read_only_transaction(hostile: str) -> Non
 
     class Recording(psycopg.Cursor[tuple[Any, ...]]):
         def execute(self, query: Any, *args: Any, **keywords: Any) -> Recording:
-            executed.append(query if isinstance(query, str) else query.as_string(None))
+            executed.append(words_of(query))
             return super().execute(query, *args, **keywords)
 
     settings_in_force = " OR ".join(

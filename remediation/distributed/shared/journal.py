@@ -14,7 +14,7 @@ from psycopg import sql
 from pydantic_core import from_json
 
 from checks.database.connection import connect, reason_of
-from remediation.distributed.shared.schema import SCHEMA, is_installed
+from remediation.distributed.shared.schema import SCHEMA, is_installed, own_session
 from remediation.journal.journal import FILE_NAME, FIXED, Journal
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def collect_left(place: ConnectionTarget, report_directory: Path) -> list[str]:
     """
     from remediation.distributed.shared.alive import RUN_LOCK_CLASS
 
-    with connect(place) as connection:
+    with connect(own_session(place)) as connection:
         if not is_installed(connection):
             return []
         waiting = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()

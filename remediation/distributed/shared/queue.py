@@ -13,7 +13,8 @@ from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from psycopg.conninfo import make_conninfo
 
 from checks.database.connection import CONNECT_TIMEOUT_SECONDS, KEEPALIVE
-from remediation.distributed.shared.schema import SCHEMA
+from checks.database.session import CLIENT_ENCODING
+from remediation.distributed.shared.schema import own_session
 
 if TYPE_CHECKING:
     from procrastinate.jobs import Job
@@ -48,12 +49,11 @@ class TryAgain(BaseRetryStrategy):
 
 def open_queue(place: ConnectionTarget) -> procrastinate.App:
     """The queue; opened by `async with app.open_async()`."""
-    options = place.parameters.get("options", "")
     parameters = {
         "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
         **KEEPALIVE,
-        **place.parameters,
-        "options": f"{options} -c search_path={SCHEMA}".strip(),
+        **own_session(place).parameters,
+        "client_encoding": CLIENT_ENCODING,
     }
     return procrastinate.App(
         connector=procrastinate.PsycopgConnector(

@@ -6,6 +6,7 @@ journal's lines, on their way to the coordinator.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from checks.database.connection import connect, short_transaction
+from checks.database.session import startup_options
 from checks.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -180,7 +182,7 @@ def install(place: ConnectionTarget) -> bool:
     """Create the schema; False where it was there. Raises psycopg's errors."""
     from procrastinate.schema import SchemaManager
 
-    with connect(place) as connection:
+    with connect(own_session(place)) as connection:
         if is_installed(connection):
             return False
         with short_transaction(connection, place, statement_timeout=SET_UP_TIMEOUT):
@@ -198,7 +200,7 @@ def uninstall(place: ConnectionTarget) -> bool:
 
     Raises `NotInstalledError` where lines of a journal wait in it, and psycopg's errors.
     """
-    with connect(place) as connection:
+    with connect(own_session(place)) as connection:
         if not is_installed(connection):
             return False
         with short_transaction(connection, place, statement_timeout=SET_UP_TIMEOUT):
@@ -220,12 +222,21 @@ def uninstall(place: ConnectionTarget) -> bool:
     return True
 
 
+def own_session(place: ConnectionTarget) -> ConnectionTarget:
+    """Where a connection leads to what is shared, under our settings from its start.
+
+    What is done there is done in statements of their own, which begin no transaction of ours.
+    """
+    options = f"{place.parameters.get('options', '')} {startup_options(SCHEMA)}".strip()
+    return replace(place, parameters={**place.parameters, "options": options})
+
+
 def shared_connection(place: ConnectionTarget) -> Connection:
     """A connection for what is shared, which waits for no lock longer than its callers can.
 
     Raises `CannotExamineError` and `NotInstalledError`.
     """
-    connection = connect(place)
+    connection = connect(own_session(place))
     try:
         require_installed(connection)
     except (psycopg.Error, IntegrityError):
