@@ -1,4 +1,4 @@
-"""Lets one repair work on a table at a time, across machines, by an advisory lock.
+"""Lets one repair work on some rows at a time, across machines, by advisory locks.
 
 The lock lives in an idle read-committed transaction, which holds no snapshot and passes through
 PgBouncer's transaction mode; it ends with its connection, so a killed repair leaves nothing behind.
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 import psycopg
 from psycopg import sql
 
-from checks.database.connection import connect
+from checks.database.connection import begin, connect
 from checks.database.open_sockets import within
 from checks.errors import IntegrityError
+from remediation.writing.lock_scope import compile_holder, compile_take, read_lock_scope
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,24 +24,9 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.targets.target import Target
 
-LOCK_CLASS = 0x656D6264
-"""The first key of our advisory locks ("embd" in ASCII); the second is the table's oid."""
-
-TRANSACTION_TIMEOUT_SINCE = 170000
-"""transaction_timeout, which would end the lock, came with PostgreSQL 17."""
-
 HEARTBEAT_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 """For taking the lock and for a heartbeat; a link that is silent for longer is taken for lost."""
-
-_HOLDER = """
-SELECT a.application_name, host(a.client_addr), a.pid, to_char(a.xact_start, 'HH24:MI:SS TZ')
-FROM pg_catalog.pg_locks AS l
-JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-  AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid AND l.objsubid = 2
-"""
 
 
 class TableLockedError(IntegrityError):
@@ -74,17 +60,9 @@ class RepairLock:
     def __enter__(self) -> Self:
         connection = connect(self._place)
         try:
-            limits = ["idle_in_transaction_session_timeout"]
-            if self._target.server.version_number >= TRANSACTION_TIMEOUT_SINCE:
-                limits.append("transaction_timeout")
             name = f"embedding-integrity {self._run_id} {socket.gethostname()}"[:63]
-            settings = {"application_name": name, **dict.fromkeys(limits, "0")}
             with within(connection, ANSWER_SECONDS):
-                connection.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                for setting, value in settings.items():
-                    connection.execute(
-                        "SELECT pg_catalog.set_config(%s, %s, true)", (setting, value)
-                    )
+                begin(connection, self._place, {"application_name": name})
                 self._take(connection)
         except BaseException:
             connection.close()
@@ -94,14 +72,17 @@ class RepairLock:
         return self
 
     def _take(self, connection: Connection) -> None:
-        # Without parameters it is a simple query, whose portal, and so its snapshot, ends with it.
-        statement = sql.SQL("SELECT pg_catalog.pg_try_advisory_xact_lock({}, {})").format(
-            sql.Literal(LOCK_CLASS), sql.Literal(_signed(self._target.facts.oid))
-        )
-        row = connection.execute(statement).fetchone()
-        if row is not None and row[0]:
+        # Statements without parameters are simple queries, whose portals, and so their snapshots,
+        # end with them.
+        scope = read_lock_scope(connection, self._target.holder.oid)
+        row = connection.execute(compile_take(scope)).fetchone()
+        taken = row is not None and all(row)
+        if taken and not scope.parts:
             return
-        holder = connection.execute(_HOLDER, (LOCK_CLASS, self._target.facts.oid)).fetchone()
+        # Who began to write a part before it was one holds no lock but that part's own.
+        holder = connection.execute(compile_holder(scope)).fetchone()
+        if taken and holder is None:
+            return
         who = "another session"
         if holder is not None:
             name, address, pid, since = holder
@@ -151,8 +132,3 @@ class RepairLock:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _signed(oid: int) -> int:
-    """An oid as the signed integer that the two-key form of the lock takes."""
-    return oid - (1 << 32) if oid >= 1 << 31 else oid

@@ -117,3 +117,70 @@ def test_the_lock_holds_no_snapshot_and_outlives_the_servers_timeouts(database: 
                 other.execute("SET transaction_timeout = 0")
                 other.execute("SELECT pg_sleep(0.3)")
             held.check()
+
+
+FAMILY = """
+CREATE TABLE parts (id int, tenant text, body text, embedding vector(8), PRIMARY KEY (id))
+    PARTITION BY RANGE (id);
+CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+CREATE TABLE part_2 PARTITION OF parts FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (id);
+CREATE TABLE part_2_1 PARTITION OF part_2 FOR VALUES FROM (100) TO (150);
+CREATE TABLE lone (id int NOT NULL PRIMARY KEY, tenant text, body text, embedding vector(8));
+CREATE TABLE mother (id int PRIMARY KEY, tenant text, body text, embedding vector(8));
+CREATE TABLE father (LIKE mother INCLUDING ALL);
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (mother, father);
+CREATE TABLE own (id int PRIMARY KEY, tenant text, body text);
+CREATE VIEW seen AS SELECT * FROM own;
+CREATE TABLE kept (id int PRIMARY KEY, embedding vector(8))
+"""
+STORE = {"name": "kept", "key": ["id"], "embedding": "embedding"}
+
+
+def _member(url: str, name: str) -> Target:
+    entry: dict[str, object] = {"name": name, "tenant": "tenant", "text": "body"}
+    if name in ("own", "seen"):
+        entry |= {"key": ["id"], "store": STORE}
+    return examined(url, settings("http://127.0.0.1:9", tables=[entry]), name).target
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "free"),
+    [
+        ("parts", "part_1", False),
+        ("part_1", "parts", False),
+        ("parts", "part_2_1", False),
+        ("part_2_1", "part_2", False),
+        ("part_1", "part_2_1", True),
+        ("mother", "child", False),
+        ("mother", "father", False),
+        ("child", "father", False),
+        ("own", "seen", False),
+        ("own", "parts", True),
+    ],
+)
+def test_rows_are_locked_by_whatever_name_they_are_reached(
+    database: str, first: str, second: str, free: bool
+) -> None:
+    place = _place(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(FAMILY)
+    with RepairLock(place, _member(database, first), run_id="1"):
+        other = RepairLock(place, _member(database, second), run_id="2")
+        if free:
+            with other:
+                other.check()
+        else:
+            with pytest.raises(TableLockedError, match=r"'embedding-integrity 1 .*backend \d+"):
+                other.__enter__()
+
+
+def test_a_part_that_was_locked_before_it_was_one_is_not_written_twice(database: str) -> None:
+    place = _place(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(FAMILY)
+        with RepairLock(place, _member(database, "lone"), run_id="1"):
+            connection.execute(
+                "ALTER TABLE parts ATTACH PARTITION lone FOR VALUES FROM (200) TO (300)"
+            )
+            with pytest.raises(TableLockedError, match="embedding-integrity 1 "):
+                RepairLock(place, _member(database, "parts"), run_id="2").__enter__()
