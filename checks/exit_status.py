@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """pytest's own statuses and ours; a run ends with the first of 3, 2, 4, 10, 11, 1, 5, 0."""
+    """pytest's own statuses and ours; a run ends with the first of 3, 2, 4, 10, 12, 11, 1, 5, 0."""
 
     HOLDS = 0
     FAILS = 1
@@ -16,11 +16,12 @@ class ExitStatus(IntEnum):
     NOTHING_COLLECTED = 5
     NOTHING_EXAMINED = 10
     STOPPED_EARLY = 11
+    JOURNAL_DAMAGED = 12
 
     @classmethod
     def in_order(cls) -> tuple[ExitStatus, ...]:
         """All of them, the first that applies first."""
-        return tuple(map(cls, (3, 2, 4, 10, 11, 1, 5, 0)))
+        return tuple(map(cls, (3, 2, 4, 10, 12, 11, 1, 5, 0)))
 
     @property
     def meaning(self) -> str:
@@ -35,6 +36,7 @@ _MEANINGS = {
     ExitStatus.USAGE_ERROR: "pytest was called wrongly, or the settings are wrong",
     ExitStatus.NOTHING_COLLECTED: "no check was collected",
     ExitStatus.NOTHING_EXAMINED: "nothing could be examined",
+    ExitStatus.JOURNAL_DAMAGED: "the journal of the run is damaged; nothing was put back",
     ExitStatus.STOPPED_EARLY: "the repair, or the rollback, stopped early",
 }
 """0 to 5 are pytest's own (`pytest.ExitCode`)."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
-from checks.exit_status import ExitStatus
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal
 from remediation.options import overridden, report_directory
@@ -104,8 +103,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         pytest.ExitCode.NO_TESTS_COLLECTED,
     ):
         return
-    if run.stopped_early:
-        session.exitstatus = ExitStatus.STOPPED_EARLY
+    if run.ended_early_with is not None:
+        session.exitstatus = run.ended_early_with
     elif run.new_findings:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

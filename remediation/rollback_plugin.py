@@ -13,7 +13,6 @@ import pytest
 from checks.errors import IntegrityError
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
-from checks.wording import plural
 from remediation.options import report_directory, require_whole_run
 from remediation.stash import REPAIR_RUN, begin_run
 
@@ -107,9 +106,6 @@ def _roll_back(
         read_place=context.place,
     ) as rollback:
         run.place, run.server = rollback.side.place.place, rollback.side.server
-        if rollback.history.damaged:
-            lines = plural(rollback.history.damaged, "line")
-            run.warn(f"{lines} of the journal not understood: of their rows nothing is known")
         try:
             if run.dry_run:
                 run.results = rollback.foresee()

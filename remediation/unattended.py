@@ -92,8 +92,8 @@ def status_of(context: RunContext | None, run: RepairRun) -> ExitStatus:
         return ExitStatus.INTERRUPTED
     if context is None:
         return ExitStatus.NOTHING_EXAMINED
-    if run.stopped_early:
-        return ExitStatus.STOPPED_EARLY
+    if run.ended_early_with is not None:
+        return run.ended_early_with
     findings = (*context.examination.open_findings, *run.new_findings)
     fails = any(finding.severity == "error" for finding in findings)
     return ExitStatus.FAILS if fails else ExitStatus.HOLDS

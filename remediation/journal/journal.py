@@ -11,10 +11,9 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pydantic_core import from_json, to_json
-
 from checks.redaction import redactor
 from remediation.journal.outcomes import Outcome
+from remediation.journal.sealed_lines import TORN, event_of, sealed_line
 from remediation.selection.batching import FailingRow
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Journal:
         self.path = directory / FILE_NAME
         self._lock = threading.Lock()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._torn = False
+        self._torn = _ends_within_a_line(self.path)
         for folder in (directory, directory.parent):
             # The file is found after a crash only if its name is on disk too.
             _sync_folder(folder)
@@ -132,8 +131,7 @@ class Journal:
         os.fsync(self._descriptor)
 
     def _append(self, events: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
-        # Several times as fast as `json`: each row has two lines.
-        lines = b"".join(to_json(event) + b"\n" for event in events)
+        lines = b"".join(map(sealed_line, events))
         if lines:
             self.take_in(lines, sync=sync)
 
@@ -141,7 +139,8 @@ class Journal:
         """Append whole lines that are events already. Raises OSError."""
         with self._lock:
             # Unbuffered: what could not be written must not appear later, out of order.
-            rest = memoryview(b"\n" * self._torn + lines)
+            mended = b"\n" + sealed_line({"event": TORN}) if self._torn else b""
+            rest = memoryview(mended + lines)
             self._torn = True
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -159,10 +158,9 @@ class Journal:
             for line in lines:
                 if holding not in line:
                     continue
-                try:
-                    yield from_json(line)
-                except ValueError:
-                    continue
+                event = event_of(line)
+                if event is not None:
+                    yield event
 
     def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
         """Every row of a table that was fixed so far, without its text: row, note, written md5."""
@@ -198,7 +196,7 @@ def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = 
             "oid": database.database_oid,
         },
     }
-    return to_json(event) + b"\n"
+    return sealed_line(event)
 
 
 def columns_written(target: Target) -> dict[str, Any]:
@@ -210,6 +208,15 @@ def columns_written(target: Target) -> dict[str, Any]:
         "key_columns": [column.name for column in key],
         "beside_columns": [held.column.name for held in target.written_beside],
     }
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether a crash cut off the last line of what stands there already."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,23 +6,33 @@ Reads only, and only below the folder of reports: a run's id is never a path.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from checks.database.server import DatabaseIdentity
 from checks.errors import IntegrityError
 from remediation.journal.journal import FILE_NAME
+from remediation.journal.sealed_lines import SEAL, event_of, sealed_event_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 """As `new_run_id` makes them."""
 IDS_SHOWN = 5
+
+
+class JournalDamagedError(IntegrityError):
+    """A journal that is to be put back is not what its run wrote, or cannot be read."""
+
+    def __init__(self, journal: PastJournal, fault: str) -> None:
+        super().__init__(
+            f"the journal of run {journal.run_id} {fault}; restore {journal.path} from a copy:"
+            " nothing is put back from a journal that may be wrong"
+        )
 
 
 class UnknownRunError(IntegrityError):
@@ -37,12 +47,22 @@ class RunHeader:
     database: DatabaseIdentity
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PastJournal:
     """The journal of one run."""
 
     run_id: str
     path: Path
+
+    @functools.cached_property
+    def _event_of(self) -> Callable[[bytes], dict[str, Any] | None]:
+        """How its lines are read: those of earlier versions have no seal."""
+        _, first = next(self.lines(), (0, b""))
+        return sealed_event_of if SEAL in (event_of(first) or {}) else event_of
+
+    def event(self, line: bytes) -> dict[str, Any] | None:
+        """The event of a line, None where it is not what was written. Raises OSError."""
+        return self._event_of(line)
 
     def header(self) -> RunHeader | None:
         """The journal's header; None where it begins with something else. Raises OSError."""
@@ -78,20 +98,14 @@ class PastJournal:
                 yield offset, event
 
     def events_at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
-        """The events at these offsets, in their order."""
+        """The events at these offsets, in their order. Raises `JournalDamagedError`, OSError."""
         with self.path.open("rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                yield event_of(file.readline()) or {}
-
-
-def event_of(line: bytes) -> dict[str, Any] | None:
-    """The event of a line, or None where it holds none."""
-    try:
-        event = from_json(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None
+                event = self.event(file.readline())
+                if event is None:
+                    raise JournalDamagedError(self, "changed while it was read")
+                yield event
 
 
 def past_journals(directory: Path) -> list[PastJournal]:

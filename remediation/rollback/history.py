@@ -9,7 +9,8 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from remediation.journal.past_journals import event_of
+from remediation.journal.past_journals import JournalDamagedError
+from remediation.journal.sealed_lines import TORN
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
@@ -157,24 +158,36 @@ class History:
 
     journal: PastJournal
     tables: dict[str, WrittenRows] = field(default_factory=dict)
-    damaged: int = 0
-    """How many events could not be read, whose rows are unknown."""
     _position: int = 0
+    _lines: int = 0
 
     def read_on(self) -> None:
-        """Read the journal from where it was left: its run may still go on. Raises OSError."""
+        """Read the journal from where it was left: its run may still go on.
+
+        Raises OSError, and `JournalDamagedError` for a line that is not what the run wrote: of its
+        row nothing is known, and of the others not whether they are right.
+        """
+        unread: int | None = None
         for offset, line in self.journal.lines(self._position):
             self._position = offset + len(line)
+            self._lines += 1
+            event = self.journal.event(line)
+            if event is not None and event.get("event") == TORN:
+                # The line before it was cut off by a full disk or a crash; its row was not written.
+                unread = None
+                continue
+            if unread is not None:
+                break
             try:
-                self._enter(offset, line)
+                self._enter(offset, event or {})
             except (LookupError, ValueError, TypeError, AttributeError):
-                self.damaged += 1
+                unread = self._lines
+        if unread is not None:
+            raise JournalDamagedError(
+                self.journal, f"is damaged: its line {unread} is not what the run wrote"
+            )
 
-    def _enter(self, offset: int, line: bytes) -> None:
-        event = event_of(line)
-        if event is None:
-            # Cut off by a crash, before its row was written.
-            return
+    def _enter(self, offset: int, event: Mapping[str, Any]) -> None:
         kind = event["event"]
         if kind == "run":
             return

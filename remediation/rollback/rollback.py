@@ -14,6 +14,7 @@ import psycopg
 from checks.database.connection import reason_of
 from remediation.journal.journal import Journal, columns_written
 from remediation.journal.outcomes import Account
+from remediation.journal.past_journals import JournalDamagedError
 from remediation.rollback.history import History
 from remediation.rollback.table_rollback import TableUndo
 from remediation.run.preflight import RepairRefusedError, open_write_side
@@ -162,7 +163,8 @@ def open_rollback(
 ) -> Iterator[Rollback]:
     """Connect to the write side, and make sure that it is the database the run wrote to.
 
-    Raises what `open_write_side` raises, `RepairRefusedError` for a journal that cannot be used.
+    Raises what `open_write_side` raises, `RepairRefusedError` for a journal of another database,
+    `JournalDamagedError` for one that cannot be used; then nothing was put back.
     """
     with open_write_side(settings, environment, examination, read_place) as side:
         history = History(journal=journal)
@@ -170,9 +172,7 @@ def open_rollback(
             _require_same_database(journal, side.server)
             history.read_on()
         except OSError as error:
-            raise RepairRefusedError(
-                f"the journal of run {journal.run_id} cannot be read: {error.strerror}"
-            ) from None
+            raise JournalDamagedError(journal, f"cannot be read: {error.strerror}") from None
         yield Rollback(
             run_id=run_id,
             history=history,
@@ -186,9 +186,10 @@ def open_rollback(
 def _require_same_database(journal: PastJournal, server: Server) -> None:
     header = journal.header()
     if header is None or header.run_id != journal.run_id:
-        raise RepairRefusedError(
-            f"the journal of run {journal.run_id} does not begin with that run and its database: it"
-            " is damaged, or an earlier version wrote it; nothing can be put back from it"
+        raise JournalDamagedError(
+            journal,
+            "does not begin with that run and its database: it is damaged, or an earlier version"
+            " wrote it",
         )
     if not header.database.same_as(server.identity):
         raise RepairRefusedError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from checks.exit_status import ExitStatus
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class RepairRun:
     results: list[TableRepair] = field(default_factory=list)
     refused: str | None = None
     """Why there was no repair at all, or why it could not go on."""
+    refused_with: ExitStatus = ExitStatus.STOPPED_EARLY
     interrupted: bool = False
     measured_again: bool = False
     page: Path | None = None
@@ -60,9 +62,12 @@ class RepairRun:
         import psycopg
 
         from checks.database.connection import reason_of
+        from remediation.journal.past_journals import JournalDamagedError
 
         reason = reason_of(error) if isinstance(error, psycopg.Error) else str(error)
         self.refused = redactor.clean(reason)
+        if isinstance(error, JournalDamagedError):
+            self.refused_with = ExitStatus.JOURNAL_DAMAGED
         self.note(f"no {'repair' if self.rolls_back is None else 'rollback'}: {self.refused}")
 
     def warn(self, text: str) -> None:
@@ -71,8 +76,16 @@ class RepairRun:
         self.note(text)
 
     @property
+    def ended_early_with(self) -> ExitStatus | None:
+        """The status of a run that could not begin or stopped early; None of any other one."""
+        if self.refused is not None:
+            return self.refused_with
+        stopped = any(result.stopped for result in self.results)
+        return ExitStatus.STOPPED_EARLY if stopped else None
+
+    @property
     def stopped_early(self) -> bool:
-        return self.refused is not None or any(result.stopped for result in self.results)
+        return self.ended_early_with is not None
 
 
 def new_run_id() -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from checks.database.server import DatabaseIdentity
+from remediation.journal.journal import Journal
+from remediation.journal.past_journals import JournalDamagedError
+from remediation.journal.sealed_lines import sealed_event_of, sealed_line
 from remediation.run.preflight import RepairRefusedError
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import opened as opened_rollback
@@ -14,6 +20,7 @@ from tests.rollbacks import rolled_back, run_of, server
 from tests.tables import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.provider_server import ProviderServer
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["server"]
 
 KEYS = environment("acme", "globex")
+IDENTITY = DatabaseIdentity(system_identifier=1, database="any", database_oid=1)
 
 
 def test_another_database_is_refused(
@@ -46,9 +54,78 @@ def test_a_journal_that_does_not_say_where_it_wrote_is_refused(
     (folder / "journal.jsonl").write_text(first, encoding="utf-8")
     with (
         docs(database, {"acme": (1, 2)}),
-        pytest.raises(RepairRefusedError, match="nothing can be put back from it"),
+        pytest.raises(JournalDamagedError, match="does not begin with that run"),
     ):
         rolled_back(database, settings(server), tmp_path, folder.name)
+
+
+def _flip(line: bytes, place: int) -> bytes:
+    return line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
+
+
+def _other_vector(line: bytes) -> bytes:
+    """Another vector that is as well-formed as the true one, in a line that looks as ever."""
+    event = json.loads(line)
+    if event["vector"] is None:
+        return line
+    vector = base64.b64decode(event["vector"])
+    event["vector"] = base64.b64encode(vector[:-4] + b"\x3f\x80\0\0").decode()
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "a bit of a key": lambda lines: [
+        _flip(line, line.index(b'"key":["') + 8) if b'"replacing"' in line else line
+        for line in lines
+    ],
+    "another vector": lambda lines: [
+        _other_vector(line) if b'"replacing"' in line else line for line in lines
+    ],
+    "a line of garbage": lambda lines: [*lines[:3], b"\x00\xff{\n", *lines[3:]],
+    "a line cut in its midst": lambda lines: [*lines[:3], lines[3][:40] + b"\n", *lines[4:]],
+    "a lost line break": lambda lines: [*lines[:3], lines[3][:-1], *lines[4:]],
+    "all but the header": lambda lines: [lines[0], *(b"\n" for _ in lines[1:])],
+    "an empty file": lambda _: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_an_error_before_anything_is_put_back(
+    database: str, tmp_path: Path, server: ProviderServer, damage: str
+) -> None:
+    with docs(database, {"acme": (2, 2)}) as table:
+        table.execute("UPDATE docs SET embedding = array_fill(0, ARRAY[8])::vector WHERE id < 3")
+        chosen = settings(server, provider={"concurrency": 1})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.folder is not None
+        path, before = done.folder / "journal.jsonl", table.versions()
+        path.write_bytes(b"".join(DAMAGES[damage](path.read_bytes().splitlines(keepends=True))))
+        with pytest.raises(JournalDamagedError, match=r"restore .*journal\.jsonl from a copy"):
+            rolled_back(database, chosen, tmp_path, run_of(done))
+        assert table.versions() == before
+
+
+def test_any_damaged_byte_of_any_line_is_seen() -> None:
+    line = sealed_line({"event": "replacing", "key": ["a", "ž"], "beside": [None, "x"]})
+    assert sealed_event_of(line) is not None
+    assert [i for i in range(len(line) - 1) if sealed_event_of(_flip(line, i)) is not None] == []
+
+
+def test_what_a_crash_or_a_full_disk_cut_off_is_no_damage(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 2)}):
+        chosen = settings(server)
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.folder is not None
+        with (done.folder / "journal.jsonl").open("ab") as file:
+            file.write(b'{"event":"replacing","table":"public.do')
+        # Whoever takes the run up goes on behind it.
+        journal = Journal(done.folder)
+        journal.begin("again", IDENTITY)
+        journal.close()
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 2, "restored": 2}
 
 
 def test_a_column_that_is_declared_otherwise_by_now_is_refused(

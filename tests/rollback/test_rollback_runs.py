@@ -111,6 +111,21 @@ def test_a_rollback_of_another_database_is_refused_and_the_checks_run_all_the_sa
     assert "The rollback stopped early" in page
 
 
+def test_a_damaged_journal_ends_a_rollback_with_its_own_status(provided_site: Site) -> None:
+    site = provided_site
+    run_id = repaired(site)
+    journal = site.folder / "incidents" / run_id / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(
+        b"".join([*lines[:4], lines[4].replace(b'"key":["', b'"key":["9'), *lines[5:]])
+    )
+    run = site.run(f"--rollback={run_id}")
+    assert run.status == 12, run.output
+    assert f"no rollback: the journal of run {run_id} is damaged: its line 5 is not" in run.output
+    assert "nothing to put back" not in run.output
+    assert missing(site.database) == {}
+
+
 @pytest.mark.thorough
 def test_a_table_that_is_no_longer_declared_stops_the_rollback(provided_site: Site) -> None:
     site = provided_site
