@@ -136,9 +136,9 @@ ORDER BY tenant, nth
 def chance(columns: Sequence[sql.Composable], seed: int) -> sql.Composable:
     """SQL that puts rows in a random order: the same one for the same keys and seed."""
     words = sql.SQL(", ").join(sql.SQL("{}::text").format(column) for column in columns)
-    return sql.SQL("pg_catalog.hashtextextended(concat_ws('|', {}) COLLATE \"C\", {})").format(
-        words, sql.Literal(seed)
-    )
+    return sql.SQL(
+        "pg_catalog.hashtextextended(pg_catalog.concat_ws('|', {}) COLLATE \"C\", {})"
+    ).format(words, sql.Literal(seed))
 
 
 def one_of(tenants: Sequence[str | None]) -> sql.Composable:

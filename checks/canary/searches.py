@@ -16,6 +16,7 @@ from checks.canary.sampling import chance, one_of
 from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
 from checks.row_checks.row_relation import rows_of
+from checks.targets.missing_rows_index import plain_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,7 +141,7 @@ ORDER BY tenant, turn
             conditions.append(
                 sql.SQL("{} IS NULL").format(tenant)
                 if query.tenant is None
-                else sql.SQL("{} = {}").format(tenant, sql.Literal(query.tenant))
+                else sql.SQL("{} {} {}").format(tenant, self._equals, sql.Literal(query.tenant))
             )
         distance = sql.SQL("{} {} {}::{}").format(
             self._expression, self._operator, sql.Literal(query.vector), kind
@@ -157,6 +158,13 @@ ORDER BY tenant, turn
         if self.index.expression is not None:
             return embed_sql(self.index.expression)
         return sql.Identifier(self.target.embedding.name)
+
+    @property
+    def _equals(self) -> sql.Composable:
+        """As the type of the tenant's own column is compared."""
+        columns = self.target.facts.columns
+        column = columns.get(plain_column(self.target.declared.tenant, columns) or "")
+        return sql.SQL("OPERATOR(pg_catalog.=)") if column is None else column.operator("=")
 
     @property
     def _operator(self) -> sql.Composable:

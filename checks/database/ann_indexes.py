@@ -61,7 +61,7 @@ _CAST = re.compile(
 
 _RELATIONS = """
 WITH RECURSIVE tree (root, relation) AS (
-    SELECT r.oid, r.oid FROM unnest(%(oids)s::oid[]) AS r (oid)
+    SELECT r.oid, r.oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS r (oid)
     UNION ALL
     SELECT tree.root, i.inhrelid
     FROM tree

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import LiteralString
 
     from checks.database.connection import Connection
 
@@ -43,6 +46,15 @@ class Column:
     """Whether a new row may leave it out: a default, an identity, or generated."""
     generated: bool = False
     """Whether PostgreSQL makes its value from other columns, so that nobody can set it."""
+    operators: str = "pg_catalog"
+    """The schema of the operators that its type is compared with by default."""
+
+    def operator(self, symbol: LiteralString, other: Column | None = None) -> sql.Composable:
+        """A comparison of its type with itself, or with another column's, whatever the path."""
+        same = other is None or other.operators == self.operators
+        if not same or self.operators == "pg_catalog":
+            return sql.SQL("OPERATOR(pg_catalog.{})").format(sql.SQL(symbol))
+        return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.operators), sql.SQL(symbol))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,11 +90,12 @@ FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND n.nspname NOT LIKE 'pg\\_temp\\_%'
-  AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%'
+  AND n.nspname::text NOT LIKE 'pg\\_temp\\_%'
+  AND n.nspname::text NOT LIKE 'pg\\_toast\\_temp\\_%'
   AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_depend AS d
-      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass::oid
+        AND d.objid = c.oid AND d.deptype = 'e'
   )
 ORDER BY n.nspname, c.relname
 """
@@ -97,15 +110,26 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%(oids)s::oid[])
 """
 
+# 403 is the access method btree (pg_am.dat), 3 its strategy for equality (stratnum.h).
 _COLUMNS = """
 SELECT a.attrelid::bigint, a.attname,
        pg_catalog.format_type(a.atttypid, NULL),
        pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
        a.atttypmod, a.attnotnull,
        pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
-       a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+       coalesce(n.nspname, 'pg_catalog')
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+-- A type without an operator class of its own is compared as one of PostgreSQL's, as varchar is.
+LEFT JOIN pg_catalog.pg_opclass AS o
+  ON o.opcintype = CASE t.typbasetype WHEN 0::oid THEN t.oid ELSE t.typbasetype END
+ AND o.opcdefault AND o.opcmethod = 403::oid
+LEFT JOIN pg_catalog.pg_amop AS p
+  ON p.amopfamily = o.opcfamily AND p.amopstrategy = 3::smallint
+ AND p.amoplefttype = o.opcintype AND p.amoprighttype = o.opcintype
+LEFT JOIN pg_catalog.pg_operator AS e ON e.oid = p.amopopr
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.oprnamespace
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
@@ -114,7 +138,8 @@ _KEYS = """
 SELECT i.indrelid::bigint, i.indisprimary,
        ARRAY(
            SELECT a.attname::text
-           FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
+           FROM pg_catalog.unnest(i.indkey[0:i.indnkeyatts - 1])
+                WITH ORDINALITY AS k (attnum, position)
            JOIN pg_catalog.pg_attribute AS a
              ON a.attrelid = i.indrelid AND a.attnum = k.attnum
            ORDER BY k.position
@@ -132,8 +157,8 @@ FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
 JOIN pg_catalog.pg_depend AS d
-  ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
- AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid
+  ON d.classid = 'pg_catalog.pg_class'::regclass::oid AND d.objid = i.indexrelid
+ AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid = i.indrelid
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid
 WHERE i.indrelid = ANY(%(oids)s::oid[]) AND m.amname IN ('hnsw', 'ivfflat')
 """
@@ -145,8 +170,8 @@ FROM pg_catalog.pg_policy AS p
 WHERE p.polrelid = ANY(%(oids)s::oid[])
   AND p.polcmd IN ('r', '*')
   AND EXISTS (
-      SELECT FROM unnest(p.polroles) AS r (oid)
-      WHERE r.oid = 0 OR pg_catalog.pg_has_role(r.oid, 'USAGE')
+      SELECT FROM pg_catalog.unnest(p.polroles) AS r (oid)
+      WHERE r.oid = 0::oid OR pg_catalog.pg_has_role(r.oid, 'USAGE')
   )
 ORDER BY p.polname
 """
@@ -165,7 +190,7 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
     wanted = {"oids": list(oids)}
     columns: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
     for row in connection.execute(_COLUMNS, wanted):
-        oid, name, bare, full, type_name, typmod, not_null, visible, default, made = row
+        oid, name, bare, full, type_name, typmod, not_null, visible, default, made, operators = row
         columns[oid][name] = Column(
             name=name,
             type=type_name if type_name in _VECTOR_TYPES else bare,
@@ -175,6 +200,7 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
             readable=bool(visible),
             has_default=default,
             generated=made,
+            operators=operators,
         )
     primary: dict[int, tuple[str, ...]] = {}
     unique: dict[int, list[tuple[str, ...]]] = {oid: [] for oid in oids}
@@ -207,6 +233,22 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
 
 
 _VECTOR_TYPES = frozenset({"vector", "halfvec", "sparsevec"})
+
+
+def read_type_oids(connection: Connection, schema: str, name: str) -> tuple[int, int]:
+    """The oids of a type and of its arrays. Raises LookupError where it is gone."""
+    row = connection.execute(
+        """
+SELECT t.oid::bigint, t.typarray::bigint
+FROM pg_catalog.pg_type AS t
+JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+WHERE n.nspname = %s AND t.typname = %s
+""",
+        (schema, name),
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"the type {name} is gone from schema {schema}")
+    return row[0], row[1]
 
 
 def _hiding(policies: Sequence[tuple[str, bool, bool]]) -> tuple[str, ...]:

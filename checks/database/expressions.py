@@ -56,6 +56,13 @@ def _as_operand(source: str, *, before: LiteralString, after: LiteralString) -> 
     return sql.Composed([sql.SQL(before), sql.SQL(trusted), sql.SQL(end), sql.SQL(after)])
 
 
+def unnested(arrays: Iterable[sql.Composable]) -> sql.Composed:
+    """Arrays side by side as the columns of a relation in FROM."""
+    return sql.SQL("ROWS FROM ({})").format(
+        sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(array) for array in arrays)
+    )
+
+
 def beside_parameters(piece: sql.Composable) -> sql.SQL:
     """Escape `%` in SQL for a statement with parameters, where psycopg reads it as a placeholder.
 

@@ -69,8 +69,8 @@ class Server:
 
 _SERVER = """
 SELECT
-    current_setting('server_version')           AS version,
-    current_setting('server_version_num')::int  AS version_number,
+    pg_catalog.current_setting('server_version')           AS version,
+    pg_catalog.current_setting('server_version_num')::int  AS version_number,
     d.datname                                   AS database,
     d.oid::bigint                               AS database_oid,
     current_user::text                          AS role,

@@ -109,18 +109,21 @@ class EmbeddingType:
                 self._of_dimension(padded, value, dimensions, schema) if tail else None,
             )
         array = sql.SQL("({}::real[])").format(value) if self.from_extension else value
+        element = sql.SQL("float8" if self.name == "double precision[]" else "real")
         if self.name == "vector":
             norm = sql.SQL("{}({})").format(self.function("vector_norm", schema), value)
-            zero = sql.SQL("{} = 0").format(norm)
+            zero = sql.SQL("{} = 0::float8").format(norm)
         else:
-            zero = sql.SQL("0 = ALL ({})").format(array)
+            zero = sql.SQL("0::{} = ALL ({})").format(element, array)
         # An array's subscripts may begin anywhere; those of a cast vector begin at 1.
         end = (
             sql.Literal(dimensions)
             if self.from_extension
             else sql.SQL("pg_catalog.array_upper({}, 1)").format(array)
         )
-        padded = sql.SQL("0 = ALL (({})[{} - {}:])").format(array, end, sql.Literal(tail - 1))
+        padded = sql.SQL("0::{} = ALL (({})[{} - {}:])").format(
+            element, array, end, sql.Literal(tail - 1)
+        )
         rule = _either(
             zero, self._of_dimension(padded, value, dimensions, schema) if tail else None
         )
@@ -131,7 +134,7 @@ class EmbeddingType:
             """CASE
         WHEN pg_catalog.array_ndims({value}) > 1 THEN true
         WHEN pg_catalog.array_position({value}, NULL) IS NOT NULL THEN true
-        WHEN {value} && '{{NaN,Infinity,-Infinity}}'::{type} THEN true
+        WHEN {value} OPERATOR(pg_catalog.&&) '{{NaN,Infinity,-Infinity}}'::{type} THEN true
         ELSE {rule}
     END"""
         ).format(value=value, type=sql.SQL(self.name), rule=rule)

@@ -58,7 +58,8 @@ FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   AND (t.typname IN ('vector', 'halfvec', 'sparsevec')
-       OR (t.typname IN ('_float4', '_float8') AND a.attname ~* 'embed|(^|_)(emb|vec)|vector'))
+       OR (t.typname IN ('_float4', '_float8')
+           AND a.attname::text ~* 'embed|(^|_)(emb|vec)|vector'))
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -66,14 +67,14 @@ _FOREIGN_KEYS = """
 SELECT c.conrelid::bigint, c.confrelid::bigint,
        ARRAY(
            SELECT a.attname::text
-           FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, position)
+           FROM pg_catalog.unnest(c.conkey) WITH ORDINALITY AS k (attnum, position)
            JOIN pg_catalog.pg_attribute AS a
              ON a.attrelid = c.conrelid AND a.attnum = k.attnum
            ORDER BY k.position
        ),
        ARRAY(
            SELECT a.attname::text
-           FROM unnest(c.confkey) WITH ORDINALITY AS k (attnum, position)
+           FROM pg_catalog.unnest(c.confkey) WITH ORDINALITY AS k (attnum, position)
            JOIN pg_catalog.pg_attribute AS a
              ON a.attrelid = c.confrelid AND a.attnum = k.attnum
            ORDER BY k.position
@@ -85,21 +86,21 @@ ORDER BY c.conrelid, c.conname
 
 _BEHIND_VIEWS = """
 WITH RECURSIVE behind (view, relation) AS (
-    SELECT v.oid, v.oid FROM unnest(%(oids)s::oid[]) AS v (oid)
+    SELECT v.oid, v.oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS v (oid)
     UNION
     SELECT behind.view, d.refobjid
     FROM behind
     JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = behind.relation
     JOIN pg_catalog.pg_depend AS d
-      ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-     AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = r.oid
+     AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid
 )
 SELECT view::bigint, relation::bigint FROM behind WHERE view <> relation
 """
 
 _QUOTED = """
 SELECT n.name, pg_catalog.quote_ident(n.name)
-FROM unnest(%(names)s::text[]) AS n (name)
+FROM pg_catalog.unnest(%(names)s::text[]) AS n (name)
 """
 
 STORE_SUFFIX = "_embedding_store"

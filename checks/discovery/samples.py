@@ -67,8 +67,8 @@ class TableSampler:
         present = "value IS NOT NULL" if blank_counts else "value ~ '[^[:space:]]'"
         rows = self._ask(
             sql.SQL(
-                "SELECT count(*), count(*) FILTER (WHERE {present}), count(DISTINCT value)"
-                " FROM ({rows}) AS sampled"
+                "SELECT count(*), count(*) FILTER (WHERE {present}),"
+                " pg_catalog.count(DISTINCT value) FROM ({rows}) AS sampled"
             ).format(
                 present=sql.SQL(present),
                 rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))),

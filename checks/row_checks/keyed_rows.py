@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from psycopg import sql
 
+from checks.database.expressions import unnested
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
+    from checks.database.catalog import Column
     from checks.targets.target import Target
 
 Key: TypeAlias = tuple[str, ...]
@@ -28,24 +30,31 @@ def keyed_rows_of(target: Target, keys: Sequence[Key]) -> sql.Composed:
     looked up by itself, through the key's index, where a join may read the whole table.
     """
     names = [f"key_{position}" for position, _ in enumerate(target.key, start=1)]
-    types: list[LiteralString] = [column.full_type for column in target.key]
     return sql.SQL(
         """(
     SELECT keyed.*
-    FROM unnest({arrays}) AS integrity_key ({names})
+    FROM {arrays} AS integrity_key ({names})
     CROSS JOIN LATERAL (SELECT * FROM {rows} AS r WHERE {same} OFFSET 0) AS keyed
 )"""
     ).format(
-        arrays=sql.SQL(", ").join(
+        arrays=unnested(
             sql.SQL("{}::text[]").format(sql.Literal([key[position] for key in keys]))
             for position, _ in enumerate(names)
         ),
         names=sql.SQL(", ").join(sql.Identifier(name) for name in names),
         rows=rows_of(target),
         same=sql.SQL(" AND ").join(
-            sql.SQL("{} = {}::{}").format(
-                sql.Identifier("r", name), sql.Identifier("integrity_key", name), sql.SQL(kind)
+            sql.SQL("{} {} {}::{}").format(
+                sql.Identifier("r", name),
+                column.operator("="),
+                sql.Identifier("integrity_key", name),
+                _type_of(column),
             )
-            for name, kind in zip(names, types, strict=True)
+            for name, column in zip(names, target.key, strict=True)
         ),
     )
+
+
+def _type_of(column: Column) -> sql.SQL:
+    kind: LiteralString = column.full_type
+    return sql.SQL(kind)

@@ -16,8 +16,9 @@ from checks.expectations.suites import Asked, Counts, entry_of
 from checks.findings.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from checks.database.catalog import Column
     from checks.database.connection import Connection
     from checks.expectations.measurements import Verdict
     from checks.settings.names import TableName
@@ -46,6 +47,7 @@ class _Side:
     name: str
     beside: sql.Identifier
     key: Sequence[str]
+    columns: Mapping[str, Column]
     own_key: Sequence[str]
 
 
@@ -145,6 +147,7 @@ def _sides(target: Target) -> list[_Side]:
                 name=source.name,
                 beside=source.identifier,
                 key=source.declared.key,
+                columns=source.relation.columns,
                 own_key=source.declared.source_key,
             )
         )
@@ -156,6 +159,7 @@ def _sides(target: Target) -> list[_Side]:
                 name=store.name,
                 beside=store.identifier,
                 key=store.declared.key,
+                columns=store.relation.columns,
                 own_key=target.key_names,
             )
         )
@@ -180,7 +184,11 @@ def _unmatched(target: Target, side: _Side) -> sql.Composed:
         beside=side.beside,
         table=target.identifier,
         same=sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier("own", ours), sql.Identifier("beside", theirs))
+            sql.SQL("{} {} {}").format(
+                sql.Identifier("own", ours),
+                target.facts.columns[ours].operator("=", side.columns[theirs]),
+                sql.Identifier("beside", theirs),
+            )
             for ours, theirs in zip(side.own_key, side.key, strict=True)
         ),
     )

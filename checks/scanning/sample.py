@@ -48,7 +48,7 @@ class Sample:
             # Of the pieces that share a key, each by itself, as far as their texts are known.
             hashed = sql.SQL("pg_catalog.hashtextextended(pg_catalog.concat(identity, text), {})")
         limit = math.ceil(self.percent * RANGE / 100)
-        return sql.SQL("({} & {}) < {}").format(
+        return sql.SQL("({} & {}::bigint) < {}").format(
             hashed.format(sql.Literal(self.seed)), sql.Literal(RANGE - 1), sql.Literal(limit)
         )
 

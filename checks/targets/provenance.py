@@ -75,7 +75,7 @@ def kept_text(column: sql.Composable) -> sql.Composable:
 
     It goes through JSON, whose times are ISO 8601 whatever the session's DateStyle.
     """
-    return sql.SQL("(pg_catalog.to_json({}) #>> '{{}}')").format(column)
+    return sql.SQL("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')").format(column)
 
 
 def hash_type_of(column: Column) -> HashType:

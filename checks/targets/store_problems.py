@@ -157,7 +157,14 @@ def _unmatched(
         beside = target.store if section == "store" else target.source
         assert beside is not None
         statement = sql.SQL("SELECT FROM {} AS {} JOIN {} AS {} ON {} LIMIT 0").format(
-            target.identifier, OWN, beside.identifier, STORE, same_key(own_key, key)
+            target.identifier,
+            OWN,
+            beside.identifier,
+            STORE,
+            same_key(
+                [target.facts.columns[column] for column in own_key],
+                [beside.relation.columns[column] for column in key],
+            ),
         )
         alike = [target.facts, beside.relation]
 

@@ -14,6 +14,7 @@ from checks.database.expressions import embed_sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from checks.database.catalog import Column
     from checks.targets.stores import SourceTable, StoreTable
     from checks.targets.target import Target
 
@@ -34,11 +35,20 @@ def store_column(name: str) -> sql.Identifier:
     return sql.Identifier("store", name)
 
 
-def same_key(own_key: Sequence[str], key: Sequence[str]) -> sql.Composed:
-    """The condition that a row called `OWN` and one called `STORE` belong together."""
+def same_key(
+    own_key: Sequence[Column], key: Sequence[Column], *, numbered: bool = False
+) -> sql.Composed:
+    """The condition that a row called `OWN` and one called `STORE` belong together.
+
+    `numbered` where the own row's key is called integrity_key_1 … n.
+    """
     return sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(store_column(theirs), own_column(ours))
-        for ours, theirs in zip(own_key, key, strict=True)
+        sql.SQL("{} {} {}").format(
+            store_column(theirs.name),
+            theirs.operator("=", ours),
+            own_column(f"integrity_key_{position}" if numbered else ours.name),
+        )
+        for position, (ours, theirs) in enumerate(zip(own_key, key, strict=True), start=1)
     )
 
 
@@ -70,9 +80,8 @@ def joined_rows(
         held = sql.SQL(
             "(SELECT {store}.*, {text}::text AS integrity_text FROM {name} AS {store})"
         ).format(store=STORE, text=embed_sql(store.declared.text), name=store.identifier)
-    own_key = [f"integrity_key_{position}" for position, _ in enumerate(target.key, start=1)]
     joined = sql.SQL("{own}\n        LEFT JOIN {held} AS {store} ON {same}").format(
-        own=own, held=held, store=STORE, same=same_key(own_key, store.declared.key)
+        own=own, held=held, store=STORE, same=same_key(target.key, store.key, numbered=True)
     )
     if not custom:
         return joined
@@ -91,8 +100,9 @@ def source_is_gone(target: Target, source: SourceTable) -> sql.Composed:
     return sql.SQL("NOT EXISTS (SELECT FROM {} AS integrity_source WHERE {})").format(
         source.identifier,
         sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(
+            sql.SQL("{} {} {}").format(
                 sql.Identifier("integrity_source", theirs),
+                source.relation.columns[theirs].operator("=", target.facts.columns[ours]),
                 sql.Identifier(target.facts.name, ours),
             )
             for ours, theirs in zip(source.declared.source_key, source.declared.key, strict=True)
@@ -114,7 +124,7 @@ def beside_store(
             own=OWN,
             held=store.identifier,
             store=STORE,
-            same=same_key(target.key_names, store.declared.key),
+            same=same_key(target.key, store.key),
             scope=_scope(target),
             condition=condition,
         )

@@ -110,7 +110,7 @@ def _counts(target: Target, held: PlacedColumn) -> sql.Composed:
 SELECT count(*), count(*) FILTER (WHERE {form}), count(*) FILTER (WHERE {form} AND kept = wanted),
        count(*) FILTER (WHERE {form} AND least_wanted IS DISTINCT FROM most_wanted),
        count(*) FILTER (WHERE {other}),
-       mode() WITHIN GROUP (ORDER BY length(kept)) FILTER (WHERE {other})
+       pg_catalog.mode() WITHIN GROUP (ORDER BY length(kept)) FILTER (WHERE {other})
 FROM (SELECT *, min(wanted COLLATE "C") OVER of_hash AS least_wanted,
              max(wanted COLLATE "C") OVER of_hash AS most_wanted
       FROM ({sampled}) AS sampled
@@ -180,5 +180,5 @@ def _sampled_in_store(
             [sql.SQL("{} AS integrity_text_hash").format(wanted)],
             sql.SQL("true") if declared.where is None else embed_sql(declared.where),
         ),
-        same=same_key(target.key_names, store.declared.key),
+        same=same_key(target.key, store.key),
     )

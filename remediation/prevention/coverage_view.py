@@ -50,7 +50,7 @@ def create_view(
         sql.SQL(
             """CREATE OR REPLACE VIEW {view}{options} AS
 SELECT table_name, tenant, rows, missing, pending, stale,
-       pg_catalog.trunc((rows - missing)::numeric / rows, 6) AS share
+       pg_catalog.trunc((rows - missing)::numeric / rows::numeric, 6) AS share
 FROM (
 {tables}
 ) AS counted"""

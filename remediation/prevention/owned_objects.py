@@ -94,7 +94,7 @@ class OwnedObject:
         if self.kind in ("trigger", "constraint"):
             resolved, belongs = "to_regclass", self._on
         return sql.SQL(
-            "(SELECT oid FROM pg_catalog.{} WHERE {} = pg_catalog.{}({}) AND {} = {}{})"
+            "(SELECT oid FROM pg_catalog.{} WHERE {} = pg_catalog.{}({})::oid AND {} = {}{})"
         ).format(
             sql.SQL(catalog),
             sql.SQL(owner),

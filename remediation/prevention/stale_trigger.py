@@ -167,7 +167,9 @@ END
         store=store.identifier,
         column=column,
         same_key=sql.SQL(" AND ").join(
-            sql.SQL("store.{} = NEW.{}").format(sql.Identifier(theirs), sql.Identifier(ours))
-            for ours, theirs in zip(target.key_names, store.declared.key, strict=True)
+            sql.SQL("store.{} {} NEW.{}").format(
+                sql.Identifier(theirs.name), theirs.operator("=", ours), sql.Identifier(ours.name)
+            )
+            for ours, theirs in zip(target.key, store.key, strict=True)
         ),
     )

@@ -61,9 +61,9 @@ FROM (
     SELECT %(oid)s::oid::regclass, NULL, 0
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass))
 ) AS t
-JOIN pg_catalog.pg_class AS c ON c.oid = t.relid
+JOIN pg_catalog.pg_class AS c ON c.oid = t.relid::oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_class AS p ON p.oid = t.parentrelid AND t.level > 0
+LEFT JOIN pg_catalog.pg_class AS p ON p.oid = t.parentrelid::oid AND t.level > 0
 LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
 ORDER BY t.level, n.nspname, c.relname
 """
@@ -75,11 +75,11 @@ WHERE pg_catalog.has_any_column_privilege(r.oid, %(table)s::oid, 'UPDATE')
   AND NOT (
       pg_catalog.has_column_privilege(r.oid, %(store)s::oid, %(column)s, 'UPDATE')
       AND (SELECT bool_and(pg_catalog.has_column_privilege(r.oid, %(store)s::oid, c.name, 'SELECT'))
-           FROM unnest(%(read)s::text[]) AS c (name))
+           FROM pg_catalog.unnest(%(read)s::text[]) AS c (name))
       AND pg_catalog.has_schema_privilege(
           r.oid, (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = %(store)s::oid), 'USAGE')
   )
-  AND r.rolname !~ '^pg_'
+  AND r.rolname::text !~ '^pg_'
 ORDER BY r.rolname
 """
 
@@ -87,7 +87,7 @@ ORDER BY r.rolname
 def schemas_in_effect(connection: Connection) -> tuple[str, ...]:
     """The search path of the transaction, in which the settings' expressions were validated."""
     row = connection.execute(_PATH).fetchone()
-    return tuple(name for name in (row[0] if row else ()) if name != "pg_catalog")
+    return tuple(name for name in (row[0] if row else ()) if name not in ("pg_catalog", "pg_temp"))
 
 
 def schema_exists(connection: Connection, schema: str) -> bool:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.types import TypeInfo
 
+from checks.database.catalog import read_type_oids
 from checks.database.connection import read_only
 from remediation.journal.outcomes import Outcome, RowOutcome
 from remediation.rollback.history import PutBack
@@ -33,6 +32,8 @@ from remediation.writing.changes import LOCK_TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
+
+    from psycopg import sql
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.targets.target import Target
@@ -108,12 +109,9 @@ class PutBacks:
         if name in ARRAY_ELEMENTS:
             oid = connection.adapters.types[ARRAY_ELEMENTS[name]].array_oid
         else:
-            schema = self.target.server.vector_schema
-            path = (schema, name) if schema else (name,)
-            info = TypeInfo.fetch(connection, sql.Identifier(*path))
-            if info is None:
-                raise LookupError(f"the extension's type {name} is gone")
-            oid = info.oid
+            schema = self.target.server.vector_schema or ""
+            with read_only(connection, self.place, statement_timeout=self.timeout):
+                oid, _ = read_type_oids(connection, schema, name)
         connection.adapters.register_dumper(StoredVector, _dumper_of(oid))
 
     def foresee(self, chunk: Sequence[PutBack]) -> list[PutBack]:

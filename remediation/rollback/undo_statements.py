@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from checks.database.expressions import beside_parameters
+from checks.database.expressions import beside_parameters, unnested
 from checks.targets.provenance import kept_text
 from remediation.selection.row_statements import key_is, type_of
 from remediation.writing.store_statements import copied_text, insert_rows
@@ -47,7 +47,7 @@ def compile_held(target: Target) -> sql.Composed:
         """
 SELECT integrity_position, {stored}, ARRAY[{beside}]::text[]
 FROM {table} AS {held}
-JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+JOIN {keys} WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
   ON {same_key}
 """
     ).format(
@@ -55,7 +55,7 @@ JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_pos
         beside=beside_parameters(sql.SQL(", ").join(list(beside))),
         table=_table(target),
         held=HELD,
-        keys=key_parameters(target),
+        keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         same_key=_same_key(target),
     )
@@ -70,14 +70,14 @@ def compile_held_lock(target: Target, *, deleting: bool) -> sql.Composed:
         """
 SELECT integrity_position
 FROM {table} AS {held}
-JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+JOIN {keys} WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
   ON {same_key}
 FOR {strength} OF {held} SKIP LOCKED
 """
     ).format(
         table=_table(target),
         held=HELD,
-        keys=key_parameters(target),
+        keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         same_key=_same_key(target),
         strength=sql.SQL("UPDATE" if deleting else "NO KEY UPDATE"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from checks.database.expressions import beside_parameters
+from checks.database.expressions import beside_parameters, unnested
 from checks.database.vector_types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
@@ -32,10 +32,6 @@ def compile_failing_keys(
     begins. Returns the key's columns as text, and tenant.
     """
     keys = sql.SQL(", ").join(_key_columns(target, "r"))
-    after = sql.SQL(", ").join(
-        sql.SQL("{}::{}").format(sql.Placeholder(f"after_{i}"), type_of(column.full_type))
-        for i, column in enumerate(target.key, start=1)
-    )
     return sql.SQL(
         """
 {sets}SELECT {key_texts}, tenant
@@ -49,7 +45,7 @@ ORDER BY {keys}
         rows=beside_parameters(rows_of(target)),
         fails=beside_parameters(_fails(checks)),
         tenants=beside_parameters(among(tenants)),
-        beyond=sql.SQL("true") if first else sql.SQL("({}) > ({})").format(keys, after),
+        beyond=sql.SQL("true") if first else _beyond(target),
         keys=keys,
     )
 
@@ -168,7 +164,7 @@ JOIN (
     SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
     FROM {rows} AS healthy
     WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
-) AS chosen USING ({keys})
+) AS chosen ON {same}
 WHERE chosen.place <= {limit}
 ORDER BY r.tenant, chosen.place
 """
@@ -181,6 +177,14 @@ ORDER BY r.tenant, chosen.place
         # Of any age: that no changed row is healthy must not spare the probe.
         rows=rows_of(replace(target, changed_since=None)),
         keys=keys,
+        same=sql.SQL(" AND ").join(
+            sql.SQL("{} {} {}").format(
+                sql.Identifier("r", f"key_{i}"),
+                column.operator("="),
+                sql.Identifier("chosen", f"key_{i}"),
+            )
+            for i, column in enumerate(target.key, start=1)
+        ),
         last_first=sql.SQL(", ").join(
             sql.SQL("{} DESC").format(column) for column in _key_columns(target, "healthy")
         ),
@@ -191,6 +195,32 @@ ORDER BY r.tenant, chosen.place
         ),
         limit=sql.Literal(per_tenant),
     )
+
+
+def _beyond(target: Target) -> sql.Composable:
+    """The condition that a row stands behind the key after_1 … after_n."""
+    own = _key_columns(target, "r")
+    after = [
+        sql.SQL("{}::{}").format(sql.Placeholder(f"after_{i}"), type_of(column.full_type))
+        for i, column in enumerate(target.key, start=1)
+    ]
+    if len({column.operators for column in target.key}) == 1:
+        return sql.SQL("ROW({}) {} ROW({})").format(
+            sql.SQL(", ").join(own),
+            beside_parameters(target.key[0].operator(">")),
+            sql.SQL(", ").join(after),
+        )
+    # One operator compares a whole row; types that are compared by others are taken one by one.
+    beyond: sql.Composable = sql.SQL("false")
+    for column, mine, given in reversed(list(zip(target.key, own, after, strict=True))):
+        beyond = sql.SQL("({mine} {greater} {given} OR {mine} {same} {given} AND {rest})").format(
+            mine=mine,
+            greater=beside_parameters(column.operator(">")),
+            same=beside_parameters(column.operator("=")),
+            given=given,
+            rest=beyond,
+        )
+    return beyond
 
 
 def key_arrays(keys: Sequence[tuple[str, ...]], columns: int | None = None) -> dict[str, Any]:
@@ -239,8 +269,8 @@ def _keys(target: Target, *, with_written: bool) -> sql.Composable:
     if with_written:
         names.append(sql.Identifier("written"))
         arrays.append(sql.SQL("{}::text[]").format(sql.Placeholder("written")))
-    return sql.SQL("unnest({arrays}) WITH ORDINALITY AS integrity_key ({names}, position)").format(
-        arrays=sql.SQL(", ").join(arrays), names=sql.SQL(", ").join(names)
+    return sql.SQL("{arrays} WITH ORDINALITY AS integrity_key ({names}, position)").format(
+        arrays=unnested(arrays), names=sql.SQL(", ").join(names)
     )
 
 
@@ -249,7 +279,9 @@ def key_is(
 ) -> sql.Composable:
     """The condition that columns hold the key given as texts, each cast back to its own type."""
     return sql.SQL(" AND ").join(
-        sql.SQL("{} = {}::{}").format(column, text, type_of(own.full_type))
+        sql.SQL("{} {} {}::{}").format(
+            column, beside_parameters(own.operator("=")), text, type_of(own.full_type)
+        )
         for column, text, own in zip(columns, given, target.key, strict=True)
     )
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from psycopg import sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.types import TypeInfo
 
+from checks.database.catalog import read_type_oids
 from remediation.journal.journal import Changed
 from remediation.selection.row_reader import md5
 from remediation.selection.row_statements import key_arrays
@@ -97,11 +96,9 @@ class NewVectors:
         self._statements = Statements.of(self.target, connection)
         schema = self.target.server.vector_schema
         if schema is not None:
-            # By its schema: the extension's may not be on the search path.
-            info = TypeInfo.fetch(connection, sql.Identifier(schema, "vector"))
-            if info is None:
-                raise LookupError("the extension's type vector is gone")
-            connection.adapters.register_dumper(VectorArray, _dumper_of(info))
+            with self.reader.transaction(connection):
+                oids = read_type_oids(connection, schema, "vector")
+            connection.adapters.register_dumper(VectorArray, _dumper_of(*oids))
 
     def foresee(self, chunk: Sequence[NewVector]) -> list[NewVector]:
         kind = self.target.embedding_type.name
@@ -224,14 +221,14 @@ def _parameters(target: Target, rows: Sequence[NewVector]) -> dict[str, Any]:
     }
 
 
-def _dumper_of(vector: TypeInfo) -> type[Dumper]:
+def _dumper_of(vector: int, array: int) -> type[Dumper]:
     """A dumper of arrays of the extension's type."""
 
     class VectorArrayDumper(Dumper):
         format = Format.BINARY
-        oid = vector.array_oid
+        oid = array
 
         def dump(self, obj: VectorArray) -> bytes:
-            return vector_array(obj.elements, vector.oid)
+            return vector_array(obj.elements, vector)
 
     return VectorArrayDumper

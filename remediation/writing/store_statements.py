@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.database.expressions import beside_parameters, embed_sql
+from checks.database.expressions import beside_parameters, embed_sql, unnested
 from checks.row_checks.row_relation import own_rows_of
 from checks.targets.store_rows import OWN, STORE, own_column, same_key, store_column
 from remediation.selection.row_statements import type_of
@@ -39,18 +39,20 @@ def compile_store_lock(target: Target, store: StoreTable) -> sql.Composed:
         """
 SELECT integrity_row.integrity_position
 FROM {table} AS {store}
-JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+JOIN {keys} WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
   ON {same_key}
 FOR NO KEY UPDATE OF {store} SKIP LOCKED
 """
     ).format(
         table=beside_parameters(store.identifier),
         store=STORE,
-        keys=key_parameters(target),
+        keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         same_key=sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(
-                beside_parameters(store_column(theirs.name)), _key_of_parameter(target, position)
+            sql.SQL("{} {} {}").format(
+                beside_parameters(store_column(theirs.name)),
+                beside_parameters(theirs.operator("=", target.key[position - 1])),
+                _key_of_parameter(target, position),
             )
             for position, theirs in enumerate(store.key, start=1)
         ),
@@ -137,7 +139,7 @@ WITH inserted ({key_names}, stored) AS (
 )
 SELECT integrity_row.integrity_position, inserted.stored
 FROM inserted
-JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+JOIN {keys} WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
   ON {ours}
 """
     ).format(
@@ -155,13 +157,17 @@ JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_pos
             sql.SQL(", ").join(sql.Identifier(column.name) for column in store.key)
         ),
         stored=beside_parameters(stored),
-        keys=key_parameters(target),
+        keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         ours=sql.SQL(" AND ").join(
-            sql.SQL("inserted.{} = {}").format(
-                sql.Identifier(f"integrity_key_{position}"), _key_of_parameter(target, position)
+            sql.SQL("inserted.{} {} {}").format(
+                sql.Identifier(f"integrity_key_{position}"),
+                beside_parameters(theirs.operator("=", ours)),
+                _key_of_parameter(target, position),
             )
-            for position, _ in enumerate(target.key, start=1)
+            for position, (ours, theirs) in enumerate(
+                zip(target.key, store.key, strict=True), start=1
+            )
         ),
     )
 
@@ -201,10 +207,12 @@ JOIN {own} ON {same_key}"""
         read=read,
         own=beside_parameters(own_rows_of(target, inserted)),
         same_key=sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(
-                own_column(f"integrity_key_{position}"), _key_of_parameter(target, position)
+            sql.SQL("{} {} {}").format(
+                own_column(f"integrity_key_{position}"),
+                beside_parameters(column.operator("=")),
+                _key_of_parameter(target, position),
             )
-            for position, _ in enumerate(target.key, start=1)
+            for position, column in enumerate(target.key, start=1)
         ),
     )
 
@@ -218,8 +226,7 @@ def _unchanged() -> sql.Composed:
 
 
 def _belong_together(target: Target, store: StoreTable) -> sql.Composed:
-    own_key = [f"integrity_key_{position}" for position, _ in enumerate(target.key, start=1)]
-    return same_key(own_key, store.declared.key)
+    return same_key(target.key, store.key, numbered=True)
 
 
 def _key_of_parameter(target: Target, position: int) -> sql.Composed:

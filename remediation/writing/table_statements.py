@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from checks.database.expressions import beside_parameters, embed_sql
+from checks.database.expressions import beside_parameters, embed_sql, unnested
 from checks.row_checks.row_expressions import (
     declared_model_of,
     tenant_of,
@@ -99,14 +99,14 @@ def compile_lock(target: Target) -> sql.Composed:
         """
 SELECT integrity_position
 FROM {table}
-JOIN unnest({keys}) WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
+JOIN {keys} WITH ORDINALITY AS integrity_row ({key_names}, integrity_position)
   ON {same_key}
 FOR NO KEY UPDATE OF {own} SKIP LOCKED
 """
     ).format(
         table=beside_parameters(target.identifier),
         own=beside_parameters(sql.Identifier(target.facts.name)),
-        keys=key_parameters(target),
+        keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         same_key=_same_key(target),
     )
@@ -164,15 +164,19 @@ def read_parameters(target: Target) -> sql.Composed:
     """What was read of the rows and is to be written, as `integrity_row`."""
     was = [f"was_{i}" for i, _ in enumerate(target.written_beside, start=1)]
     return sql.SQL(
-        """unnest({keys}, %(tenants)s::text[], %(texts)s::text[], %(vectors)s::text[],
-            {values}{was})
+        """{columns}
      WITH ORDINALITY AS integrity_row
      ({key_names}, integrity_tenant, integrity_text, integrity_vector,
       integrity_new{was_names}, integrity_position)"""
     ).format(
-        keys=key_parameters(target),
-        values=new_parameter(target),
-        was=sql.SQL("").join(sql.SQL(", {}::text[]").format(sql.Placeholder(name)) for name in was),
+        columns=unnested(
+            [
+                *key_parameters(target),
+                *(_texts(name) for name in ("tenants", "texts", "vectors")),
+                new_parameter(target),
+                *(_texts(name) for name in was),
+            ]
+        ),
         key_names=key_names(target),
         was_names=sql.SQL("").join(
             sql.SQL(", {}").format(sql.Identifier(f"integrity_{name}")) for name in was
@@ -251,11 +255,13 @@ def new_parameter(target: Target) -> sql.Composable:
     return sql.SQL("%(new)b::{}[]").format(vector)
 
 
-def key_parameters(target: Target) -> sql.Composable:
+def key_parameters(target: Target) -> list[sql.Composed]:
     """The parameters keys_1 … keys_n with their type."""
-    return sql.SQL(", ").join(
-        sql.SQL("{}::text[]").format(sql.Placeholder(f"keys_{i}")) for i in _positions(target)
-    )
+    return [_texts(f"keys_{i}") for i in _positions(target)]
+
+
+def _texts(parameter: str) -> sql.Composed:
+    return sql.SQL("{}::text[]").format(sql.Placeholder(parameter))
 
 
 def key_names(target: Target) -> sql.Composable:

@@ -21,8 +21,8 @@ def triggers_fired(connection: Connection, target: Target) -> tuple[str, ...]:
         """
 SELECT tgname, tgfoid::regproc::text
 FROM pg_catalog.pg_trigger
-WHERE tgrelid = %s AND NOT tgisinternal AND tgenabled <> 'D'
-  AND tgtype & %s <> 0
+WHERE tgrelid = %s::oid AND NOT tgisinternal AND tgenabled <> 'D'
+  AND tgtype & %s::smallint <> 0
 ORDER BY tgname
 """,
         (target.holder.oid, _FIRED_BY_A_WRITE),

@@ -172,7 +172,7 @@ def test_a_composite_source_key_is_matched_column_by_column(database: str) -> No
             {},
             "ALTER TABLE documents ALTER id TYPE text",
             "(id) of public.documents cannot be matched with (document_id) of public.chunks:"
-            " operator does not exist: text = integer",
+            " operator does not exist: text pg_catalog.= integer",
         ),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_table_that_is_called_store_gives_the_name_up_to_its_store(database: s
             {},
             "ALTER TABLE insight_embeddings ALTER insight_id TYPE text",
             "store.key: (insight_id) of public.insight_embeddings cannot be matched with (id) of"
-            " public.insights: operator does not exist: text = integer",
+            " public.insights: operator does not exist: text pg_catalog.= integer",
         ),
         (
             {},

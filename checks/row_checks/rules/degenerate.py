@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _no_meaning(target: Target, row: RowWords) -> sql.Composable:
     if row.norm is not None:
-        return sql.SQL("{} = 0").format(row.norm)
+        return sql.SQL("{} = 0::float8").format(row.norm)
     return target.embedding_type.no_meaning(
         row.embedding, dimensions=target.dimensions, schema=target.server.vector_schema
     )
