@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from remediation.journal.past_journals import PastJournal, event_of, past_journals
+from remediation.journal.past_journals import PastJournal, past_journals
+from remediation.journal.sealed_lines import event_of
 from remediation.journal.throughput import EVENT, Throughput
 
 if TYPE_CHECKING:

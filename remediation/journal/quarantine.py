@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from remediation.journal.journal import FIXED
 from remediation.journal.outcomes import Outcome, Refused
-from remediation.journal.past_journals import event_of, past_journals
+from remediation.journal.past_journals import past_journals
+from remediation.journal.sealed_lines import event_of
 from remediation.selection.preparation import shortest_form
 from remediation.selection.row_reader import md5
 

@@ -107,6 +107,7 @@ def test_no_operator_function_or_type_of_a_user_s_runs_in_the_whole_job(
     chosen = settings(server, tables=_entries({}))
     assert 'name = "app.docs"' in survey(parse_url(url, variable="DATABASE_URL"))
     done = repaired(url, chosen, tmp_path, keys=KEYS, tables=None)
+    assert done.after is not None
     assert [finding.says for finding in done.after.findings] == []
     assert rows(url, "SELECT count(*) FROM app.docs WHERE embedding IS NULL") == [(0,)]
     assert {text for text in server.texts if "TEXT" in text} == {
