@@ -27,6 +27,7 @@ from remediation.distributed.shared.run_rows import WorkRows
 from remediation.distributed.shared.schema import shared_connection
 from remediation.journal.quarantine import Quarantine
 from remediation.provider.embedders import Embedders
+from remediation.provider.request_size import RequestSizes
 from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, write_place
 from remediation.table_repair.circuit_breaker import CircuitBreaker
@@ -64,6 +65,7 @@ class PartRepairs:
     """The folder that a relative `pause_file` is in."""
     _breakers: dict[tuple[str, str], CircuitBreaker] = field(default_factory=dict)
     """Of the last table: what is known of its keys and checks outlives a job."""
+    _sizes: RequestSizes = field(default_factory=RequestSizes)
     _stop: threading.Event = field(default_factory=threading.Event)
     _ending: threading.Event = field(default_factory=threading.Event)
     _reading: Connection | None = None
@@ -123,6 +125,8 @@ class PartRepairs:
             finally:
                 self._reading = None
                 work.tell_stops(breaker)
+                for words in self._sizes.untold():
+                    log.info(words)
             given_back = engine.stopped is not None and self._ending.is_set()
             work.end_part(part, ended=not given_back, stopped=engine.stopped)
         if given_back:
@@ -168,6 +172,7 @@ class PartRepairs:
                 connection=stack.enter_context(shared_connection(place)),
                 requests_per_minute=settings.repair.requests_per_minute,
                 tokens_per_minute=settings.repair.tokens_per_minute,
+                sizes=self._sizes,
             ),
             counter=counter,
             models=target.declared.tenant_models,

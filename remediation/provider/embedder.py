@@ -7,16 +7,17 @@ a traceback.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checks.redaction import redactor
 from remediation.provider.errors import (
+    Busy,
     InputRejected,
     KeyRefused,
     NotYet,
     ProviderError,
-    ProviderUnavailable,
+    SameVector,
     Stopped,
     Tries,
     UntrustworthyResponse,
@@ -24,6 +25,7 @@ from remediation.provider.errors import (
 )
 from remediation.provider.protocol import Answer, TryFailed, require_as_asked
 from remediation.provider.rate_limits import RateLimit, Sent
+from remediation.provider.request_size import RequestSize
 from remediation.provider.retry import RetryPolicy
 from remediation.provider.tokens import EstimatedTokens
 from remediation.provider.usage import NOTHING, Usage
@@ -52,8 +54,8 @@ class Embedded:
 class Embedder:
     """Embeds texts with one key, at a provider that others may use too. Safe across threads.
 
-    `limit` is that of the key, shared by all that send with it. Raises KeyRefused for a key that no
-    HTTP header can carry.
+    `limit` is that of the key, shared by all that send with it; `size` is that of the endpoint.
+    Raises KeyRefused for a key that no HTTP header can carry.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Embedder:
         retry: RetryPolicy | None = None,
         limit: RateLimit | None = None,
         counter: TokenCounter | None = None,
+        size: RequestSize | None = None,
     ) -> None:
         key = api_key.get_secret_value()
         redactor.add(key)
@@ -73,6 +76,9 @@ class Embedder:
         self.provider = provider
         self.has_embedded = False
         """Whether any request has succeeded: the endpoint, the model and the key are in order."""
+        self.fails_at_texts = False
+        """Whether the endpoint is known to fail at some texts, without an outage."""
+        self.size = size or RequestSize()
         self._api_key = api_key
         self._stop = stop
         self._retry = retry or RetryPolicy()
@@ -85,11 +91,18 @@ class Embedder:
         """Where the texts are embedded."""
         return self.provider.endpoint
 
-    def embed(self, texts: Sequence[str], *, earlier: Tries | None = None) -> Embedded:
+    def count(self, text: str) -> int:
+        """Tokens of a text, as they count against limits."""
+        return self._counter.count(text)
+
+    def embed(
+        self, texts: Sequence[str], *, earlier: Tries | None = None, tries: int | None = None
+    ) -> Embedded:
         """One vector per text, from one request that is repeated while that may help.
 
         Waits for the key's turn and between tries. With `earlier`, the former tries of the same
-        request, it never waits and raises NotYet instead. Raises InputRejected, without a request,
+        request, it never waits and raises NotYet instead. `tries` are as many as there are at most,
+        but for those that only the key's rate limit ends. Raises InputRejected, without a request,
         where a text is empty or cannot be encoded, or where the texts are too many for the key's
         limits; a ProviderError of another kind as its name says; ValueError for no texts.
         """
@@ -101,7 +114,7 @@ class Embedder:
         tokens = sum(self._counter.count(text) for text in texts)
         if too_large := self._limit.too_large(tokens, alone=len(texts) == 1):
             raise InputRejected(too_large)
-        came = self._tried(texts, tokens, earlier)
+        came = self._tried(texts, tokens, earlier, tries)
         if isinstance(came, ProviderError):
             # The exception behind it may hold the request, and the key in its headers.
             came.__cause__ = came.__context__ = None
@@ -110,7 +123,7 @@ class Embedder:
         return came
 
     def _tried(
-        self, texts: Sequence[str], tokens: int, earlier: Tries | None
+        self, texts: Sequence[str], tokens: int, earlier: Tries | None, most: int | None
     ) -> Embedded | ProviderError:
         """Try until there are vectors, or no further try. Raises neither."""
         tries, usage = earlier or Tries(), NOTHING
@@ -137,7 +150,10 @@ class Embedder:
             )
             if isinstance(came, Answer):
                 return Embedded(vectors=came.vectors, usage=usage)
-            if not came.again or self._retry.exhausted(tries, came.wait):
+            policy = self._retry
+            if most is not None and not isinstance(came.error, Busy):
+                policy = replace(policy, attempts=most)
+            if not came.again or policy.exhausted(tries, came.wait):
                 return self._given_up(came, usage)
 
     def _turn(self, tokens: int, not_yet: NotYet | None) -> Sent | ProviderError:
@@ -149,7 +165,7 @@ class Embedder:
                 return KeyRefused(self._dead)
             held = self._limit.held
             if held > self._retry.longest_hold:
-                return ProviderUnavailable(f"the provider asks to wait {held:.0f} s for this key")
+                return Busy(f"the provider asks to wait {held:.0f} s for this key")
             sent = self._limit.begin(tokens)
             if isinstance(sent, Sent):
                 return sent
@@ -178,6 +194,8 @@ class Embedder:
         if failed.again and (failed.wait or 0.0) > self._retry.longest_retry_after:
             error.reason += f"; it asks to wait {failed.wait:.0f} s"
             error.args = (error.reason,)
+        elif failed.again:
+            error.perhaps_a_text = not isinstance(error, (Busy, SameVector))
         return error
 
 

@@ -117,6 +117,7 @@ class Embedders:
                     retry=self._retry,
                     limit=self._limits.of(secret),
                     counter=self._counter,
+                    size=self._limits.sizes.of(opened.provider.endpoint),
                 )
             return opened.embedders[secret]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from remediation.provider.request_size import TooMuch, too_much
 from remediation.provider.usage import NOTHING
 
 
@@ -63,6 +64,10 @@ class ProviderError(IntegrityError):
         super().__init__(reason)
         self.reason = reason
         self.usage = NOTHING
+        self.perhaps_a_text = False
+        """Whether one of the texts may be why all tries failed."""
+        self.too_much: TooMuch | None = None
+        """What it says of the size of a request that is too large."""
 
 
 class KeyRefused(ProviderError):
@@ -73,6 +78,10 @@ class InputRejected(ProviderError):
     """The provider refuses the input: to be bisected; a text that stands alone is quarantined."""
 
 
+class TextFails(InputRejected):
+    """The provider fails at this text, at this time, while others are answered."""
+
+
 class ModelUnavailable(ProviderError):
     """The endpoint, the model or a request parameter is wrong: settings; never retried."""
 
@@ -81,8 +90,16 @@ class ProviderUnavailable(ProviderError):
     """No answer after all tries: outage, rate limit, time-out, lost connection."""
 
 
+class Busy(ProviderUnavailable):
+    """The key's rate limit, which is no text's fault."""
+
+
 class UntrustworthyResponse(ProviderError):
     """An answer came that is not what was asked for; nothing of it is used."""
+
+
+class SameVector(UntrustworthyResponse):
+    """Different texts have the same vector: none of them would be right if it stood alone."""
 
 
 class NotYet(ProviderError):
@@ -107,6 +124,9 @@ def refusal(
     """
     code, kind, parameter, message = _error_fields(body)
     error, worth_another_try = _sorted(status, {code, kind}, parameter)
+    size = _about_size(error, status, body, texts)
+    if size is not None:
+        error, worth_another_try = InputRejected, False
     words = f"provider answered {status}"
     labels = [label for label in (code, kind) if label and not reveals(label, texts, key)]
     if labels:
@@ -116,7 +136,24 @@ def refusal(
     # 401: the message quotes the key, masked, with its last characters.
     if message and status != 401 and not reveals(message, texts, key):
         words += f": {message}"
-    return error(shown(words)), worth_another_try
+    refused = error(shown(words))
+    refused.too_much = size
+    return refused, worth_another_try
+
+
+def _about_size(
+    error: type[ProviderError], status: int, body: bytes, texts: Sequence[str]
+) -> TooMuch | None:
+    """What a refusal says of a request's size, where smaller ones may be taken.
+
+    Of the statuses that also say that a limit by the minute was reached, only what names more
+    tokens than a minute allows, which no waiting cures.
+    """
+    if error in (KeyRefused, ModelUnavailable):
+        return None
+    if status == 429 and b"too large" not in body.lower():
+        return None
+    return too_much(body, texts=len(texts)) if len(texts) > 1 or status == 429 else None
 
 
 def _sorted(
@@ -128,7 +165,9 @@ def _sorted(
         return ModelUnavailable, False
     if status in (401, 402, 403):
         return KeyRefused, False
-    if status in (408, 409, 429) or status >= 500:
+    if status == 429:
+        return Busy, True
+    if status in (408, 409) or status >= 500:
         return ProviderUnavailable, True
     if status in (400, 413, 422) and parameter not in SETTING_PARAMETERS:
         return InputRejected, False

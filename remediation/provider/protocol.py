@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from remediation.provider.errors import UntrustworthyResponse
+from remediation.provider.errors import SameVector, UntrustworthyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ def require_as_asked(
             f"expected a vector with a length, embedding {int(np.argmin(nonzero))} is all zeros"
         )
     if (vectors == vectors[0]).all() and (different := len(set(map(_essence, texts)))) > 1:
-        raise UntrustworthyResponse(
+        raise SameVector(
             f"expected a vector for each text, found the same one for {different} different texts"
         )
 

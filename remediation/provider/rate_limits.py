@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remediation.provider.request_size import RequestSizes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -225,6 +227,8 @@ class RateLimits:
     tokens_per_minute: int | None = None
     clock: Callable[[], float] = time.monotonic
     window: float = WINDOW
+    sizes: RequestSizes = field(default_factory=RequestSizes)
+    """What one request may hold, by endpoint."""
     _limits: dict[SecretStr, RateLimit] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

@@ -162,7 +162,8 @@ class Repair:
     ) -> None:
         """Repair table after table; `results` is filled even when this raises.
 
-        `on_pause` is called with a line for each pause, and for its end; `on_probed` with how long
+        `on_pause` is called with a line for each pause, for its end, and for what was learnt of
+        the size of requests; `on_probed` with how long
         a table takes from its probe on, by what that took.
         """
         repairable = {table.table for table in plan.tables if table.unrepairable is None}
@@ -203,6 +204,8 @@ class Repair:
                     work.run()
                 finally:
                     self.results.append(work.result)
+                    for words in self.limits.sizes.untold():
+                        on_pause(words)
 
     def _remember(self, journal: Journal) -> None:
         measured = (result.throughput for result in self.results)

@@ -21,7 +21,14 @@ from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.quarantine import sent_for
-from remediation.provider.errors import InputRejected, KeyRefused, NotYet, Stopped, Tries
+from remediation.provider.errors import (
+    InputRejected,
+    KeyRefused,
+    NotYet,
+    Stopped,
+    TextFails,
+    Tries,
+)
 from remediation.selection.batching import part_of
 from remediation.selection.preparation import shorter_forms
 from remediation.table_repair.admission import Admission
@@ -329,7 +336,9 @@ class Engine:
         self.breaker.answered(batch.tenant, answer.failure, answer.usage)
         vectors, settled = [], []
         for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
-            if isinstance(outcome, InputRejected):
+            if isinstance(outcome, TextFails):
+                settled.append(outcome_of(row, Outcome.FAILED, outcome.reason))
+            elif isinstance(outcome, InputRejected):
                 settled.append(self._quarantined(row, outcome))
             elif outcome is not None:
                 if position in answer.cut:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from remediation.journal.outcomes import Outcome
 from remediation.provider.bisection import CONTROL_TEXT, Isolated, embed_isolating
 from remediation.provider.errors import (
     InputRejected,
@@ -14,15 +15,20 @@ from remediation.provider.errors import (
     ModelUnavailable,
     ProviderError,
     ProviderUnavailable,
+    TextFails,
+    UntrustworthyResponse,
 )
 from remediation.provider.usage import NOTHING
 from tests.embedders import KEY, TEXTS, embedder
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
+from tests.repairs import docs, environment, repaired, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from tests.embedders import LoneEmbedder
+    from tests.provider_server import Body
 
 
 @pytest.fixture
@@ -105,7 +111,10 @@ def test_what_was_embedded_before_a_failure_is_kept(
     texts = ["good one", "good two", "bad", "good three"]
 
     def dies_at_the_second_half(request: ReceivedRequest) -> Reply | None:
-        return reply if request.texts == ("bad", "good three") else None
+        if request.texts == ("bad", "good three"):
+            server.always(reply)
+            return reply
+        return None
 
     server.always(dies_at_the_second_half)
     server.poison("bad")
@@ -122,3 +131,126 @@ def test_what_was_embedded_before_a_failure_is_kept(
     assert result.outcomes[2:] == (None, None)
     assert isinstance(result.failure, kind)
     assert result.usage.requests == len(server.requests)
+
+
+def fails_at(*pieces: str, reply: Reply) -> Callable[[ReceivedRequest], Reply | None]:
+    """A rule by which every request of which a text contains one of the pieces fails."""
+
+    def rule(request: ReceivedRequest) -> Reply | None:
+        return reply if any(p in text for p in pieces for text in request.texts) else None
+
+    return rule
+
+
+def one_is_nan(answer: Body) -> None:
+    for item in answer["data"]:
+        item["embedding"] = [float("nan")] * 8
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=500, error={"message": "json: unsupported value: NaN"}),
+        Reply(status=502, body=b"<html>Bad Gateway</html>"),
+        Reply(cut=-1),
+        Reply(change=one_is_nan),
+        Reply(change=lambda answer: answer["data"].pop()),
+        Reply(body=b"{"),
+    ],
+)
+def test_a_text_that_makes_its_request_fail_is_found_and_every_other_embedded(
+    server: ProviderServer, reply: Reply
+) -> None:
+    texts = [f"text {n:02}" for n in range(32)]
+    server.always(fails_at("text 07", "text 30", reply=reply))
+    with embedder(server) as asked:
+        result = embed_isolating(asked, texts)
+        assert_vectors(result, texts, {7, 30})
+        assert result.failure is None
+        assert result.usage.requests == len(server.requests) < 70
+        for position in (7, 30):
+            assert isinstance(failing := result.outcomes[position], TextFails)
+            assert failing.reason.startswith("the provider fails at this text, not at another: ")
+        # Known to do so, it is not waited for as long as for an outage.
+        before = len(server.requests)
+        result = embed_isolating(asked, texts[:16])
+        assert_vectors(result, texts[:16], {7})
+        assert len(server.requests) - before < 30
+        assert asked.size.learnt == {}
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(status=503), Reply(cut=-1), Reply(body=b"{}"), Reply(status=429)]
+)
+def test_an_outage_is_not_searched_for_a_text(server: ProviderServer, reply: Reply) -> None:
+    server.always(reply)
+    result = isolated(embedder(server), TEXTS)
+    assert result.outcomes == (None, None, None)
+    assert result.failure is not None
+    asked = [request.texts for request in server.requests]
+    controls = 0 if reply.status == 429 else 2
+    assert asked == [tuple(TEXTS)] * (len(asked) - controls) + [(CONTROL_TEXT,)] * controls
+    assert len(asked) <= 8
+
+
+def test_an_endpoint_that_answers_nothing_but_the_control_text_is_soon_given_up(
+    server: ProviderServer,
+) -> None:
+    server.always(fails_at("text", reply=Reply(status=500)))
+    result = isolated(embedder(server), [f"text {n}" for n in range(64)])
+    assert isinstance(result.failure, ProviderUnavailable)
+    assert sum(outcome is not None for outcome in result.outcomes) == 3
+    assert len(server.requests) < 45
+
+
+def test_the_same_vector_for_every_text_of_a_request_is_not_taken_for_single_ones(
+    server: ProviderServer,
+) -> None:
+    def constant(answer: Body) -> None:
+        for item in answer["data"]:
+            item["embedding"] = [1.0] * 8
+
+    server.always(Reply(change=constant))
+    result = isolated(embedder(server), TEXTS)
+    assert result.outcomes == (None, None, None)
+    assert isinstance(result.failure, UntrustworthyResponse)
+    assert {request.texts for request in server.requests} == {tuple(TEXTS)}
+
+
+def test_an_endpoint_that_fails_at_large_requests_is_sent_smaller_ones(
+    server: ProviderServer,
+) -> None:
+    server.always(lambda request: Reply(status=504) if len(request.texts) > 6 else None)
+    texts = [f"text {n}" for n in range(48)]
+    with embedder(server) as asked:
+        assert_vectors(embed_isolating(asked, texts), texts, set())
+        assert asked.size.texts == 6
+        before = len(server.requests)
+        assert_vectors(embed_isolating(asked, texts), texts, set())
+    assert len(server.requests) - before == 8
+
+
+def test_a_provider_that_begins_to_refuse_every_text_is_asked_for_a_harmless_one(
+    server: ProviderServer,
+) -> None:
+    with embedder(server) as asked:
+        asked.embed(["healthy"])
+        server.always(Reply(status=400, error={"message": "your plan has ended"}))
+        result = embed_isolating(asked, [f"text {n}" for n in range(32)])
+    assert isinstance(result.failure, ModelUnavailable)
+    assert "your plan has ended" in result.failure.reason
+    assert sum(outcome is not None for outcome in result.outcomes) == 3
+
+
+def test_a_repair_fixes_all_but_the_text_that_the_endpoint_fails_at(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 30)}) as table, ProviderServer() as server:
+        server.always(fails_at("document 21 ", reply=Reply(status=500)))
+        chosen = settings(server, provider={"batch_size": 15})
+        done = repaired(database, chosen, tmp_path, keys=environment("acme"))
+        assert done.counts() == {"selected": 30, "fixed": 29, "failed": 1}
+        assert table.wrong() == [21]
+        assert done.docs.stopped is None
+        (reason,) = done.reasons(Outcome.FAILED)
+        assert reason.startswith("the provider fails at this text, not at another: provider answ")

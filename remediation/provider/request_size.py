@@ -1,0 +1,180 @@
+"""Learns from refusals how much one request to an endpoint may hold, and keeps to it.
+
+What is learnt makes requests smaller; no row is ever refused for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from remediation.provider.endpoint import Endpoint
+
+Unit = Literal["texts", "tokens"]
+
+SETTING: Mapping[Unit, str] = {"texts": "batch_size", "tokens": "max_tokens_per_request"}
+
+OFTEN = 3
+"""Requests that failed while all of their parts did not, before it is put down to their size."""
+
+MESSAGE_CHARACTERS = 2_000
+"""Of a refusal's words, what is looked at: what follows may be the texts, which it repeats."""
+
+_MESSAGE_KEYS = ("message", "detail", "msg", "error", "title", "reason", "errors")
+
+_LIMIT = re.compile(
+    r"\bmax|\bat most\b|\bmore than\b|\bup to\b|\blimit|\bexceed|\btoo (?:many|long|large|big)\b"
+    r"|\b(?:larger|greater|longer|fewer|less) than\b|\bonly\b|\bsplit\b|最大|最多|不得超过|不能超过"
+)
+_OF_TEXTS = re.compile(
+    r"\bbatch|\binputs?\b|\btexts?\b|\bitems?\b|\belements?\b|\barray\b|\blist\b|\binstances?\b"
+    r"|\bdocuments?\b|\bstrings?\b|\bentries\b|\bsentences?\b|\bcontents?\b|批|条|数组"
+)
+_OF_TOKENS = re.compile(r"\btokens?\b")
+_OF_ONE_TEXT = re.compile(
+    r"context (?:length|window|size)|\bper (?:input|text|item)\b|\beach (?:input|text|item)\b"
+    r"|\bprompt\b|sequence length|\bcharacters?\b"
+)
+_OF_A_REQUEST = re.compile(
+    r"\brequest\b|\bbatch\b|\btotal\b|\boverall\b|\bcombined\b|\bsum\b|\ball (?:inputs|texts)\b"
+)
+_NUMBER = re.compile(r"(?<![\w.\[-])\d{1,9}(?:,\d{3})*(?![\w\]]|\.\d)", re.ASCII)
+"""None that is part of a name (`e5-2`), of a version (3.1), or an index (`input[3]`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TooMuch:
+    """What a refusal says of a request's size: `most` of `unit`; None: it gives no number."""
+
+    unit: Unit
+    most: int | None = None
+
+
+def too_much(body: bytes, *, texts: int) -> TooMuch | None:
+    """What the body of a refusal says of the size of a request of so many texts, or None.
+
+    By words that providers use: OpenAI's "array too long", TEI's "batch size 50 > maximum allowed
+    batch size 32", DashScope's "it should not be larger than 10", Voyage's "max allowed tokens per
+    submitted batch is 120000".
+    """
+    words = _words(body).lower()
+    if not _LIMIT.search(words) or _OF_ONE_TEXT.search(words):
+        return None
+    numbers = [int(number.replace(",", "")) for number in _NUMBER.findall(words)]
+    if _OF_TOKENS.search(words):
+        # The smaller one is what may be, the larger one what was.
+        most = min((number for number in numbers if number > texts), default=None)
+        return TooMuch(unit="tokens", most=most) if _OF_A_REQUEST.search(words) else None
+    if not _OF_TEXTS.search(words):
+        return None
+    # A code or a position may be among the numbers: too many at first is only refused again.
+    return TooMuch(unit="texts", most=max((n for n in numbers if 0 < n < texts), default=None))
+
+
+def _words(body: bytes) -> str:
+    try:
+        parsed: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        parsed = re.sub(r"<[^>]{0,200}>", " ", body[:MESSAGE_CHARACTERS].decode(errors="replace"))
+    return " ".join(_messages(parsed, depth=5))[:MESSAGE_CHARACTERS]
+
+
+def _messages(value: object, *, depth: int) -> Iterator[str]:
+    """The words of an error in any of the shapes in use, but nothing else that it repeats."""
+    if isinstance(value, str):
+        yield value[:MESSAGE_CHARACTERS]
+    elif isinstance(value, Mapping) and depth:
+        for key in _MESSAGE_KEYS:
+            yield from _messages(value.get(key), depth=depth - 1)
+    elif isinstance(value, list) and depth:
+        for each in value[:5]:
+            if isinstance(each, Mapping):
+                yield from _messages(each, depth=depth - 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class RequestSize:
+    """What one request to an endpoint may hold, as far as it is known. Safe across threads."""
+
+    texts: int | None = None
+    tokens: int | None = None
+    refused: dict[Unit, int] = field(default_factory=dict)
+    """What the requests held that were refused for it."""
+    _doubts: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def learn(self, unit: Unit, most: int, *, refused: int) -> None:
+        """A request that held more than `most` was refused for it, one that held `most` was not."""
+        with self._lock:
+            known = self.texts if unit == "texts" else self.tokens
+            if most < 1 or (known is not None and known <= most):
+                return
+            self.refused.setdefault(unit, refused)
+            if unit == "texts":
+                self.texts = most
+            else:
+                self.tokens = most
+
+    @property
+    def learnt(self) -> dict[Unit, int]:
+        """What is known."""
+        known: dict[Unit, int | None] = {"texts": self.texts, "tokens": self.tokens}
+        return {unit: most for unit, most in known.items() if most is not None}
+
+    def doubt(self) -> bool:
+        """Whether it happened often that a request failed, and every part of it did not."""
+        with self._lock:
+            self._doubts += 1
+            return self._doubts >= OFTEN
+
+    def parts(
+        self, positions: Sequence[int], tokens_of: Callable[[int], int]
+    ) -> list[tuple[int, ...]]:
+        """The positions, in order, in as few parts as a request each may hold."""
+        parts: list[list[int]] = [[]]
+        tokens = 0
+        for position in positions:
+            counted = 0 if self.tokens is None else tokens_of(position)
+            full = self.texts is not None and len(parts[-1]) >= self.texts
+            if parts[-1] and (full or (self.tokens is not None and tokens + counted > self.tokens)):
+                parts.append([])
+                tokens = 0
+            parts[-1].append(position)
+            tokens += counted
+        return [tuple(part) for part in parts]
+
+
+@dataclass(kw_only=True, slots=True)
+class RequestSizes:
+    """Every endpoint's, for a whole run; what one key's refusal says holds for all keys."""
+
+    _sizes: dict[tuple[str, str], RequestSize] = field(default_factory=dict)
+    _told: set[tuple[str, str, Unit]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def of(self, endpoint: Endpoint) -> RequestSize:
+        """The one of an endpoint and its model."""
+        with self._lock:
+            return self._sizes.setdefault((endpoint.base_url, endpoint.model), RequestSize())
+
+    def untold(self) -> Iterator[str]:
+        """What was learnt and not told yet, for people, with the setting that says it."""
+        with self._lock:
+            for (url, model), size in self._sizes.items():
+                for unit, most in size.learnt.items():
+                    if (url, model, unit) in self._told:
+                        continue
+                    self._told.add((url, model, unit))
+                    yield (
+                        f"{urlsplit(url).hostname} takes no more than {most:,} {unit} in a request"
+                        f" (of {model}; {size.refused[unit]:,} were refused), so requests are made"
+                        f" smaller: with {SETTING[unit]} = {most} in [provider] none is refused"
+                    )
