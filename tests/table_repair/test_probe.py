@@ -76,7 +76,7 @@ def test_an_outage_during_the_probe_proves_nothing_so_nothing_is_written(
 ) -> None:
     with docs(database, {"acme": (3, 4)}) as table, ProviderServer() as server:
         versions = table.versions()
-        server.next(*[Reply(status=503)] * 3)
+        server.next(*[Reply(status=503)] * 5)  # two of them for the harmless text
         done = repaired(database, settings(server), tmp_path, keys=KEYS)
         assert done.docs.probes[0].cosines == ()
         assert "the probe got no answer" in (done.docs.stopped or "")
