@@ -96,6 +96,9 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
             f"  {plural(table.quarantined, 'row')} quarantined in an earlier run, not sent again"
             " (--retry-quarantined sends them)"
         )
+    if table.in_vain:
+        why = "; ".join(dict.fromkeys(table.hopeless.values()))
+        yield f"  {plural(table.in_vain, 'row')} not sent: {why}"
     for words in table.cut:
         yield f"  {words}"
 

@@ -87,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--retry-quarantined",
         action="store_true",
-        help="with --remediate: send rows again that the provider refused in an earlier run",
+        help="with --remediate: send rows again that an earlier run was refused, or wrote in vain",
     )
     group.addoption(
         "--distributed",

@@ -27,6 +27,7 @@ from checks.scanning.gaps import asked_of_gaps
 from checks.scanning.keyed_part import scan_keyed_part
 from checks.scanning.part import part_of
 from checks.scanning.scan import scan
+from checks.scanning.unreadable import may_be_of_a_row, without_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ def examine_targets(
         if position not in seen:
             results[position] = TableExamination(target=target, today=day)
             continue
-        (part, checks), scan = seen[position]
+        target, (part, checks), scan = seen[position]
         if isinstance(scan, psycopg.Error):
             results[position] = _unmeasured(target, checks, scan, tenants=tenants, today=day)
         else:
@@ -171,8 +172,8 @@ def _unmeasured(
 
 
 Asking = tuple["Part", tuple["AppliedCheck", ...]]
-Seen = tuple[Asking, "Scan | psycopg.Error"]
-"""The part of a table that was looked at and its checks, and what its scan came to."""
+Seen = tuple["Target", Asking, "Scan | psycopg.Error"]
+"""A target, the part of it that was looked at and its checks, and what its scan came to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,11 +224,34 @@ class _Scanning:
             except IndexError:
                 return seen
             target = self.targets[position]
-            asking = part_of(target, applied_checks(target), sample=self.sample)
-            try:
-                seen[position] = asking, self._scan(connection, target, asking)
-            except psycopg.Error as error:
-                seen[position] = asking, error
+            seen[position] = one = self._seen(connection, target)
+            if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]):
+                readable = self._without_unreadable(connection, target)
+                if readable is not None and readable.unreadable is not None:
+                    whole = readable.unreadable.complete
+                    seen[position] = (
+                        self._seen(connection, readable) if whole else (readable, *one[1:])
+                    )
+
+    def _seen(self, connection: Connection, target: Target) -> Seen:
+        asking = part_of(target, applied_checks(target), sample=self.sample)
+        try:
+            return target, asking, self._scan(connection, target, asking)
+        except psycopg.Error as error:
+            return target, asking, error
+
+    def _without_unreadable(self, connection: Connection, target: Target) -> Target | None:
+        """The target without the rows that raise an error; None where none was found in time."""
+        try:
+            with read_only(
+                connection,
+                self.place,
+                statement_timeout=self.timeout,
+                row_security=target.row_security,
+            ):
+                return without_unreadable(connection, target, timeout=self.timeout)
+        except psycopg.Error:
+            return None  # the error of the scan stands
 
     def _scan(self, connection: Connection, target: Target, asking: Asking) -> Scan:
         part, checks = asking

@@ -246,6 +246,8 @@ class TableExamination:
 
     def _schema_findings(self) -> tuple[Finding, ...]:
         reasons = [problem.text for problem in self.target.problems]
+        if self.target.unreadable is not None:
+            reasons += [f"{self.target.name}: {one}" for one in self.target.unreadable.words]
         reasons += [self.error] if self.error else []
         return tuple(self._of_table("schema", says=says) for says in reasons)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
-from checks.row_checks.row_expressions import changed_by_columns, tenant_of, text_of
+from checks.row_checks.row_expressions import changed_by_columns, scope_of, tenant_of, text_of
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def failing_rows_sql(target: Target, check: AppliedCheck, tenant: str | None) ->
         columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
     if not target.key:
         columns.append(sql.SQL("left({}, 80) AS text").format(text_of(target)))
-    if declared.where is not None:
-        conditions.append(embed_sql(declared.where))
+    if declared.where is not None or target.evaluated is not None:
+        conditions.append(scope_of(target))
     if target.changed_since is not None:
         conditions.append(changed_by_columns(target))
     conditions.append(sql.SQL("({})").format(check.shown))

@@ -22,31 +22,42 @@ CHUNK_ID_SINCE = 170000
 """pg_column_toast_chunk_id() came with PostgreSQL 17."""
 
 
+def evaluated(target: Target, source: sql.Composable) -> sql.Composable:
+    """SQL of the settings, evaluated for the rows alone that the target is restricted to.
+
+    In CASE, as the order in which conditions of a WHERE are evaluated is the planner's to choose.
+    """
+    if target.evaluated is None:
+        return source
+    return sql.SQL("(CASE WHEN {} THEN {} END)").format(target.evaluated, source)
+
+
 def tenant_of(target: Target) -> sql.Composable:
     """SQL of a row's tenant as text: the declared expression, the name's part, or NULL for none."""
     if target.tenant_part is not None:
         return sql.SQL("{}::text").format(sql.Literal(target.tenant_part))
     if target.declared.tenant is None:
         return sql.SQL("NULL::text")
-    return sql.SQL("{}::text").format(embed_sql(target.declared.tenant))
+    return sql.SQL("{}::text").format(evaluated(target, embed_sql(target.declared.tenant)))
 
 
 def text_of(target: Target) -> sql.Composable:
     """SQL of the text that a row's embedding stands for."""
-    return sql.SQL("{}::text").format(embed_sql(target.declared.text))
+    return sql.SQL("{}::text").format(evaluated(target, embed_sql(target.declared.text)))
 
 
-def time_of(source: str | None) -> sql.Composable:
+def time_of(target: Target, source: str | None) -> sql.Composable:
     """SQL of a declared time; NULL for none."""
     if source is None:
         return sql.SQL("NULL::timestamptz")
-    return sql.SQL("{}::timestamptz").format(embed_sql(source))
+    value = sql.SQL("{}::timestamptz").format(embed_sql(source))
+    return evaluated(target, value)
 
 
 def updated_at_of(target: Target) -> sql.Composable | None:
     """SQL of the time of a row's last edit; None where it is not declared, as in those below."""
     declared = target.declared.updated_at
-    return None if declared is None else time_of(declared)
+    return None if declared is None else time_of(target, declared)
 
 
 def embedded_at_of(target: Target) -> sql.Composable | None:
@@ -69,7 +80,8 @@ def text_hash_of(target: Target, text: sql.Composable | None = None) -> sql.Comp
     if held is None:
         return None
     own = text_of(target) if text is None else text
-    return wanted_hash(held.column, target.declared.hash, own, target.server)
+    wanted = wanted_hash(held.column, target.declared.hash, own, target.server)
+    return evaluated(target, wanted)
 
 
 def model_of(target: Target) -> sql.Composable | None:
@@ -175,7 +187,10 @@ def _held(target: Target, held: PlacedColumn) -> sql.Identifier:
 def scope_of(target: Target) -> sql.Composable:
     """The condition of the rows that ought to be whole."""
     where = target.declared.where
-    return sql.SQL("true") if where is None else embed_sql(where)
+    if target.evaluated is None:
+        return sql.SQL("true") if where is None else embed_sql(where)
+    inside = sql.SQL("true") if where is None else embed_sql(where)
+    return sql.SQL("(CASE WHEN {} THEN {} ELSE false END)").format(target.evaluated, inside)
 
 
 def changed_of(
@@ -207,7 +222,7 @@ def changed_by_columns(target: Target) -> sql.Composable:
     created_at = target.declared.created_at
     return changed_of(
         target,
-        created_at=None if created_at is None else time_of(created_at),
+        created_at=None if created_at is None else time_of(target, created_at),
         updated_at=updated_at_of(target),
         embedded_at=embedded_at_of(target),
     )

@@ -20,6 +20,7 @@ from checks.row_checks.row_expressions import (
     embeddable_of,
     embedded_at_of,
     embedded_text_of,
+    evaluated,
     model_of,
     norm_of,
     orphaned_of,
@@ -133,7 +134,11 @@ def expressions_of(target: Target) -> RowWords:
         embeddable=embeddable_of(text_of(target)),
         past_grace=()
         if target.declared.grace is None
-        else (sql.SQL("NOT ({})").format(pending_of(target, time_of(target.declared.created_at))),),
+        else (
+            sql.SQL("NOT ({})").format(
+                pending_of(target, time_of(target, target.declared.created_at))
+            ),
+        ),
         text=text_of(target),
         updated_at=updated_at_of(target),
         embedded_at=embedded_at_of(target),
@@ -144,7 +149,9 @@ def expressions_of(target: Target) -> RowWords:
         orphaned=orphaned_of(target),
         norm=norm_of(target, sql.Identifier(target.embedding.name)),
         custom={
-            check.name: sql.SQL("{} IS TRUE").format(embed_sql(check.failing_when))
+            check.name: sql.SQL("{} IS TRUE").format(
+                evaluated(target, embed_sql(check.failing_when))
+            )
             for check in target.declared.custom
         },
         for_people=True,
@@ -252,7 +259,7 @@ def _plain_columns(target: Target) -> dict[str, sql.Composable]:
     }
     columns["tenant"] = tenant_of(target)
     columns["text"] = text_of(target)
-    columns["created_at"] = time_of(target.declared.created_at)
+    columns["created_at"] = time_of(target, target.declared.created_at)
     optional = {
         "text_hash": text_hash_of(target),
         "updated_at": updated_at_of(target),
@@ -300,7 +307,9 @@ def _columns_beside(target: Target, store: StoreTable) -> dict[str, sql.Composab
 
 def _rows_beside(target: Target, store: StoreTable) -> sql.Composable:
     conditions = {
-        _custom_name(n): sql.SQL("{} IS TRUE").format(embed_sql(check.failing_when))
+        _custom_name(n): sql.SQL("{} IS TRUE").format(
+            evaluated(target, embed_sql(check.failing_when))
+        )
         for n, check in enumerate(target.declared.custom, start=1)
     }
     return joined_rows(target, store, own_rows_of(target), _as(conditions))

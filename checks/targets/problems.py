@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 
-__all__ = ["Problem", "no_extension", "problems_of"]
+__all__ = ["Problem", "expressions_of_table", "no_extension", "problems_of"]
 
 
 def problems_of(connection: Connection, target: Target, layouts: Layouts) -> tuple[Problem, ...]:
@@ -65,7 +65,7 @@ def problems_of(connection: Connection, target: Target, layouts: Layouts) -> tup
 
 def _expression_problems(connection: Connection, target: Target, layouts: Layouts) -> list[Problem]:
     def ask() -> list[str]:
-        return faults_of(connection, target.identifier, _expressions(target.declared))
+        return faults_of(connection, target.identifier, expressions_of_table(target.declared))
 
     try:
         faults = layouts.faults(target.declared, [target.facts], "table", ask)
@@ -78,7 +78,7 @@ def _expression_problems(connection: Connection, target: Target, layouts: Layout
     return [Problem(text=f"{target.name}: {fault}") for fault in faults]
 
 
-def _expressions(table: Table) -> list[Expression]:
+def expressions_of_table(table: Table) -> list[Expression]:
     """Every SQL expression of a declaration with the type its place asks for."""
     texts = [("text", table.text), ("tenant", table.tenant)]
     if table.hash not in LETTERS:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from checks.settings.tables import ProvenanceColumn, Table
     from checks.targets.relation_problems import Problem
     from checks.targets.stores import SourceTable, StoreTable
+    from checks.targets.unreadable_rows import UnreadableRows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,11 @@ class Target:
     """Only rows that changed at this time or later are looked at and repaired; None: all."""
     undated: bool = False
     """Whether changed rows alone were asked for, and no time of a row is declared."""
+    evaluated: sql.Composable | None = None
+    """A condition on the key: expressions of the settings are evaluated for these rows, and no
+    other is looked at; None: all."""
+    unreadable: UnreadableRows | None = None
+    """The rows that are left out by this, as an expression raises an error for them."""
     problems: tuple[Problem, ...] = ()
     index_faults: tuple[str, ...] = ()
     """What is wrong with its declared index, in words, with the statements that mend it."""

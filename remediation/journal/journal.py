@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
     from remediation.journal.throughput import Throughput
+    from remediation.journal.vain_writes import VainWrites
 
 FILE_NAME = "journal.jsonl"
 FIXED = b'"fixed"'
@@ -121,6 +122,10 @@ class Journal:
             ),
             sync=False,
         )
+
+    def wrote_in_vain(self, vain: VainWrites) -> None:
+        """Record which checks a table's writes did not heal, or broke. Raises OSError."""
+        self._append([{**vain.entry, "reason": redactor.clean(vain.reason)}])
 
     def throughputs(self, measured: Iterable[Throughput]) -> None:
         """Record last how long requests and writes took. Raises OSError."""

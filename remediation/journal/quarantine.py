@@ -1,17 +1,18 @@
-"""Remembers rows whose text the provider refused for good, until the text changes.
+"""Remembers texts that the provider refused for good, and checks that were repaired in vain.
 
 Its memory is the journals in a folder of reports. Reads only, a line at a time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from remediation.journal.journal import FIXED
 from remediation.journal.outcomes import Outcome, Refused
 from remediation.journal.past_journals import past_journals
 from remediation.journal.sealed_lines import event_of
+from remediation.journal.vain_writes import EVENT, VainWrites
 from remediation.selection.preparation import shortest_form
 from remediation.selection.row_reader import md5
 
@@ -30,6 +31,7 @@ REPLACING = b'"replacing"'
 """Near the beginning of the lines that hold almost all of a journal's bytes; they are not parsed.
 """
 QUARANTINED = b'"quarantined"'
+IN_VAIN = b'"in_vain"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,11 +43,16 @@ class _Refusal:
 
 @dataclass(kw_only=True, slots=True)
 class Quarantine:
-    """The rows that earlier runs quarantined; by default none."""
+    """The rows that earlier runs quarantined, and what they wrote in vain; by default none."""
 
     unreadable: tuple[str, ...] = ()
     """Journals that could not be read, in words."""
     _refusals: dict[RowName, _Refusal] = field(default_factory=dict)
+    _vain: dict[str, VainWrites] = field(default_factory=dict)
+
+    def in_vain(self, table: str) -> VainWrites | None:
+        """What the latest run that wrote to a table in vain found, unless one helped since."""
+        return self._vain.get(table)
 
     def reason(self, table: str, key: tuple[str, ...], sent: Callable[[], Refused]) -> str | None:
         """Why a row is not sent again whose last form would be what `sent` says, or None."""
@@ -91,7 +98,7 @@ def sent_for(row: FailingRow, target: Target, provider: Provider, counter: Token
 
 def recall(directory: Path) -> Quarantine:
     """The quarantine by the journals in a folder of reports; each row's latest outcome counts."""
-    refusals: dict[RowName, _Refusal] = {}
+    known = Quarantine()
     unreadable = []
     try:
         journals = past_journals(directory)
@@ -99,30 +106,38 @@ def recall(directory: Path) -> Quarantine:
         return Quarantine(unreadable=(_words(f"the journals in {directory}", error),))
     for journal in journals:
         try:
-            for event in _outcomes(journal, refusals):
-                _enter(event, journal.run_id, refusals)
+            for event in _outcomes(journal, known):
+                _enter(event, journal.run_id, known)
         except OSError as error:
             unreadable.append(_words(f"the journal of run {journal.run_id}", error))
-    return Quarantine(unreadable=tuple(unreadable), _refusals=refusals)
+    return replace(known, unreadable=tuple(unreadable))
 
 
-def _outcomes(
-    journal: PastJournal, refusals: Mapping[RowName, _Refusal]
-) -> Iterator[dict[str, Any]]:
-    """The outcomes that may count: every quarantine, and fixes once any row is quarantined."""
+def _outcomes(journal: PastJournal, known: Quarantine) -> Iterator[dict[str, Any]]:
+    """The events that may count: quarantines, vain writes, and fixes once there is one of these."""
     for _, line in journal.lines():
-        if REPLACING in line[:30] or not (QUARANTINED in line or (refusals and FIXED in line)):
+        tells = QUARANTINED in line or IN_VAIN in line
+        if REPLACING in line[:30] or not (
+            tells or ((known._refusals or known._vain) and FIXED in line)
+        ):
             continue
         event = event_of(line)
         if event is not None:
             yield event
 
 
-def _enter(event: Mapping[str, Any], run_id: str, refusals: dict[RowName, _Refusal]) -> None:
+def _enter(event: Mapping[str, Any], run_id: str, known: Quarantine) -> None:
+    refusals, vain = known._refusals, known._vain
     try:
-        row = (event["table"], tuple(event["key"]))
+        table = event["table"]
+        if event["event"] == EVENT:
+            vain[table] = VainWrites.of_entry(event, run_id)
+            return
+        row = (table, tuple(event["key"]))
         if event["outcome"] == Outcome.FIXED:
             refusals.pop(row, None)
+            if table in vain and vain[table].disproved_by(tuple(event["checks"])):
+                del vain[table]
         elif event["outcome"] == Outcome.QUARANTINED and "sent_md5" in event:
             refusals[row] = _Refusal(
                 run_id=run_id,

@@ -39,6 +39,7 @@ from remediation.throttling.health import Health
 from remediation.throttling.throttle import Throttle
 from remediation.writing.frozen_sets import freeze
 from remediation.writing.locked_rows import PATIENCE_SECONDS
+from remediation.writing.triggers import circumstances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -135,6 +136,7 @@ class Repair:
             counter=token_counter(table.target.model, self.environment),
             tenants=self.tenants,
             quarantine=self.quarantine,
+            hopeless=self._hopeless(table),
             rates=rates_of(
                 self.past,
                 endpoint=endpoint_of(self.settings, self.environment, table.target),
@@ -142,6 +144,18 @@ class Repair:
                 indexed_row=partial(self._indexed_row, table) if table.target.ann_indexed else None,
             ),
         )
+
+    def _hopeless(self, table: TableExamination) -> dict[str, str]:
+        """Checks whose rows an earlier run wrote in vain, and why nothing is asked for them."""
+        vain = self.quarantine.in_vain(table.target.name)
+        if vain is None:
+            return {}
+        reader = self._reader(table)
+        with reader.transaction(self.connection):
+            if circumstances(self.connection, table.target) != vain.circumstances:
+                return {}
+        checks = [check.name for check in reader.checks]
+        return dict.fromkeys(checks if vain.broke else vain.unhealed, vain.words)
 
     def _indexed_row(self, table: TableExamination) -> float:
         return seconds_per_indexed_row(

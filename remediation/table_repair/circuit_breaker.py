@@ -41,6 +41,8 @@ class CircuitBreaker:
     """Checks that our writes do not heal, and why."""
     stopped_tenants: dict[str | None, str] = field(default_factory=dict)
     """Tenants for whom asking is no use, and why."""
+    broke: tuple[str, ...] = ()
+    """Checks that most rows of a write failed since, and did not before."""
     _trusted: set[str | None] = field(default_factory=set)
     _outages: dict[str | None, int] = field(default_factory=dict)
     _took: dict[str | None, Usage] = field(default_factory=dict)
@@ -88,10 +90,10 @@ class CircuitBreaker:
         written = sum(outcome.written for outcome in outcomes)
         if not broken or 2 * len(broken) <= written:
             return None
-        checks = ", ".join(dict.fromkeys(name for outcome in broken for name in outcome.broke))
+        self.broke = tuple(dict.fromkeys(name for outcome in broken for name in outcome.broke))
         return (
-            f"the repair of {self.table} breaks {checks}: {len(broken):,} of {written:,} rows fail"
-            " it since they were written, and did not before"
+            f"the repair of {self.table} breaks {', '.join(self.broke)}: {len(broken):,} of"
+            f" {written:,} rows fail it since they were written, and did not before"
         )
 
     def written(

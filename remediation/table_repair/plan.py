@@ -6,7 +6,7 @@ Reads the database, asks no provider, writes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from remediation.table_repair.probe import samples
 from remediation.throttling.budget import TOKENS_PER_PRICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from checks.database.connection import Connection
     from checks.examination.table_examination import TableExamination
@@ -63,6 +63,10 @@ class TablePlan:
     """Failing rows that nothing can be sent for; they would be quarantined."""
     quarantined: int = 0
     """Failing rows whose text the provider refused in an earlier run; they are not sent again."""
+    in_vain: int = 0
+    """Failing rows that are not sent, as they fail no check but those below."""
+    hopeless: Mapping[str, str] = field(default_factory=dict)
+    """Checks that an earlier run repaired in vain, and why nothing is asked for their rows."""
     probe_requests: int = 0
     probe_tokens: int = 0
     estimate: Estimate | None = None
@@ -91,7 +95,9 @@ class TablePlan:
     @property
     def selected(self) -> int:
         """Rows that the repair would give an outcome, those that are not sent included."""
-        return self.rows + self.rows_without_key + self.without_text + self.quarantined
+        return (
+            self.rows + self.rows_without_key + self.without_text + self.quarantined + self.in_vain
+        )
 
     @property
     def requests(self) -> int:
@@ -178,16 +184,23 @@ def plan_table(
     counter: TokenCounter,
     tenants: Sequence[str] | None,
     quarantine: Quarantine,
+    hopeless: Mapping[str, str],
     rates: Rates,
 ) -> TablePlan:
-    """Stream the failing rows through preparation and batching, and add up; keeps no row."""
+    """Stream the failing rows through preparation and batching, and add up; keeps no row.
+
+    Rows are not sent that fail no check but `hopeless` ones: which, and why.
+    """
     rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
-    without_text = quarantined = 0
+    without_text = quarantined = in_vain = 0
     provider = settings.provider
 
     def prepared() -> Iterator[FailingRow]:
-        nonlocal without_text, quarantined
+        nonlocal without_text, quarantined, in_vain
         for row in reader.failing_rows(connection, tenants=tenants):
+            if hopeless.keys() >= set(row.checks):
+                in_vain += 1
+                continue
             ready = prepare(row, provider, counter)
             if ready.refused is not None:
                 without_text += 1
@@ -237,6 +250,8 @@ def plan_table(
         sent,
         without_text=without_text,
         quarantined=quarantined,
+        in_vain=in_vain,
+        hopeless=hopeless,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
         estimate=Estimate(

@@ -19,6 +19,7 @@ from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.throughput import Throughput
+from remediation.journal.vain_writes import VainWrites
 from remediation.provider.embedders import Embedders
 from remediation.provider.usage import NOTHING
 from remediation.table_repair.circuit_breaker import CircuitBreaker
@@ -29,6 +30,7 @@ from remediation.table_repair.second_look import SecondLook
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
 from remediation.writing.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
+from remediation.writing.triggers import circumstances, triggers_fired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +106,9 @@ class TableWork:
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._breaker = CircuitBreaker(table=self.planned.table)
+        self._breaker = CircuitBreaker(
+            table=self.planned.table, stopped_checks=dict(self.planned.hopeless)
+        )
 
     @property
     def result(self) -> TableRepair:
@@ -116,7 +120,7 @@ class TableWork:
             usage=self._breaker.usage,
             stopped=(engine.stopped if engine else None)
             or self._stopped
-            or "; ".join(self._breaker.stopped_checks.values())
+            or "; ".join(dict.fromkeys(self._breaker.stopped_checks.values()))
             or None,
             probes=self._probes,
             seconds=self._seconds,
@@ -200,6 +204,25 @@ class TableWork:
                 locked=LockedRows(patience=self.lock_patience),
             )
             self._engine.run()
+            self._remember(connection)
+
+    def _remember(self, connection: Connection) -> None:
+        """Tell later runs what was written in vain, where triggers or own checks may be why."""
+        target, breaker = self.reader.target, self._breaker
+        own = {custom.name for custom in target.declared.custom}
+        with self.reader.transaction(connection):
+            triggers = triggers_fired(connection, target)
+            now = circumstances(connection, target)
+        unhealed = [name for name in breaker.stopped_checks if name not in self.planned.hopeless]
+        vain = VainWrites(
+            table=target.name,
+            unhealed=tuple(name for name in unhealed if triggers or name in own),
+            broke=tuple(name for name in breaker.broke if triggers or name in own),
+            circumstances=now,
+            reason=self.result.stopped or "",
+        )
+        if vain.unhealed or vain.broke:
+            self.journal.wrote_in_vain(vain)
 
     def _wait(self, lock: RepairLock, stop: threading.Event) -> None:
         """Wait while the repair is paused. Raises LockLostError."""

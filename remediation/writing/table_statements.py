@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from checks.database.expressions import beside_parameters, embed_sql, unnested
+from checks.database.expressions import beside_parameters, unnested
 from checks.row_checks.row_expressions import (
     declared_model_of,
+    scope_of,
     tenant_of,
     text_hash_of,
     text_of,
@@ -123,7 +124,6 @@ def compile_update(target: Target) -> sql.Composed:
     """
     own = sql.Identifier(target.facts.name)
     column = sql.Identifier(target.embedding.name)
-    where = target.declared.where
     stored = target.embedding_type.bytes(
         sql.SQL("{}.{}").format(own, column), target.server.vector_schema
     )
@@ -152,7 +152,7 @@ RETURNING integrity_position, md5({stored})
         ),
         read=read_parameters(target),
         same_key=_same_key(target),
-        where=sql.SQL("true") if where is None else beside_parameters(embed_sql(where)),
+        where=beside_parameters(scope_of(target)),
         tenant=beside_parameters(tenant_of(target)),
         text=beside_parameters(text_of(target)),
         stored=beside_parameters(stored),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,23 @@ ORDER BY tgname
         (target.holder.oid, _FIRED_BY_A_WRITE),
     )
     return tuple(f"trigger {name} (function {function})" for name, function in rows)
+
+
+def circumstances(connection: Connection, target: Target) -> str:
+    """A hash of what decides whether a write heals: the entry's settings, the model, the triggers.
+
+    Of a trigger its definition and its function's body. Needs an open transaction.
+    """
+    triggers = connection.execute(
+        """
+SELECT pg_catalog.pg_get_triggerdef(fired.oid), fired.tgenabled::text, called.prosrc
+FROM pg_catalog.pg_trigger AS fired
+JOIN pg_catalog.pg_proc AS called ON called.oid = fired.tgfoid
+WHERE tgrelid = %s AND NOT tgisinternal
+ORDER BY tgname
+""",
+        (target.holder.oid,),
+    ).fetchall()
+    return hashlib.md5(
+        repr((target.declared, target.model, triggers)).encode(), usedforsecurity=False
+    ).hexdigest()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from remediation.journal.quarantine import recall
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, repaired, settings
 
@@ -55,3 +56,32 @@ def test_one_row_that_somebody_else_breaks_does_not_end_the_repair(
         done = repaired(database, settings(server, table=MARKED), tmp_path, keys=KEYS)
         assert done.docs.stopped is None
         assert done.counts() == {"selected": 12, "fixed": 11, "failed": 1}
+
+
+def test_what_was_written_in_vain_is_not_paid_for_again_until_its_cause_changes(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 12)}) as rows, ProviderServer() as server:
+        rows.execute("ALTER TABLE docs ADD changed timestamptz, ADD made timestamptz")
+        rows.execute("UPDATE docs SET made = now() WHERE embedding IS NOT NULL")
+        rows.execute(
+            "CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN NEW.changed := clock_timestamp() + interval '1 second'; RETURN NEW; END $$;"
+            "CREATE TRIGGER touch BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION touched()"
+        )
+        chosen = settings(server, table=DATED)
+        first = repaired(database, chosen, tmp_path, keys=KEYS)
+        asked = len(server.requests)
+        assert first.folder is not None
+        for _ in range(2):
+            again = repaired(database, chosen, tmp_path, keys=KEYS, quarantine=recall(tmp_path))
+            assert len(server.requests) == asked
+            (planned,) = again.plan.tables
+            assert (planned.rows, planned.probe_requests, planned.in_vain) == (0, 0, 12)
+            assert again.counts() == {"selected": 12, "skipped": 12}
+            assert f"as in run {first.folder.name}, which wrote in vain" in str(again.docs.stopped)
+            assert "trigger touch (function touched)" in str(again.docs.stopped)
+        rows.execute("DROP TRIGGER touch ON docs")
+        healed = repaired(database, chosen, tmp_path, keys=KEYS, quarantine=recall(tmp_path))
+        assert healed.counts() == {"selected": 12, "fixed": 12}
+        assert recall(tmp_path).in_vain("public.docs") is None
