@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import psycopg
 
 from checks.database.connection import reason_of
+from checks.diagnosis.diagnosis import diagnose
 from remediation.announcement import result_lines, time_after_probe
 from remediation.journal.quarantine import recall
 from remediation.run.repair import Repair, open_repair
@@ -58,7 +59,11 @@ def opened(
     started_from: Path,
     retry_quarantined: bool,
 ) -> Iterator[Repair]:
-    """The repair of what was examined. Raises what `open_repair` raises."""
+    """The repair of what was examined, diagnosed first, while it is as it was found.
+
+    Raises what `open_repair` raises.
+    """
+    run.diagnoses = diagnose(context.place, context.settings, context.before)
     with open_repair(
         run_id=run.run_id,
         settings=settings,

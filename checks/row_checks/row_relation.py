@@ -168,8 +168,9 @@ def rows_of(target: Target) -> sql.Composed:
     may hold its embedding), beside_vector (an array of texts: what
     stands in the columns that a write sets with the vector), identity (the key in one piece of
     text, NULL without a key), pending (younger than its grace), embeddable (its text is not
-    blank), a boolean custom_1 … custom_n for each of the user's own checks, and place_table and
-    place where `has_place` is true.
+    blank), a boolean custom_1 … custom_n for each of the user's own checks, group_1 … group_n
+    (text) for the columns of `group_by`, and where `has_place` is true place_table, place and
+    written_by (the transaction that wrote the row last, as text).
 
     Where a store may hold a key twice, there is a row for each of its rows.
 
@@ -187,7 +188,11 @@ def rows_of(target: Target) -> sql.Composed:
         )
         if has_place(target):
             # The row's place, by which a statement finds it again at no cost.
-            columns |= {"place_table": sql.SQL("tableoid"), "place": sql.SQL("ctid")}
+            columns |= {
+                "place_table": sql.SQL("tableoid"),
+                "place": sql.SQL("ctid"),
+                "written_by": sql.SQL("xmin::text"),
+            }
     else:
         columns = _columns_beside(target, target.store)
         relation = _rows_beside(target, target.store)
@@ -234,6 +239,11 @@ def has_place(target: Target) -> bool:
     return target.store is None and target.facts.kind in ("r", "p", "m")
 
 
+def group_names(target: Target) -> tuple[str, ...]:
+    """The columns of `rows_of` for those of `group_by`, in their order."""
+    return tuple(f"group_{n}" for n, _ in enumerate(target.declared.group_by, start=1))
+
+
 def _identity_of(target: Target) -> sql.Composable:
     if not target.key:
         return sql.SQL("NULL::text")
@@ -260,6 +270,10 @@ def _plain_columns(target: Target) -> dict[str, sql.Composable]:
     columns["tenant"] = tenant_of(target)
     columns["text"] = text_of(target)
     columns["created_at"] = time_of(target, target.declared.created_at)
+    columns |= {
+        name: sql.SQL("{}::text").format(sql.Identifier(column))
+        for name, column in zip(group_names(target), target.declared.group_by, strict=True)
+    }
     optional = {
         "text_hash": text_hash_of(target),
         "updated_at": updated_at_of(target),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 
-_DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
+DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
 """What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
 
 
@@ -245,7 +245,7 @@ def _counts(target: Target, fails: sql.Composable, n: int) -> sql.Composable:
         times = sql.SQL(
             """min(created_at) FILTER (WHERE {fails} AND {datable}) AS {first},
            max(created_at) FILTER (WHERE {fails} AND {datable}) AS {last}"""
-        ).format(fails=fails, datable=_DATABLE, **names)
+        ).format(fails=fails, datable=DATABLE, **names)
     return sql.SQL("count(*) FILTER (WHERE {fails}) AS {failing},\n           {times}").format(
         fails=fails, times=times, failing=names["failing"]
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from checks.database.server import Server
+    from checks.diagnosis.diagnosis import Diagnosis
     from checks.errors import IntegrityError
     from checks.findings.finding import Finding
     from remediation.journal.outcomes import RowName
@@ -51,6 +52,8 @@ class RepairRun:
     """Findings in segments that were not there when the run began."""
     warnings: list[str] = field(default_factory=list)
     """What a person should know beside the results."""
+    diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
+    """What the failing rows of each table had in common before the repair."""
     timeline: list[tuple[datetime, str]] = field(default_factory=list)
 
     def note(self, text: str) -> None:

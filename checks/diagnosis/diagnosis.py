@@ -1,0 +1,149 @@
+"""Diagnoses the tables of an examination that have failing rows: two statements each, at most.
+
+A diagnosis that fails or takes too long is said to be missing; it never ends a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from checks.database.connection import connect, read_only, reason_of
+from checks.diagnosis import facets as by
+from checks.diagnosis.evidence import Evidence, concentrated, evidence_of
+from checks.diagnosis.facet_statement import TOTAL, compile_facets
+from checks.diagnosis.facets import Facets, gathered
+from checks.diagnosis.window import Window, window_of
+from checks.errors import CannotExamineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.examination.examination import Examination
+    from checks.examination.table_examination import TableExamination
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.settings.integrity_toml import Settings
+
+CHARACTERS_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text."""
+MOST_TABLES = 20
+"""Tables that are diagnosed, those with most failing rows."""
+PATIENCE = timedelta(minutes=1)
+"""A statement's time limit, where `statement_timeout` is not shorter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """What the failing rows of one table have in common."""
+
+    table: str
+    found: Facets = field(default_factory=Facets)
+    window: Window | None = None
+    """Where most failing rows were created, if it tells them from other rows."""
+    evidence: tuple[Evidence, ...] = ()
+    missing: str | None = None
+    """Why there is none."""
+
+
+def diagnose(
+    place: ConnectionTarget, settings: Settings, examination: Examination
+) -> dict[str, Diagnosis]:
+    """The diagnoses of an examination, by table; only of tables with failing rows."""
+    failing = {
+        table.target.name: checks
+        for table in examination.tables
+        if (checks := _failing_checks(table))
+    }
+    worst = sorted(
+        failing,
+        key=lambda name: -max(examination.table(name).failing(c.name) for c in failing[name]),
+    )
+    if not worst:
+        return {}
+    longest = CHARACTERS_PER_TOKEN * settings.provider.max_tokens_per_input
+    timeout = min(PATIENCE, settings.database.statement_timeout)
+    found: dict[str, Diagnosis] = {}
+    try:
+        with connect(place) as connection:
+            for name in worst[:MOST_TABLES]:
+                table = examination.table(name)
+                try:
+                    with read_only(
+                        connection,
+                        place,
+                        statement_timeout=timeout,
+                        row_security=table.target.row_security,
+                    ):
+                        found[name] = _diagnosis(connection, table, failing[name], longest=longest)
+                except psycopg.Error as error:
+                    found[name] = Diagnosis(table=name, missing=reason_of(error))
+    except CannotExamineError as error:
+        return dict.fromkeys(worst, Diagnosis(table="", missing=str(error))) | found
+    return found
+
+
+def _failing_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
+    """The checks that rows fail and nobody accepted, of those that looked at every row."""
+    open_checks = {
+        finding.check
+        for finding in table.findings
+        if finding.accepted is None and not finding.whole_table
+    }
+    return tuple(
+        check
+        for check in table.checks
+        if check.name in open_checks
+        and check.name not in table.part.sampled
+        and table.failing(check.name)
+    )
+
+
+def _diagnosis(
+    connection: Connection,
+    table: TableExamination,
+    checks: tuple[AppliedCheck, ...],
+    *,
+    longest: int,
+) -> Diagnosis:
+    def facets(outside: Window | None = None) -> Facets:
+        statement = compile_facets(
+            table.target,
+            checks,
+            tenants=table.tenants,
+            longest=longest,
+            failing_only=table.part.failing_only,
+            outside=None if outside is None else (outside.first, outside.last),
+        )
+        return gathered(connection.execute(statement), total=TOTAL)
+
+    found = facets()
+    window = window_of(found.of.get(by.HOUR, ()))
+    if window is not None and not concentrated(found, window):
+        told, outside = None, None
+    else:
+        told = window
+        apart = window is not None and window.failing < found.failing
+        outside = facets(window) if apart else None
+    return Diagnosis(
+        table=table.target.name,
+        found=found,
+        window=told,
+        evidence=tuple(evidence_of(table.target, found, window, outside, longest=longest)),
+    )
+
+
+def weighed(diagnoses: Mapping[str, Diagnosis]) -> str | None:
+    """Whether it was a migration, as far as the evidence goes, in one sentence; None without it."""
+    pointing = [one.migration for diagnosis in diagnoses.values() for one in diagnosis.evidence]
+    yes, no = pointing.count("for"), pointing.count("against")
+    if not yes and not no:
+        return None
+    if yes and no:
+        return "The evidence points both ways: read what speaks for it and what against."
+    if yes:
+        return "What was counted speaks for it, and nothing that was counted against it."
+    return "What was counted speaks against it, and nothing that was counted for it."
