@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from checks.exit_status import ExitStatus
 from remediation.provider.endpoint import base_url_of
 from reports import incident as values
+from reports.diagnosed import diagnosis_of
 from reports.ending import headline_of, result_of
 from reports.incident import Incident, Result
 from reports.left import left_of
@@ -23,6 +24,7 @@ from reports.repaired import plan_of, repair_of
 if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
+    from reports.history.trend import Trend
 
 PACKAGES = (
     "great_expectations",
@@ -38,24 +40,32 @@ PACKAGES = (
 
 
 def incident_of(
-    context: RunContext, run: RepairRun, *, command: tuple[str, ...], status: int
+    context: RunContext,
+    run: RepairRun,
+    *,
+    command: tuple[str, ...],
+    status: int,
+    checks_only: bool = False,
+    trend: Trend | None = None,
 ) -> Incident | None:
-    """The incident of a repair or a rollback; None where every check held and nothing was done."""
-    if not (context.before.open_findings or run.results or run.refused):
+    """The incident of a run; None where every check held and nothing was done, unless the run was
+    one of the checks alone, whose result was asked for.
+    """
+    if not (checks_only or context.before.open_findings or run.results or run.refused):
         return None
     after = context.examination if run.measured_again else None
     server, provider = context.before.server, context.settings.provider
-    result = result_of(context, run, status)
+    result = result_of(context, run, status, checks_only=checks_only)
     return Incident(
         run_id=run.run_id,
         started_at=run.started_at,
         finished_at=datetime.now(UTC),
         command=command,
-        mode="repair" if run.rolls_back is None else "rollback",
+        mode=_mode(run, checks_only=checks_only),
         rolls_back=run.rolls_back,
         result=result,
         exit_status=_exit_status(status),
-        headline=headline_of(run, result),
+        headline=headline_of(context, run, result),
         interruption="the run was interrupted before its end" if run.interrupted else None,
         settings_file=context.settings.path.name,
         database=values.DatabaseSummary(
@@ -81,8 +91,18 @@ def incident_of(
         plan=plan_of(run),
         repair=repair_of(run),
         left=tuple(left_of(context.examination, run)),
+        diagnosis=diagnosis_of(run.diagnoses),
+        trend=trend,
         timeline=tuple(values.TimelineEvent(time=time, text=text) for time, text in run.timeline),
     )
+
+
+def _mode(run: RepairRun, *, checks_only: bool) -> values.Mode:
+    if run.rolls_back is not None:
+        return "rollback"
+    if checks_only:
+        return "check"
+    return "dry run" if run.dry_run else "repair"
 
 
 def unexamined_incident(
@@ -93,6 +113,7 @@ def unexamined_incident(
     command: tuple[str, ...],
     status: int,
     rolls_back: str | None = None,
+    mode: values.Mode = "repair",
 ) -> Incident:
     """The incident of a run that could look at nothing."""
     return Incident(
@@ -100,7 +121,7 @@ def unexamined_incident(
         started_at=started_at,
         finished_at=datetime.now(UTC),
         command=command,
-        mode="repair" if rolls_back is None else "rollback",
+        mode=mode if rolls_back is None else "rollback",
         rolls_back=rolls_back,
         result=Result.NOT_EXAMINED,
         exit_status=_exit_status(status),

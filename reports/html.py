@@ -1,4 +1,4 @@
-"""Writes the incident as one self-contained HTML page and as JSON, whole or not at all.
+"""Writes the incident as one self-contained HTML page, as Markdown and as JSON, each whole.
 
 The page runs no script and loads nothing; it caps what it shows, since the JSON holds all.
 """
@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +20,38 @@ from markupsafe import Markup
 from checks.redaction import redactor
 from checks.wording import number, plural, visible
 from reports import sections, summary, wording
+from reports.page import actions, charts, verdict
+from reports.page.happened import happened
+from reports.page.markdown import markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reports.diagnosed import DiagnosedTable
     from reports.incident import Incident
 
+CONTENTS = {
+    "verdict": "Verdict",
+    "impact": "Impact",
+    "timeline": "Timeline",
+    "diagnosis": "Diagnosis",
+    "done": "What was done",
+    "verification": "Verification",
+    "prevention": "Prevention",
+    "evidence": "Evidence",
+}
+"""The sections by their anchors, in the order in which a person in an incident reads."""
+FALLS = 5
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenReport:
-    """Where the two forms of a report are."""
+    """Where the forms of a report are."""
 
     html: Path
     json: Path
+    markdown: Path
 
 
 def render(incident: Incident) -> str:
@@ -45,12 +64,29 @@ def render(incident: Incident) -> str:
     environment = _environment()
     stylesheet, _, _ = environment.loader.get_source(environment, "incident.css")  # type: ignore[union-attr]
     digest = hashlib.sha256(stylesheet.encode()).digest()
+    diagnosed = sections.take(
+        incident.diagnosis.tables if incident.diagnosis else (), sections.TABLES_DIAGNOSED
+    )
     return environment.get_template("incident.html.j2").render(
         incident=incident,
+        contents=CONTENTS,
         unproven=incident.unproven,
+        sentence=verdict.sentence(incident),
         verdict=summary.verdict(incident),
+        severity=verdict.severity(incident),
+        scale=verdict.SCALE,
+        status=verdict.status(incident),
+        next_command=verdict.next_command(incident),
+        falls=sections.take(incident.trend.falls if incident.trend else (), FALLS),
         sentences=summary.sentences(incident),
         blast=sections.blast_radius(incident),
+        happened=happened(incident),
+        diagnosed=diagnosed,
+        pointing=partial(sections.pointing, diagnosed.items),
+        charts=_charts(incident, diagnosed.items),
+        compared=sections.compared(incident),
+        actions=actions.actions(incident),
+        prompts=actions.PROMPTS,
         findings_before=sections.groups(incident.findings_before),
         findings_after=sections.groups(incident.findings_after or ()),
         left=sections.left(incident),
@@ -60,8 +96,29 @@ def render(incident: Incident) -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Charts:
+    """The charts of a page; None where there is nothing to draw, or no library to draw it."""
+
+    times: tuple[Markup | None, ...]
+    coverage: Markup | None
+    again: bool
+    """Whether coverage was measured a second time."""
+    runs: Markup | None
+
+
+def _charts(incident: Incident, diagnosed: Sequence[DiagnosedTable]) -> Charts:
+    lines = sections.coverages(incident)
+    return Charts(
+        times=tuple(charts.failures_over_time(table) for table in diagnosed),
+        coverage=charts.coverage_by_tenant(lines),
+        again=any(after is not None for _, _, after in lines),
+        runs=charts.coverage_over_runs(incident.trend.runs) if incident.trend else None,
+    )
+
+
 def write(incident: Incident, directory: Path) -> WrittenReport:
-    """Write `incident.json` and `incident.html` into `directory`/run id, replacing earlier ones.
+    """Write JSON, Markdown and page into `directory`/run id, replacing earlier ones.
 
     Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
 
@@ -70,8 +127,13 @@ def write(incident: Incident, directory: Path) -> WrittenReport:
     """
     folder = directory / incident.run_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    written = WrittenReport(html=folder / "incident.html", json=folder / "incident.json")
+    written = WrittenReport(
+        html=folder / "incident.html",
+        json=folder / "incident.json",
+        markdown=folder / "incident.md",
+    )
     _replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
+    _replace(written.markdown, markdown(incident))
     _replace(written.html, render(incident))
     return written
 
@@ -109,6 +171,8 @@ def _environment() -> Environment:
         wording.tokens_taken,
         wording.duration,
         wording.moment,
+        wording.machine_time,
+        wording.first_upper,
         wording.span,
         wording.shortened,
         wording.name,

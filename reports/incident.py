@@ -6,25 +6,19 @@ a row without --show-texts.
 
 from __future__ import annotations
 
-from datetime import UTC
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    StringConstraints,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, StringConstraints
 
 from remediation.provider.usage import Usage
-from reports.tables import RedactedText, ReportValue, RowCount, RowTime, TableReport
+from reports.diagnosed import ReportedDiagnosis
+from reports.history.trend import Trend
+from reports.tables import RedactedText, ReportValue, RowCount, RowTime, TableReport, UtcTime
 
-UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """A run's id names its folder, so it can hold neither a slash nor a leading dot."""
+Mode = Literal["check", "dry run", "repair", "rollback"]
 SAMPLE_KEYS = 5
 
 
@@ -38,6 +32,8 @@ class Result(StrEnum):
     ROLLED_BACK = "rolled_back"
     INTERRUPTED = "interrupted"
     NOT_EXAMINED = "not_examined"
+    OPEN = "open"
+    """Something fails, and nothing was to be repaired: a run of the checks, or a dry run."""
 
 
 class ExitSummary(ReportValue):
@@ -210,7 +206,7 @@ class Incident(ReportValue):
     started_at: UtcTime
     finished_at: UtcTime
     command: tuple[RedactedText, ...]
-    mode: Literal["repair", "rollback"]
+    mode: Mode
     rolls_back: RunId | None = None
     """The run that was rolled back."""
     result: Result
@@ -229,6 +225,10 @@ class Incident(ReportValue):
     plan: PlanSummary | None = None
     repair: RepairSummary | None = None
     left: tuple[LeftFinding, ...] = ()
+    diagnosis: ReportedDiagnosis | None = None
+    """What failing rows had in common before the repair."""
+    trend: Trend | None = None
+    """What earlier runs measured; None where no history is kept."""
     timeline: tuple[TimelineEvent, ...] = ()
 
     def cleaned(self) -> Incident:

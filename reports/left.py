@@ -77,6 +77,11 @@ def _why(
             reason or result.stopped or f"the rollback of run {run.rolls_back} put it back",
             "mend the cause, then see with pytest --remediate --dry-run what a repair would do",
         )
+    if result is None and (run.dry_run or not run.tried):
+        return (
+            "nothing was repaired yet",
+            "see with pytest --remediate --dry-run what it would take",
+        )
     if result is None:
         why = run.refused or ("the run was interrupted" if run.interrupted else "nothing was tried")
         return why, "see the reason, then run pytest --remediate again"

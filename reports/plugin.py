@@ -1,4 +1,4 @@
-"""Writes the incident report at the end of a run with `--remediate` or `--rollback`.
+"""Writes the incident report at the end of a run, and keeps the history of runs.
 
 Imports late what its hooks need, as `checks.plugin` does.
 """
@@ -11,23 +11,39 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
+from checks.redaction import for_terminal
 from embedding_integrity.run import COMMAND
 from remediation.options import report_directory
 from remediation.rollback_plugin import PAST
-from remediation.run.repair_run import new_run_id
+from remediation.run.repair_run import RepairRun, new_run_id
 from remediation.stash import REPAIR_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from _pytest.terminal import TerminalReporter
 
+    from reports.history.trend import Trend
     from reports.html import WrittenReport
     from reports.incident import Incident
 
+FALLS = 5
+"""Falls of coverage that the terminal tells."""
+TOLD = pytest.StashKey[list[str]]()
+"""What the history tells."""
 STARTED = pytest.StashKey[datetime]()
 WRITTEN: pytest.StashKey[WrittenReport | str] = pytest.StashKey()
 """The report's files, or why there are none."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("embedding integrity")
+    group.addoption(
+        "--report",
+        action="store_true",
+        help="write the report of a run without --remediate too, below --report-dir",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,24 +51,79 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the report, whatever became of the repair; a dry run writes nothing."""
+    """Write the report, whatever became of the repair, and keep the history.
+
+    Without --report a run of the checks and a dry run write no report, and add to a history alone
+    that is there.
+    """
     config = session.config
-    may_write = config.getoption("--remediate") or config.getoption("--rollback")
-    if not may_write or config.getoption("--dry-run"):
+    repairs = config.getoption("--remediate") or config.getoption("--rollback")
+    writes = (repairs and not config.getoption("--dry-run")) or config.getoption("--report")
+    context = config.stash.get(RUN_CONTEXT, None)
+    examined = context is not None or UNEXAMINED in config.stash
+    if config.option.collectonly or not examined:
+        return
+    directory = report_directory(config)
+    if not writes and not directory.is_dir():
+        return
+    run = config.stash.get(REPAIR_RUN, None) or _run_of_checks(config, directory, writes=writes)
+    trend = _trend(session, run)
+    if not writes:
+        return
+    incident = _incident(session, run, trend, checks_only=not repairs)
+    if incident is None:
         return
     from reports.html import write
 
-    incident = _incident(session)
-    if incident is None:
-        return
     try:
-        config.stash[WRITTEN] = write(incident, report_directory(config))
+        config.stash[WRITTEN] = write(incident, directory)
     except OSError as error:
         config.stash[WRITTEN] = f"the incident report could not be written: {error.strerror}"
 
 
-def _incident(session: pytest.Session) -> Incident | None:
-    """The incident of this run; None where every check held and nothing was done."""
+def _trend(session: pytest.Session, run: RepairRun) -> Trend | None:
+    """The trend of this run, once it is in the history; None where it has none."""
+    config = session.config
+    context = config.stash.get(RUN_CONTEXT, None)
+    if context is None or session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+        return None
+    from reports.history.kept import keep
+
+    try:
+        trend = keep(
+            context,
+            run.report_directory,
+            run_id=run.run_id,
+            at=run.started_at,
+            again=datetime.now(UTC) if run.measured_again else None,
+        )
+    except OSError as error:
+        config.stash[TOLD] = [f"the history could not be kept: {error.strerror}"]
+        return None
+    config.stash[TOLD] = [fall.says for fall in (trend.falls if trend else ())[:FALLS]]
+    return trend
+
+
+def _run_of_checks(config: pytest.Config, directory: Path, *, writes: bool) -> RepairRun:
+    """A run that repairs nothing, diagnosed where a report is asked for."""
+    run = RepairRun(
+        run_id=new_run_id(),
+        started_at=config.stash[STARTED],
+        dry_run=False,
+        report_directory=directory,
+    )
+    context = config.stash.get(RUN_CONTEXT, None)
+    if writes and context is not None:
+        from checks.diagnosis.diagnosis import diagnose
+
+        run.diagnoses = diagnose(context.place, context.settings, context.before)
+    return run
+
+
+def _incident(
+    session: pytest.Session, run: RepairRun, trend: Trend | None, *, checks_only: bool
+) -> Incident | None:
+    """The incident of this run; None where every check held and nothing was to be reported."""
     from reports.assembly import incident_of, unexamined_incident
 
     config, status = session.config, int(session.exitstatus)
@@ -62,16 +133,21 @@ def _incident(session: pytest.Session) -> Incident | None:
     if unexamined is not None:
         return unexamined_incident(
             unexamined,
-            run_id=new_run_id(),
+            run_id=run.run_id,
             started_at=config.stash[STARTED],
             command=command,
             status=status,
             rolls_back=past.run_id if (past := config.stash.get(PAST, None)) else None,
+            mode="check" if checks_only else "repair",
         )
-    run = config.stash.get(REPAIR_RUN, None)
-    if run is None:
-        return None
-    return incident_of(config.stash[RUN_CONTEXT], run, command=command, status=status)
+    return incident_of(
+        config.stash[RUN_CONTEXT],
+        run,
+        command=command,
+        status=status,
+        checks_only=checks_only,
+        trend=trend,
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -80,6 +156,8 @@ def pytest_terminal_summary(
 ) -> Generator[None, None, None]:
     """Where the report is, below everything else."""
     yield
+    for words in config.stash.get(TOLD, ()):
+        terminalreporter.write_line(for_terminal(words), yellow=True)
     written = config.stash.get(WRITTEN, None)
     if isinstance(written, str):
         terminalreporter.write_line(written, red=True)

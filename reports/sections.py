@@ -15,6 +15,7 @@ from reports import wording
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from reports.diagnosed import DiagnosedTable, ReportedEvidence
     from reports.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
     from reports.tables import SegmentCounts, TableReport
 
@@ -24,6 +25,7 @@ TABLES_IN_DETAIL = 20
 LINES = 50
 GROUPS = 20
 STATEMENTS = 2
+TABLES_DIAGNOSED = 5
 NAMED = 5
 SHORT_NAME = 80
 
@@ -169,3 +171,59 @@ def scopes(incident: Incident) -> Callable[[ScopedValue], Markup]:
         return wording.tenant(line.tenant, SHORT_NAME)
 
     return scope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """One check in one table: failing rows before, and after where it was measured again."""
+
+    table: str
+    check: str
+    before: int
+    after: int | None
+
+
+def compared(incident: Incident) -> Shown[Compared]:
+    """Every check that rows failed before or after, by table; the worst first."""
+    lines = []
+    for table in incident.tables:
+        checks = dict.fromkeys(check for segment in table.segments for check in segment.before)
+        for check in checks:
+            before = sum(segment.before.get(check, 0) for segment in table.segments)
+            after = sum((segment.after or {}).get(check, 0) for segment in table.segments)
+            if before or after:
+                again = after if table.re_examined else None
+                lines.append(Compared(table=table.name, check=check, before=before, after=again))
+    lines.sort(key=lambda line: -max(line.before, line.after or 0))
+    return take(lines, GROUPS)
+
+
+def coverages(incident: Incident) -> list[tuple[str, float, float | None]]:
+    """The share of whole rows of each affected tenant over all tables, before and after.
+
+    The most failing rows first; after is None where nothing was measured again.
+    """
+    rows: dict[str | None, list[int]] = {}
+    again = False
+    for table in incident.tables if not incident.unproven else ():
+        for segment in table.affected if table.tenant is not None else ():
+            sums = rows.setdefault(segment.tenant, [0, 0, 0])
+            counts = (segment.rows, segment.failing_before.rows, segment.failing_now.rows)
+            again = again or segment.after is not None
+            for place, count in enumerate(counts):
+                sums[place] += count
+    worst = sorted(rows.items(), key=lambda item: -item[1][1])
+    return [
+        ("(no tenant)" if tenant is None else tenant, 1 - was / total, 1 - now / total)
+        if again
+        else ("(no tenant)" if tenant is None else tenant, 1 - was / total, None)
+        for tenant, (total, was, now) in worst
+        if total
+    ]
+
+
+def pointing(
+    tables: Sequence[DiagnosedTable], direction: str
+) -> Shown[tuple[str, ReportedEvidence]]:
+    """The evidence for or against a migration, each piece with its table."""
+    return take([(one.table, piece) for one in tables for piece in one.pointing(direction)], GROUPS)

@@ -29,6 +29,7 @@ VERDICTS = {
     Result.ROLLED_BACK: "An earlier run was rolled back",
     Result.INTERRUPTED: "The run was interrupted",
     Result.NOT_EXAMINED: "Nothing could be examined",
+    Result.OPEN: "Some check does not hold",
 }
 MEANINGS = {
     "completeness": "had no embedding: semantic search could not find them",
@@ -73,7 +74,7 @@ def sentences(incident: Incident) -> dict[str, Markup]:
         "What is left": _what_is_left(incident),
     }
     return {
-        question: Markup(" ").join(parts)
+        question: Markup(wording.first_upper(Markup(" ").join(parts)))  # noqa: S704 - is markup
         for question, answer in answers.items()
         if (parts := list(answer))
     }
@@ -158,7 +159,8 @@ def _named(affected: Mapping[str | None, RowCount]) -> Iterator[Markup]:
 def _what_was_done(incident: Incident) -> Iterator[Markup]:
     repair = incident.repair
     if repair is None:
-        yield Markup("No {} was made.").format(incident.mode)
+        made = {"check": "repair", "dry run": "repair"}.get(incident.mode, incident.mode)
+        yield Markup("No {} was made.").format(made)
         return
     if incident.mode == "rollback":
         yield from _what_was_put_back(incident, repair)

@@ -6,10 +6,17 @@ Holds no text of any row, and no secret: every free text passes the redactor whe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    NonNegativeInt,
+)
 
 from checks.redaction import redactor
 
@@ -23,6 +30,8 @@ def _encodable(value: object) -> object:
 
 RedactedText = Annotated[str, BeforeValidator(_encodable), AfterValidator(redactor.clean)]
 """Free text from outside: a name, a message, an SQL statement. Registered secrets are replaced."""
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 
 RowTime = datetime
 """When a row was created, as stored: with a zone or without one."""

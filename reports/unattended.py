@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.assembly import incident_of, unexamined_incident
+from reports.history.kept import keep
 from reports.html import write
 
 if TYPE_CHECKING:
@@ -30,7 +33,16 @@ def write_incident(context: RunContext | None, run: RepairRun, status: ExitStatu
             status=status,
         )
     else:
-        found = incident_of(context, run, command=command, status=status)
+        trend = None
+        with suppress(OSError):  # A run without a history has a report all the same.
+            trend = keep(
+                context,
+                run.report_directory,
+                run_id=run.run_id,
+                at=run.started_at,
+                again=datetime.now(UTC) if run.measured_again else None,
+            )
+        found = incident_of(context, run, command=command, status=status, trend=trend)
         if found is None:
             return None
         incident = found

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME_LENGTH = 320
 """Characters of a name that are shown; the JSON report holds the whole name."""
+LONG_NAME = 100
+"""Characters from which a name is set small, or it would bury the figures beside it."""
 TEXT_LENGTH = 4000
 """Characters of a message or a statement that are shown."""
 
@@ -82,6 +84,16 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def machine_time(time: datetime) -> str:
+    """The time for a machine, to the millisecond at most, as HTML asks for."""
+    return time.isoformat(timespec="seconds")
+
+
+def first_upper(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def span(first: datetime | None, last: datetime | None) -> str:
     """From the first time to the last, the date once where it is the same."""
     known = [time for time in (first, last) if time is not None]
@@ -114,7 +126,8 @@ def name(text: str, length: int = NAME_LENGTH) -> Markup:
     shown = shortened(before + visible(inner, keep="") + after, length)
     # An identifier breaks after its dots and underscores before it breaks inside a word.
     breakable = escape(shown).replace("_", Markup("_<wbr>")).replace(".", Markup(".<wbr>"))
-    return Markup("<bdi>{}</bdi>").format(breakable)
+    long = Markup(' class="long"') if len(shown) > LONG_NAME else ""
+    return Markup("<bdi{}>{}</bdi>").format(long, breakable)
 
 
 def tenant(value: str | None, length: int = NAME_LENGTH) -> Markup:

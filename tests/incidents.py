@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from reports.diagnosed import DiagnosedTable, ReportedDiagnosis, ReportedEvidence, TimeCount
+from reports.history.trend import Fall, Measured, MeasuredRun, Trend
 from reports.incident import (
     DatabaseSummary,
     ExitSummary,
@@ -198,9 +200,60 @@ def incident(
             )
             for tenant, rows in left.items()
         ),
+        diagnosis=diagnosis_of_hit(hit),
+        trend=Trend(
+            runs=tuple(
+                MeasuredRun(
+                    run_id=f"night-{day}",
+                    at=BEGIN - timedelta(days=4 - day),
+                    checks=(
+                        Measured(
+                            table=TABLE,
+                            check="completeness",
+                            rows=9_000,
+                            failing=failing,
+                            holds=not failing,
+                        ),
+                    ),
+                )
+                for day, failing in enumerate((0, 0, 0, 214, total))
+            ),
+            falls=(
+                Fall(table=TABLE, check="completeness", now=0.95, lowest=0.97, runs=4, holds=False),
+            ),
+            last_green=BEGIN - timedelta(days=2),
+            first_red=BEGIN - timedelta(days=1),
+        ),
         timeline=(
             TimelineEvent(time=BEGIN + timedelta(seconds=4), text="2 tables examined: 5 findings"),
             TimelineEvent(time=BEGIN + timedelta(seconds=66), text="The repair ends"),
+        ),
+    )
+
+
+def diagnosis_of_hit(hit: dict[str | None, int]) -> ReportedDiagnosis:
+    """Evidence that names every tenant, and the hours of the damage."""
+    named = ", ".join(map(repr, hit))[:2_000]
+    return ReportedDiagnosis(
+        migration="The evidence points both ways: read what speaks for it and what against.",
+        tables=(
+            DiagnosedTable(
+                table=TABLE,
+                rows=9_000,
+                failing=sum(hit.values()),
+                first=BEGIN - timedelta(days=1),
+                last=BEGIN - timedelta(hours=21),
+                in_window=sum(hit.values()),
+                evidence=(
+                    ReportedEvidence(topic="tenant", says=f"hit are {named}", migration="against"),
+                    ReportedEvidence(topic="written", says="one transaction", migration="for"),
+                ),
+                unit="hour",
+                times=tuple(
+                    TimeCount(begins=BEGIN - timedelta(days=1) + timedelta(hours=n), failing=9 + n)
+                    for n in range(4)
+                ),
+            ),
         ),
     )
 

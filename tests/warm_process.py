@@ -87,6 +87,8 @@ class WarmProcess:
 
     def _let_go(self, control: socket.socket) -> None:
         """In a run's own process: it shares no descriptor and no handler with this one."""
+        # Draws no charts: its JavaScript engine takes a second of each process to begin.
+        sys.modules["vl_convert"] = None  # type: ignore[assignment]
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()

@@ -137,13 +137,14 @@ def _diagnosis(
 
 
 def weighed(diagnoses: Mapping[str, Diagnosis]) -> str | None:
-    """Whether it was a migration, as far as the evidence goes, in one sentence; None without it."""
-    pointing = [one.migration for diagnosis in diagnoses.values() for one in diagnosis.evidence]
-    yes, no = pointing.count("for"), pointing.count("against")
-    if not yes and not no:
-        return None
-    if yes and no:
-        return "The evidence points both ways: read what speaks for it and what against."
-    if yes:
-        return "What was counted speaks for it, and nothing that was counted against it."
-    return "What was counted speaks against it, and nothing that was counted for it."
+    """Whether it was a migration, as far as the evidence of each table goes; None without any."""
+    words = []
+    for name, diagnosis in diagnoses.items():
+        pointing = {one.migration for one in diagnosis.evidence} - {None}
+        if pointing == {"for"}:
+            words.append(f"what was counted in {name} speaks for it")
+        elif pointing == {"against"}:
+            words.append(f"what was counted in {name} speaks against it")
+        elif pointing:
+            words.append(f"what was counted in {name} points both ways")
+    return "; ".join(words) or None

@@ -112,7 +112,7 @@ def _when(target: Target, found: Facets, window: Window | None) -> Iterator[Evid
                 f"the {_were(found)} created {span},"
                 " about as all rows were: no stretch of time stands out"
             ),
-            migration="for",
+            migration="for" if found.failing >= TOGETHER else None,
         )
         return
     says = (
@@ -261,11 +261,12 @@ def _written(found: Facets) -> Iterator[Evidence]:
         if found.lift(worst) < LIFT:
             return  # The whole table was loaded at once, as by a restore: it tells nothing.
         healthy = worst.rows - worst.failing
+        beside = plural(healthy, "healthy row") + " as well" if healthy else "no healthy row"
         yield Evidence(
             topic="written",
             says=(
                 f"{number(worst.failing)} of {_were(found)} last written by one transaction"
-                f" ({worst.value}), which wrote {plural(healthy, 'healthy row')} as well: as a"
+                f" ({worst.value}), which wrote {beside}: as a"
                 " migration, an import or another bulk statement does"
             ),
             migration="for",

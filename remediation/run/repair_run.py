@@ -87,6 +87,11 @@ class RepairRun:
         return ExitStatus.STOPPED_EARLY if stopped else None
 
     @property
+    def tried(self) -> bool:
+        """Whether a repair was begun, or refused."""
+        return bool(self.timeline or self.refused or self.interrupted)
+
+    @property
     def stopped_early(self) -> bool:
         return self.ended_early_with is not None
 

@@ -179,7 +179,9 @@ class Stage:
 
     def incidents(self) -> list[Path]:
         """The folders of the runs that got as far as a journal or a report, oldest first."""
-        return sorted(self.folder.glob("incidents/*"), key=lambda folder: folder.stat().st_mtime_ns)
+        return sorted(
+            self.folder.glob("incidents/*/"), key=lambda folder: folder.stat().st_mtime_ns
+        )
 
     def _environment(self, url: str, provider: str) -> dict[str, str]:
         ours = ("OPENAI_", "INTEGRITY_", "DATABASE_URL", "REMEDIATION_", "PYTEST_")

@@ -67,7 +67,9 @@ def test_every_page_is_well_formed_without_script_and_asks_for_nothing(kind: str
     assert page.strays == []
     assert not {"script", "img", "link", "iframe", "object", "form"} & set(page.elements)
     names = {name for name, _ in page.attributes}
-    assert not {"src", "href", "srcset", "style"} & names
+    assert not {"src", "srcset", "style"} & names
+    identifiers = {f"#{value}" for name, value in page.attributes if name == "id"}
+    assert {value for name, value in page.attributes if name == "href"} <= identifiers
     assert not [name for name in names if name.startswith("on")]
     policy = next(value for _, value in page.attributes if "default-src" in value)
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -99,7 +101,9 @@ def test_every_page_is_accessible_in_structure(kind: str) -> None:
 
 def test_sections_stand_in_the_order_a_reader_asks() -> None:
     source = html.render(incident(dead=("globex",)))
-    order = ["summary", "blast-radius", "done", "left", "findings", "timeline", "circumstances"]
+    order = ["verdict", "impact", "timeline", "diagnosis", "done", "verification", "prevention"]
+    order.append("evidence")
+    assert re.findall(r'<li><a href="#([\w-]+)"', source) == order
     assert re.findall(r'<h2 id="([\w-]+)"', source) == order
 
 
@@ -266,7 +270,7 @@ def test_the_statements_of_a_finding_are_readable_without_a_click() -> None:
     source = html.render(incident())
     page = Page(source)
     assert failing_rows("acme") in page.text
-    assert "<details>" not in source
+    assert re.search(r"<details open>\s*<summary>[^\n]*completeness", source)
     assert "3 statements more" in page.words
 
 
@@ -278,7 +282,7 @@ def test_a_row_that_fails_two_checks_is_not_counted_twice() -> None:
         name="t", tenant="x", rows=50, segments_total=1, segments=(segment,), embedding="e"
     )
     page = Page(html.render(incident().model_copy(update={"tables": (table,)})))
-    assert "at least 9 of 50 rows" in page.words
+    assert "At least 9 of 50 rows" in page.words
 
 
 def test_a_check_that_fails_only_after_the_repair_is_shown() -> None:

@@ -23,7 +23,7 @@ ALL = 3 * MISSING
 
 def folders(site: Site) -> list[Path]:
     """The folders of the runs so far, the oldest first."""
-    return sorted((site.folder / "incidents").iterdir())
+    return sorted(path for path in (site.folder / "incidents").iterdir() if path.is_dir())
 
 
 def repaired(site: Site) -> str:

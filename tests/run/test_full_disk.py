@@ -42,7 +42,7 @@ def test_a_repair_ends_with_the_disk_and_the_next_one_takes_up_the_rest(
         "public.insights: the repair stopped early: the journal cannot be written (File too large);"
         " nothing is replaced without it"
     ) in run.printed()
-    (folder,) = (site.folder / "incidents").iterdir()
+    (folder,) = (site.folder / "incidents").glob("*/")
     kept = {}
     for line in (folder / "journal.jsonl").read_bytes().splitlines():
         if b'"replacing"' in line[:30] and line.endswith(b"}"):

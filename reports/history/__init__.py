@@ -1,0 +1,1 @@
+"""Keeps what each run measured, and tells the trend. Reads and writes its own file alone."""

@@ -1,0 +1,112 @@
+"""Says in one sentence what broke, how bad it is, where it stands, and what to type next.
+
+Plain text for every form of the report; whoever shows it escapes it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from checks.wording import number, plural
+from reports import wording
+from reports.incident import Incident, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CRITICAL_ROWS, MAJOR_ROWS, MAJOR_TENANTS = 0.5, 0.05, 0.5
+SCALE = (
+    "critical from 50% of the rows, major from 5% of the rows or half of the tenants, minor below"
+)
+STATUSES = {
+    Result.WHOLE: "repaired",
+    Result.PARTLY: "partly repaired",
+    Result.STOPPED: "the repair stopped early",
+    Result.NOTHING_REPAIRED: "open: nothing was repaired",
+    Result.ROLLED_BACK: "rolled back",
+    Result.INTERRUPTED: "interrupted",
+    Result.NOT_EXAMINED: "not examined",
+    Result.OPEN: "open: nothing was to be repaired yet",
+}
+
+
+def sentence(incident: Incident) -> str:
+    """What broke, for how many, and what came of it."""
+    if not incident.tables or len(incident.unexamined) == len(incident.tables):
+        return wording.shortened(incident.headline, 300)
+    broken = incident.failing_before
+    if not broken.rows:
+        unsound = len(incident.findings_before)
+        if not unsound:
+            return "Every check holds" if incident.result is Result.WHOLE else incident.headline
+        return f"No row fails, but {plural(unsound, 'check')} of whole tables do not hold"
+    said = (
+        f"{wording.count(broken)} of {'about ' if incident.estimated else ''}"
+        f"{plural(incident.rows, 'row')} ({wording.share(broken.rows, incident.rows)})"
+        f" {'failed' if incident.repair else 'fail'}"
+    )
+    if incident.tenants:
+        hit = len(incident.affected_tenants)
+        said += f", of {number(hit)} of {plural(incident.tenants, 'tenant')}"
+    return f"{said}; {_what_came_of_it(incident)}"
+
+
+def _what_came_of_it(incident: Incident) -> str:
+    now = incident.failing_now
+    if incident.mode == "check":
+        return "nothing was repaired yet"
+    if incident.mode == "dry run":
+        return "nothing was repaired yet, as this was a dry run"
+    if incident.unproven:
+        return "what still fails is not known"
+    if incident.mode == "rollback":
+        restored = incident.repair.totals.restored if incident.repair else 0
+        return f"{number(restored)} were put back as they had been"
+    if not now.rows:
+        return "all of them are whole again"
+    fixed = incident.repair.totals.fixed if incident.repair else 0
+    return f"{number(fixed)} were repaired, and {wording.count(now)} still fail"
+
+
+def severity(incident: Incident) -> tuple[str, str] | None:
+    """The severity in a word, and by what; None where nothing failed or nobody looked."""
+    if not incident.failing_before.rows:
+        return None
+    share = incident.share
+    tenants = len(incident.affected_tenants) / incident.tenants if incident.tenants else 0.0
+    if share >= CRITICAL_ROWS:
+        word = "critical"
+    elif share >= MAJOR_ROWS or (incident.tenants > 1 and tenants >= MAJOR_TENANTS):
+        word = "major"
+    else:
+        word = "minor"
+    by = f"{wording.share(incident.failing_before.rows, incident.rows)} of the rows"
+    if incident.tenants:
+        by += (
+            f" and {number(len(incident.affected_tenants))} of {plural(incident.tenants, 'tenant')}"
+        )
+    return word, by
+
+
+def status(incident: Incident) -> str:
+    """Where the incident stands."""
+    if incident.mode == "dry run" and incident.result is Result.OPEN:
+        return "open: a dry run, which writes nothing"
+    if incident.result is Result.WHOLE and not incident.failing_before.rows:
+        return "nothing to repair"
+    return STATUSES[incident.result]
+
+
+def next_command(incident: Incident) -> str | None:
+    """What to type next; None where nothing is left, or where what is left says it better."""
+    more: Sequence[str]
+    if incident.result is Result.OPEN:
+        more = ("--remediate",) if incident.mode == "dry run" else ("--remediate", "--dry-run")
+    elif incident.mode == "repair" and incident.result in (Result.INTERRUPTED, Result.STOPPED):
+        more = ("--remediate",)
+    else:
+        return None
+    dropped = ("--remediate", "--dry-run", "--report")
+    kept = [word for word in incident.command if word not in dropped]
+    return shlex.join([*kept, *more])
