@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psycopg import sql
 
+from checks.database.undecodable import as_read, as_sent, is_utf_8
 from checks.database.vector_types import vector_bytes, vector_read
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.scan import among
@@ -59,10 +60,14 @@ def draw(
     """Up to `rows` rows of each tenant that fail no `re-embed` check, tenant by tenant.
 
     Rows are chosen by a hash of the key and the seed. A vector that is not finite or not of the
-    declared dimension proves nothing, and its row is left out. Raises psycopg's errors.
+    declared dimension proves nothing, nor does a text that is no UTF-8: its row is left out.
+    Raises psycopg's errors.
     """
     statement = compile_draw(target, checks, tenants=tenants, rows=rows, seed=seed, vectors=vectors)
-    for tenant, identity, *key, text, stored, stored_hash in connection.execute(statement):
+    for tenant, identity, *key, sent, stored, stored_hash in connection.execute(statement):
+        text = as_read(sent)
+        if not is_utf_8(text):
+            continue
         vector = vector_read(stored) if vectors else None
         if vector is not None and not (
             vector.shape == (target.dimensions,) and bool(np.isfinite(vector).all())
@@ -119,7 +124,7 @@ ORDER BY tenant, nth
                 sql.SQL("tenant"),
                 sql.SQL("identity"),
                 *(sql.SQL("{}::text").format(key) for key in keys),
-                sql.SQL("text"),
+                as_sent(sql.SQL("text"), target.server),
                 shown if vectors else nothing,
                 stored_hash if vectors else nothing,
             ]

@@ -45,6 +45,8 @@ class Server:
     in_recovery: bool
     vector_version: str | None
     vector_schema: str | None
+    encoding: str = "UTF8"
+    """Of the database; in SQL_ASCII a text may be any bytes."""
     pgcrypto_schema: str | None = None
     """Where the extension pgcrypto is, which has sha1; None where it is not installed."""
 
@@ -79,7 +81,8 @@ SELECT
     pg_is_in_recovery()                         AS in_recovery,
     e.extversion                                AS vector_version,
     n.nspname                                   AS vector_schema,
-    c.nspname                                   AS pgcrypto_schema
+    c.nspname                                   AS pgcrypto_schema,
+    pg_catalog.current_setting('server_encoding')          AS encoding
 FROM pg_catalog.pg_database AS d
 LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
@@ -114,5 +117,6 @@ def read_server(connection: Connection) -> Server:
         vector_version=row[8],
         vector_schema=row[9],
         pgcrypto_schema=row[10],
+        encoding=row[11],
         system_identifier=identifier[0] if identifier else None,
     )

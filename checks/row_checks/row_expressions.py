@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
+from checks.database.undecodable import readable
 from checks.database.vector_types import VARIABLE_HEADER, padded_tail
 from checks.targets.provenance import kept_text, stored_hash, wanted_hash
 from checks.targets.store_rows import own_column, source_is_gone, store_column
@@ -38,7 +39,8 @@ def tenant_of(target: Target) -> sql.Composable:
         return sql.SQL("{}::text").format(sql.Literal(target.tenant_part))
     if target.declared.tenant is None:
         return sql.SQL("NULL::text")
-    return sql.SQL("{}::text").format(evaluated(target, embed_sql(target.declared.tenant)))
+    declared = evaluated(target, embed_sql(target.declared.tenant))
+    return readable(sql.SQL("{}::text").format(declared), target.server)
 
 
 def text_of(target: Target) -> sql.Composable:

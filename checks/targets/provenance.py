@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
+from checks.database.undecodable import SQL_ASCII
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,12 +91,14 @@ def digest_of(function: str, text: sql.Composable, server: Server) -> sql.Compos
     """SQL for the digest of a text in hexadecimal digits; NULL for NULL."""
     if function == "md5":
         return sql.SQL("pg_catalog.md5({})").format(text)
+    encoding = sql.Literal(SQL_ASCII if server.encoding == SQL_ASCII else "UTF8")
+    content = sql.SQL("pg_catalog.convert_to({}, {})").format(text, encoding)
     if function == "sha1":
-        return sql.SQL(
-            "pg_catalog.encode({}(pg_catalog.convert_to({}, 'UTF8'), 'sha1'), 'hex')"
-        ).format(sql.Identifier(server.pgcrypto_schema or "public", "digest"), text)
-    return sql.SQL("pg_catalog.encode({}(pg_catalog.convert_to({}, 'UTF8')), 'hex')").format(
-        sql.Identifier("pg_catalog", function), text
+        return sql.SQL("pg_catalog.encode({}({}, 'sha1'), 'hex')").format(
+            sql.Identifier(server.pgcrypto_schema or "public", "digest"), content
+        )
+    return sql.SQL("pg_catalog.encode({}({}), 'hex')").format(
+        sql.Identifier("pg_catalog", function), content
     )
 
 

@@ -182,7 +182,9 @@ def unsendable(text: str) -> InputRejected | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return InputRejected("the text holds half a surrogate pair, which UTF-8 cannot say")
+        return InputRejected(
+            "the text is no UTF-8: it holds bytes of another encoding, or half a surrogate pair"
+        )
     return None
 
 

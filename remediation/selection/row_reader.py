@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from checks.database.connection import read_only
+from checks.database.undecodable import as_read
 from checks.database.vector_types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
@@ -240,7 +241,7 @@ class RowReader:
             return {}
         statement = compile_texts(self.target, characters=characters)
         return {
-            keys[position - 1]: text
+            keys[position - 1]: as_read(text).encode(errors="replace").decode()
             for position, text in self._read(connection, statement, key_arrays(keys))
         }
 
@@ -252,7 +253,7 @@ class RowReader:
         statement = compile_texts(replace(self.target, declared=declared), characters=WHOLE_TEXT)
         texts: list[str | None] = [None] * len(keys)
         for position, text in self._read(connection, statement, key_arrays(keys)):
-            texts[position - 1] = text
+            texts[position - 1] = as_read(text)
         return texts
 
     def healthy_rows(
@@ -269,7 +270,7 @@ class RowReader:
         for *key, tenant, text, stored in self._read(connection, statement, None):
             vector = vector_read(stored)
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
-                yield HealthyRow(key=tuple(key), tenant=tenant, text=text, vector=vector)
+                yield HealthyRow(key=tuple(key), tenant=tenant, text=as_read(text), vector=vector)
 
     def transaction(
         self, connection: Connection, *, planner: Mapping[str, str] | None = None
@@ -299,7 +300,7 @@ class RowReader:
         return FailingRow(
             key=tuple(row[:width]),
             tenant=tenant,
-            text=text,
+            text=as_read(text),
             text_hash=text_hash,
             vector=vector,
             vector_hash=None if vector is None else md5(vector),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.database.expressions import beside_parameters, unnested
+from checks.database.undecodable import as_sent
 from checks.database.vector_types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
@@ -63,7 +64,7 @@ def compile_rows_by_key(
     return sql.SQL(
         """
 {sets}SELECT integrity_key.position, {keys}, tenant,
-       CASE WHEN embeddable THEN text ELSE '' END, md5(coalesce(text, '')), {bytes},
+       {sent}, md5(coalesce(text, '')), {bytes},
        beside_vector, NOT stored{checks}
 FROM {given}
 CROSS JOIN LATERAL ({keyed}) AS r
@@ -73,6 +74,7 @@ ORDER BY integrity_key.position
     ).format(
         sets=beside_parameters(with_sets(checks)),
         keys=_key_texts(target),
+        sent=as_sent(sql.SQL("CASE WHEN embeddable THEN text ELSE '' END"), target.server),
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns(checks)),
         given=_keys(target, with_written=True),
@@ -129,13 +131,15 @@ def compile_texts(target: Target, *, characters: int) -> sql.Composed:
     """
     return sql.SQL(
         """
-SELECT integrity_key.position, left(text, {characters})
+SELECT integrity_key.position, {sent}
 FROM {keys}
 CROSS JOIN LATERAL ({keyed}) AS r
 WHERE text IS NOT NULL
 """
     ).format(
-        characters=sql.Literal(characters),
+        sent=as_sent(
+            sql.SQL("pg_catalog.left(text, {})").format(sql.Literal(characters)), target.server
+        ),
         keys=_keys(target, with_written=False),
         keyed=_keyed(target),
     )
@@ -158,7 +162,7 @@ def compile_healthy(
     keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
     return sql.SQL(
         """
-{sets}SELECT {key}, r.tenant, r.text, {vector}
+{sets}SELECT {key}, r.tenant, {sent}, {vector}
 FROM {rows} AS r
 JOIN (
     SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
@@ -171,6 +175,7 @@ ORDER BY r.tenant, chosen.place
     ).format(
         sets=with_sets(checks),
         key=_key_texts(target),
+        sent=as_sent(sql.SQL("r.text"), target.server),
         vector=vector_bytes(embedding, target.server.vector_schema)
         if target.embedding_type.from_extension
         else embedding,
