@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from tests.faults import answers, crowds, cuts, kills, races
+from tests.faults import answers, crowds, cuts, interrupts, kills, races
 from tests.faults.ground import Ground
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.faults.ground import Case
 
 KILLS = 100
+INTERRUPTS = 100
 INTERLEAVINGS = 10_000
 MALFORMED = 1_000
 EDITS = 1_000
@@ -60,6 +61,7 @@ def all_cases() -> list[Case]:
         *races.killed_races(KILLED_RACES),
         *answers.malformed(MALFORMED),
         *kills.at_random(KILLS),
+        *interrupts.at_random(INTERRUPTS),
         *crowds.interleavings(INTERLEAVINGS),
     ]
 
