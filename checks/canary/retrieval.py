@@ -145,7 +145,7 @@ def _whole_table(connection: Connection, searcher: Searcher, queries: Sequence[Q
 
 def _settings(connection: Connection, searcher: Searcher) -> str:
     name = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}[searcher.index.method]
-    row = connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()
+    row = connection.execute("SELECT pg_catalog.current_setting(%s, true)", (name,)).fetchone()
     value = row[0] if row else None
     return f"{searcher.index.name}, {name} = {value or 'its default'}"
 

@@ -99,9 +99,16 @@ def startup_options(schema: str) -> str:
 
     For another library's connections, whose transactions are not ours to begin.
     """
-    settings = {"search_path": schema, "idle_session_timeout": "0", **SETTINGS}
+    settings = {
+        "search_path": schema,
+        "idle_session_timeout": "0",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+        "default_transaction_deferrable": "off",
+        **SETTINGS,
+    }
     return " ".join(
-        f"-c {name}={value.replace(' ', '')}"
+        f"-c {name}={value.replace(' ', chr(92) + ' ')}"
         for name, value in settings.items()
         if name != "client_encoding"
     )

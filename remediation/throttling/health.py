@@ -28,7 +28,7 @@ STATEMENT_TIMEOUT = timedelta(seconds=2)
 
 _POSITIONS = """
 SELECT
-    pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint  AS written,
+    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::bigint  AS written,
     current_user::text                                    AS role,
     standby.*
 FROM (VALUES (true)) AS always
@@ -39,7 +39,7 @@ LEFT JOIN (
         state,
         coalesce(nullif(application_name, ''), host(client_addr), 'without a name') AS name,
         -- NULL of what replays nothing: a base backup, an archive of the log.
-        pg_wal_lsn_diff(replay_lsn, '0/0')::bigint    AS replayed,
+        pg_catalog.pg_wal_lsn_diff(replay_lsn, '0/0')::bigint    AS replayed,
         extract(epoch FROM replay_lag)::float8        AS reported_lag
     FROM pg_catalog.pg_stat_replication
     -- A logical subscriber confirms when it likes, and is no copy of the server.

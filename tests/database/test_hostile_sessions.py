@@ -13,7 +13,9 @@ from psycopg import sql
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.open_sockets import open_sockets
+from checks.database.session import SETTINGS
 from checks.discovery.survey import survey
+from remediation.distributed.shared.schema import own_session
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import environment, repaired, settings
 from tests.rollbacks import rolled_back, run_of, server
@@ -157,6 +159,19 @@ def test_nor_does_what_the_environment_and_the_database_set(
             patch.setenv("PGOPTIONS", "-c bytea_output=escape -c extra_float_digits=-7")
             # The test's own look at the table goes through libpq as well.
             _main_job(url, f"{database}?client_encoding=UTF8", server, tmp_path)
+
+
+def test_what_machines_share_is_reached_under_the_same_settings(database: str) -> None:
+    with role(database, "hostile_shared") as url:
+        _set(database, "ROLE hostile_shared", {**HOSTILE, "transaction_timeout": "0"})
+        place = own_session(parse_url(url, variable="DATABASE_URL"))
+        with connect(place) as connection:
+            for name, value in SETTINGS.items():
+                assert connection.execute("SELECT current_setting(%s)", (name,)).fetchall() == [
+                    (value,)
+                ]
+            assert connection.execute("SHOW transaction_read_only").fetchall() == [("off",)]
+            assert connection.execute("SHOW search_path").fetchall() == [("embedding_integrity",)]
 
 
 def test_every_transaction_has_them_all_in_one_round_trip(database: str) -> None:
