@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
+from checks.scanning.sample import Sample
 from tests.canaries import drift, retrieval
 from tests.hostile_objects import called, mallory
-from tests.migrations import migrated
+from tests.migrations import migrated, psql
 from tests.repairs import environment, repaired, settings
 from tests.rollbacks import rolled_back, run_of, server
 from tests.tables import rows, run
@@ -124,6 +129,13 @@ def test_no_operator_function_or_type_of_a_user_s_runs_in_the_whole_job(
     rolled_back(url, chosen, tmp_path, run_of(done))
     assert rows(url, "SELECT FROM app.docs WHERE embedding IS NOT NULL") == []
     assert called(url) == []
-    migrated(url, chosen)
+    for more in (
+        Selection(tenants=("acme",), sample=Sample(percent=Decimal(50), seed=1)),
+        Selection(tenants=("acme",), since=timedelta(days=1)),
+    ):
+        place = parse_url(url, variable="DATABASE_URL")
+        assert [table.error for table in examine(place, chosen, more).tables] == [None, None]
+    made = migrated(url, chosen)
     run(url, "UPDATE app.docs SET body = 'edited' WHERE part = 1")
+    assert psql(url, made.down).returncode == 0
     assert called(url) == []
