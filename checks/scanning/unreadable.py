@@ -109,7 +109,7 @@ class _Search:
         # Said twice: there it keeps others from being evaluated, here an index finds the rows.
         called = [sql.Identifier("r", f"key_{n}") for n, _ in enumerate(key, start=1)]
         statement = sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(
-            sql.SQL(", ").join(sql.SQL("count({})").format(word) for word in evaluated),
+            sql.SQL(", ").join(sql.SQL("pg_catalog.count({})").format(word) for word in evaluated),
             rows_of(target),
             between(key, after, last, called=called),
         )
@@ -127,7 +127,7 @@ class _Search:
         own = sql.SQL("NOT ({})").format(all_but(self.target.key, [key]))
         for expression in expressions_of_table(self.target.declared):
             value = sql.SQL("{}::{}").format(embed_sql(expression.source), sql.SQL(expression.type))
-            statement = sql.SQL("SELECT count({}) FROM {} WHERE {}").format(
+            statement = sql.SQL("SELECT pg_catalog.count({}) FROM {} WHERE {}").format(
                 value, self.target.identifier, own
             )
             raised = self._error_of(statement)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks.database.key_comparisons import compared, equal
 from checks.wording import plural
 
 if TYPE_CHECKING:
@@ -61,30 +62,25 @@ def between(
     called: Sequence[sql.Identifier] | None = None,
 ) -> sql.Composable:
     """The condition of rows behind a key and up to another; `called`: what its columns are."""
-    columns = _columns(key) if called is None else sql.SQL("({})").format(_listed(called))
-    bounds = [] if after is None else [sql.SQL("{} > {}").format(columns, _values(key, after))]
+    columns = _columns(key) if called is None else called
+    bounds = [] if after is None else [compared(key, columns, ">", _values(key, after))]
     if last is not None:
-        bounds.append(sql.SQL("{} <= {}").format(columns, _values(key, last)))
+        bounds.append(compared(key, columns, "<=", _values(key, last)))
     return sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("true")
 
 
 def all_but(key: Sequence[Column], keys: Sequence[Sequence[str]]) -> sql.Composed:
     """The condition of rows of other keys than these."""
-    values = sql.SQL(", ").join(_values(key, one) for one in keys)
-    return sql.SQL("{} NOT IN ({})").format(_columns(key), values)
+    same = (equal(key, _columns(key), _values(key, one)) for one in keys)
+    return sql.SQL("NOT ({})").format(sql.SQL(" OR ").join(same))
 
 
-def _columns(key: Sequence[Column]) -> sql.Composed:
-    return sql.SQL("({})").format(_listed([sql.Identifier(column.name) for column in key]))
+def _columns(key: Sequence[Column]) -> list[sql.Identifier]:
+    return [sql.Identifier(column.name) for column in key]
 
 
-def _listed(names: Sequence[sql.Identifier]) -> sql.Composed:
-    return sql.SQL(", ").join(names)
-
-
-def _values(key: Sequence[Column], values: Sequence[str]) -> sql.Composed:
-    typed = (
+def _values(key: Sequence[Column], values: Sequence[str]) -> list[sql.Composed]:
+    return [
         sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.full_type))
         for column, value in zip(key, values, strict=True)
-    )
-    return sql.SQL("({})").format(sql.SQL(", ").join(typed))
+    ]

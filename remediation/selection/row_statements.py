@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from checks.database.expressions import beside_parameters, unnested
+from checks.database.key_comparisons import compared, equal
 from checks.database.undecodable import as_sent
 from checks.database.vector_types import vector_bytes
 from checks.row_checks.row_check import with_sets
@@ -182,14 +183,7 @@ ORDER BY r.tenant, chosen.place
         # Of any age: that no changed row is healthy must not spare the probe.
         rows=rows_of(replace(target, changed_since=None)),
         keys=keys,
-        same=sql.SQL(" AND ").join(
-            sql.SQL("{} {} {}").format(
-                sql.Identifier("r", f"key_{i}"),
-                column.operator("="),
-                sql.Identifier("chosen", f"key_{i}"),
-            )
-            for i, column in enumerate(target.key, start=1)
-        ),
+        same=equal(target.key, _key_columns(target, "r"), _key_columns(target, "chosen")),
         last_first=sql.SQL(", ").join(
             sql.SQL("{} DESC").format(column) for column in _key_columns(target, "healthy")
         ),
@@ -204,28 +198,11 @@ ORDER BY r.tenant, chosen.place
 
 def _beyond(target: Target) -> sql.Composable:
     """The condition that a row stands behind the key after_1 … after_n."""
-    own = _key_columns(target, "r")
     after = [
         sql.SQL("{}::{}").format(sql.Placeholder(f"after_{i}"), type_of(column.full_type))
         for i, column in enumerate(target.key, start=1)
     ]
-    if len({column.operators for column in target.key}) == 1:
-        return sql.SQL("ROW({}) {} ROW({})").format(
-            sql.SQL(", ").join(own),
-            beside_parameters(target.key[0].operator(">")),
-            sql.SQL(", ").join(after),
-        )
-    # One operator compares a whole row; types that are compared by others are taken one by one.
-    beyond: sql.Composable = sql.SQL("false")
-    for column, mine, given in reversed(list(zip(target.key, own, after, strict=True))):
-        beyond = sql.SQL("({mine} {greater} {given} OR {mine} {same} {given} AND {rest})").format(
-            mine=mine,
-            greater=beside_parameters(column.operator(">")),
-            same=beside_parameters(column.operator("=")),
-            given=given,
-            rest=beyond,
-        )
-    return beyond
+    return compared(target.key, _key_columns(target, "r"), ">", after)
 
 
 def key_arrays(keys: Sequence[tuple[str, ...]], columns: int | None = None) -> dict[str, Any]:
@@ -283,12 +260,11 @@ def key_is(
     target: Target, columns: Iterable[sql.Composable], given: Iterable[sql.Composable]
 ) -> sql.Composable:
     """The condition that columns hold the key given as texts, each cast back to its own type."""
-    return sql.SQL(" AND ").join(
-        sql.SQL("{} {} {}::{}").format(
-            column, beside_parameters(own.operator("=")), text, type_of(own.full_type)
-        )
-        for column, text, own in zip(columns, given, target.key, strict=True)
-    )
+    typed = [
+        sql.SQL("{}::{}").format(text, type_of(column.full_type))
+        for text, column in zip(given, target.key, strict=True)
+    ]
+    return equal(target.key, list(columns), typed)
 
 
 def _keyed(target: Target) -> sql.Composable:

@@ -41,7 +41,7 @@ def circumstances(connection: Connection, target: Target) -> str:
 SELECT pg_catalog.pg_get_triggerdef(fired.oid), fired.tgenabled::text, called.prosrc
 FROM pg_catalog.pg_trigger AS fired
 JOIN pg_catalog.pg_proc AS called ON called.oid = fired.tgfoid
-WHERE tgrelid = %s AND NOT tgisinternal
+WHERE tgrelid = %s::oid AND NOT tgisinternal
 ORDER BY tgname
 """,
         (target.holder.oid,),
