@@ -26,10 +26,14 @@ SETTINGS: Mapping[str, str] = {
     "bytea_output": "hex",
     # The shortest digits that are read as the same number: a float is a key, or a vector's element.
     "extra_float_digits": "1",
+    # Of `money`, whose text is read back by another session.
+    "lc_monetary": "C",
     "array_nulls": "on",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "quote_all_identifiers": "off",
+    # Beyond it a GIN index leaves rows out, at random.
+    "gin_fuzzy_search_limit": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

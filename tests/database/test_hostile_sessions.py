@@ -41,6 +41,7 @@ HOSTILE = {
     "backslash_quote": "off",
     "transform_null_equals": "on",
     "quote_all_identifiers": "on",
+    "gin_fuzzy_search_limit": "1",
     "search_path": "nowhere",
     "statement_timeout": "150ms",
     "lock_timeout": "1ms",
