@@ -49,6 +49,8 @@ class Server:
     """Of the database; in SQL_ASCII a text may be any bytes."""
     pgcrypto_schema: str | None = None
     """Where the extension pgcrypto is, which has sha1; None where it is not installed."""
+    folding_collation: str | None = None
+    """A collation of pg_catalog that knows the letters of all scripts; None where there is none."""
 
     @property
     def has_subvector(self) -> bool:
@@ -82,7 +84,11 @@ SELECT
     e.extversion                                AS vector_version,
     n.nspname                                   AS vector_schema,
     c.nspname                                   AS pgcrypto_schema,
-    pg_catalog.current_setting('server_encoding')          AS encoding
+    pg_catalog.current_setting('server_encoding')          AS encoding,
+    (SELECT collname FROM pg_catalog.pg_collation
+     WHERE collname IN ('pg_c_utf8', 'und-x-icu') AND pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8'
+       AND collnamespace = 'pg_catalog'::pg_catalog.regnamespace
+     ORDER BY collname LIMIT 1)                 AS folding_collation
 FROM pg_catalog.pg_database AS d
 LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
@@ -118,5 +124,6 @@ def read_server(connection: Connection) -> Server:
         vector_schema=row[9],
         pgcrypto_schema=row[10],
         encoding=row[11],
+        folding_collation=row[12],
         system_identifier=identifier[0] if identifier else None,
     )

@@ -51,6 +51,8 @@ class CheckSettings(Section):
     severity: Severity = "error"
     enabled: Flag = True
     accept: tuple[Accepted, ...] = ()
+    alike: Count | None = None
+    """Of `uniqueness`: letters and digits after which texts that begin alike count as the same."""
 
 
 class CustomCheck(Section):
@@ -113,6 +115,11 @@ def without_effect(checks: Mapping[str, object]) -> Iterator[Conflict]:
             yield (
                 ("checks", name, "min"),
                 f"{name} is about the table as a whole, of which no share can hold; remove it",
+            )
+        if name != "uniqueness" and value_of(stated, "alike") is not None:
+            yield (
+                ("checks", name, "alike"),
+                f"says how many characters tell texts apart, which {name} does not ask; remove it",
             )
         yield from _acceptances_without_effect(name, stated)
 

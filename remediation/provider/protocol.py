@@ -6,12 +6,12 @@ Knows no HTTP and no vendor. Another provider is one more module that implements
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from checks.row_checks.essence import BEGINNING, essence
 from remediation.provider.errors import SameVector, UntrustworthyResponse
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def require_as_asked(
 ) -> None:
     """Check an answer against what was asked: a finite, non-zero vector for each text.
 
-    Raises UntrustworthyResponse where it is not, or where all texts, though they differ, have the
-    same vector.
+    Raises UntrustworthyResponse where it is not, or where all texts, though they differ in how they
+    begin, have the same vector.
     """
     if vectors.shape != (len(texts), dimensions):
         raise UntrustworthyResponse(
@@ -106,12 +106,10 @@ def require_as_asked(
         raise UntrustworthyResponse(
             f"expected a vector with a length, embedding {int(np.argmin(nonzero))} is all zeros"
         )
-    if (vectors == vectors[0]).all() and (different := len(set(map(_essence, texts)))) > 1:
-        raise SameVector(
-            f"expected a vector for each text, found the same one for {different} different texts"
-        )
-
-
-def _essence(text: str) -> str:
-    """What no model ignores of a text: an uncased one may ignore all other differences."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text.casefold())))
+    if (vectors == vectors[0]).all():
+        different = len({essence(text, characters=BEGINNING) for text in texts})
+        if different > 1:
+            raise SameVector(
+                "expected a vector for each text, found the same one for"
+                f" {different} different texts"
+            )

@@ -133,7 +133,10 @@ class Engine:
             ledger=self._ledger,
             ending=self._ending,
         )
-        self._answers = Answers(checks=set_checks(self.reader.checks))
+        self._answers = Answers(
+            checks=set_checks(self.reader.checks),
+            alike=self._target.declared.check_settings("uniqueness").alike,
+        )
         self._edits = Edits(
             reader=self.reader,
             connection=self.connection,

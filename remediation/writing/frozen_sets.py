@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks.row_checks.essence import BEGINNING, essence
 from checks.row_checks.row_check import with_sets
 from remediation.journal.outcomes import Outcome
 
@@ -70,21 +71,28 @@ class Answers:
 
     checks: frozenset[str]
     """The checks about sets."""
+    alike: int | None = None
+    """Letters and digits of which texts that begin alike count as the same."""
     _texts: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    """The md5 of a written vector -> that of the text it was written for."""
+    """The md5 of a written vector -> the essence of the text it was written for."""
 
     def judge(self, outcomes: Sequence[RowOutcome]) -> list[RowOutcome]:
         """The outcomes of a batch, where one vector for different texts is no repair."""
         written = [outcome for outcome in outcomes if self._is_repair(outcome)]
         texts: dict[str, set[str]] = {}
         for outcome in written:
-            vector, text = outcome.written_hash or "", outcome.row.text_hash
+            vector, text = (
+                outcome.written_hash or "",
+                essence(outcome.row.text, characters=self.alike),
+            )
             texts.setdefault(vector, set()).update({text, self._texts.get(vector, text)})
         for outcome in written:
-            self._remember(outcome.written_hash or "", outcome.row.text_hash)
-        shared = {vector for vector, different in texts.items() if len(different) > 1}
+            self._remember(
+                outcome.written_hash or "", essence(outcome.row.text, characters=self.alike)
+            )
+        shared = {v: _hint(different) for v, different in texts.items() if len(different) > 1}
         return [
-            self._unhealed(outcome)
+            self._unhealed(outcome, shared[outcome.written_hash or ""])
             if self._is_repair(outcome) and outcome.written_hash in shared
             else outcome
             for outcome in outcomes
@@ -93,12 +101,12 @@ class Answers:
     def _is_repair(self, outcome: RowOutcome) -> bool:
         return outcome.outcome is Outcome.FIXED and not self.checks.isdisjoint(outcome.row.checks)
 
-    def _unhealed(self, outcome: RowOutcome) -> RowOutcome:
+    def _unhealed(self, outcome: RowOutcome, hint: str) -> RowOutcome:
         unhealed = tuple(name for name in outcome.row.checks if name in self.checks)
         return replace(
             outcome,
             outcome=Outcome.FAILED,
-            reason="the provider gave different texts one and the same vector",
+            reason="the provider gave different texts one and the same vector" + hint,
             unhealed=unhealed,
         )
 
@@ -107,6 +115,19 @@ class Answers:
         self._texts.move_to_end(vector)
         if len(self._texts) > REMEMBERED:
             self._texts.popitem(last=False)
+
+
+def _hint(different: Collection[str]) -> str:
+    """How to say that a model reads no more than the texts' common beginning, if it is long."""
+    first, last = min(different), max(different)
+    pairs = enumerate(zip(first, last, strict=False))
+    common = next((n for n, (one, other) in pairs if one != other), min(len(first), len(last)))
+    if common < BEGINNING:
+        return ""
+    return (
+        f"; they begin alike: where its model reads no more, declare uniqueness = {{ alike ="
+        f" {common // 10 * 10} }} in [tables.checks]"
+    )
 
 
 def set_checks(checks: Collection[AppliedCheck]) -> frozenset[str]:

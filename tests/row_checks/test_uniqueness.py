@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.row_checks.applied import applied_checks
+from checks.row_checks.essence import essence
 from checks.scanning.scan import compile_scan
 from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
@@ -88,6 +89,59 @@ def test_rows_of_one_text_may_share_its_vector(database: str) -> None:
         assert failing(database) == 0
         rows.execute("UPDATE docs SET body = 'another' WHERE id = 4")
         assert failing(database) == 6
+
+
+HEAD = "This message and its attachments are meant for the addressee alone. " * 8
+TWINS = [
+    ("Reset Password", "reset\npassword"),
+    ("Ärger mit ÉTÉ", "arger mit ete!"),
+    ("ЗДРАВСТВУЙТЕ, МИР", "здравствуйте — мир"),
+    (HEAD + "one", HEAD + "two"),
+]
+DIFFERENT = [("password 1", "password 2"), ("東京", "京都"), ("été", "été 2")]
+
+
+@pytest.mark.parametrize(("one", "other"), TWINS)
+def test_texts_that_a_model_may_take_for_the_same_may_share_a_vector(
+    database: str, tmp_path: Path, one: str, other: str
+) -> None:
+    """In SQL, in an answer of the provider, and in what is written of it."""
+    with docs(database, {"acme": (5, 0)}) as rows, ProviderServer() as server:
+        assert essence(one) == essence(other)
+        rows.execute("UPDATE docs SET body = %s WHERE id = 1", [one])
+        rows.execute("UPDATE docs SET body = %s WHERE id IN (2, 3)", [other])
+        stub(rows, "id < 4")
+        assert failing(database) == 0
+        rows.execute("UPDATE docs SET embedding = NULL WHERE id < 4")
+        server.always(Reply(change=one_vector))
+        chosen = settings(server, repair={"probe": 0})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "fixed": 3}
+        assert failing(database) == 0
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_other_texts_may_not(database: str, one: str, other: str) -> None:
+    with docs(database, {"acme": (5, 0)}) as rows:
+        assert essence(one) != essence(other)
+        rows.execute("UPDATE docs SET body = %s WHERE id = 1", [one])
+        rows.execute("UPDATE docs SET body = %s WHERE id = 2", [other])
+        stub(rows, "id < 3")
+        assert failing(database) == 2
+
+
+def test_a_shorter_window_of_a_model_is_declared(database: str, tmp_path: Path) -> None:
+    head = "Your order has been shipped and will arrive within the next five days. "
+    with docs(database, {"acme": (5, 0)}) as rows, ProviderServer() as server:
+        rows.execute("UPDATE docs SET body = %s || id WHERE id < 4", [head])
+        stub(rows, "id < 4")
+        assert failing(database) == 3
+        server.always(Reply(change=one_vector))
+        refused = repaired(database, settings(server, repair={"probe": 0}), tmp_path, keys=KEYS)
+        assert refused.counts() == {"selected": 3, "failed": 3}
+        assert "declare uniqueness = { alike = 50 }" in str(refused.docs.stopped)
+        checks = {"uniqueness": {"alike": 50}}
+        assert failing(database, settings(server, table={"checks": checks})) == 0
 
 
 def test_rows_are_held_against_those_of_other_tenants_also_in_a_restricted_run(
