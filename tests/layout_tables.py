@@ -74,7 +74,8 @@ def _llama_index(row: Row, vector: str | None) -> list[Statement]:
 
 
 def _llama_index_embedded(row: Row) -> str:
-    return f"file_name: {row.tenant}.md\npage: {row.number}\n\n{row.body}"
+    told = f"file_name: {row.tenant}.md\npage: {row.number}\n\n{row.body}"
+    return told.replace("\n", " ")
 
 
 def _pgai(row: Row, vector: str | None) -> list[Statement]:

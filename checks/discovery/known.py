@@ -49,12 +49,39 @@ class KnownLayout:
         return self.tenant.replace("{schema}", quoted[relation.schema])
 
 
-LLAMA_INDEX_TEXT = """coalesce((
-    SELECT string_agg(key || ': ' || value, E'\\n' ORDER BY position) || E'\\n\\n'
-    FROM json_each_text((metadata_ ->> '_node_content')::json -> 'metadata')
-         WITH ORDINALITY AS of_node (key, value, position)
-    WHERE NOT ((metadata_ ->> '_node_content')::jsonb -> 'excluded_embed_metadata_keys') ? key
-), '') || text"""
+LLAMA_INDEX_TEXT = r"""replace((
+    SELECT CASE WHEN told = '' THEN text ELSE btrim(replace(replace(
+        coalesce(node ->> 'text_template', E'{metadata_str}\n\n{content}'),
+        '{metadata_str}', told), '{content}', text), E' \t\n\r\f\v') END
+    FROM (SELECT (metadata_ ->> '_node_content')::json AS node) AS of_row
+    CROSS JOIN LATERAL (
+        SELECT btrim(coalesce(string_agg(replace(replace(
+                coalesce(node ->> 'metadata_template', '{key}: {value}'),
+                '{key}', key), '{value}', CASE WHEN json_typeof(value) = 'string'
+                THEN value #>> '{}' ELSE (
+                    SELECT string_agg(CASE
+                        WHEN found[1] NOT LIKE '"%' THEN replace(replace(replace(
+                            found[1], 'true', 'True'), 'false', 'False'), 'null', 'None')
+                        WHEN strpos(plain, chr(39)) > 0 AND strpos(plain, '"') = 0
+                            THEN '"' || plain || '"'
+                        ELSE chr(39) || replace(plain, chr(39), chr(92) || chr(39)) || chr(39)
+                        END, '' ORDER BY piece)
+                    FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|[^"]+', 'g')
+                         WITH ORDINALITY AS of_value (found, piece)
+                    CROSS JOIN LATERAL (SELECT CASE WHEN found[1] LIKE '"%' THEN
+                        replace(replace(replace(replace(found[1]::json #>> '{}',
+                            chr(92), chr(92) || chr(92)), E'\n', chr(92) || 'n'),
+                            E'\r', chr(92) || 'r'), E'\t', chr(92) || 't') END AS plain
+                    ) AS of_string
+                ) END),
+            coalesce(node ->> 'metadata_separator', node ->> 'metadata_seperator', E'\n')
+            ORDER BY position), ''), E' \t\n\r\f\v') AS told
+        FROM json_each(node -> 'metadata') WITH ORDINALITY AS of_node (key, value, position)
+        WHERE NOT coalesce((node -> 'excluded_embed_metadata_keys')::jsonb ? key, false)
+    ) AS of_metadata
+), E'\n', ' ')"""
+"""What get_content(MetadataMode.EMBED) of llama-index-core gives: metadata as Python's str() writes
+them, in the node's own templates; with spaces for line breaks, as its OpenAI client sends it."""
 
 KNOWN = (
     KnownLayout(
@@ -79,7 +106,8 @@ KNOWN = (
         columns=frozenset({"id", "text", "metadata_", "node_id", "embedding"}),
         embedding="embedding",
         text=LLAMA_INDEX_TEXT,
-        remark="a node's metadata is embedded above its text, but for the keys it excludes",
+        remark="a node's metadata is embedded above its text, but for the keys it excludes; line"
+        " breaks are spaces, as its OpenAI client has them: else take the outer replace away",
     ),
     KnownLayout(
         title="pgai vectorizer",

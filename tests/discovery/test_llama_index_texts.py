@@ -1,0 +1,36 @@
+"""The text expression that is printed for LlamaIndex, against what the framework embeds.
+
+`llama_index_nodes.json` was recorded from llama-index-core 0.14.25: of each node its text, what it
+keeps in `_node_content` (the keys that matter here), and its get_content(MetadataMode.EMBED).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from checks.database.expressions import embed_sql
+from checks.discovery.known import LLAMA_INDEX_TEXT
+
+NODES = json.loads((Path(__file__).parent / "llama_index_nodes.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_the_printed_expression_gives_what_the_framework_embeds(database: str, kind: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE data_nodes (text varchar, metadata_ {kind})")
+        for node in NODES:
+            connection.execute(
+                "INSERT INTO data_nodes VALUES (%s, %s)",
+                [node["text"], json.dumps({"_node_content": node["node"]})],
+            )
+        connection.execute("INSERT INTO data_nodes VALUES ('bare', NULL), ('empty', '{}')")
+        told = embed_sql(LLAMA_INDEX_TEXT).as_string(None)
+        # By a row's place, as the nodes were inserted.
+        given = connection.execute(f"SELECT {told} FROM data_nodes ORDER BY ctid").fetchall()
+    # The framework's OpenAI client sends spaces for line breaks.
+    expected = [node["embedded"].replace("\n", " ") for node in NODES] + ["bare", "empty"]
+    assert [text for (text,) in given] == expected
