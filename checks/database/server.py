@@ -86,7 +86,8 @@ SELECT
     c.nspname                                   AS pgcrypto_schema,
     pg_catalog.current_setting('server_encoding')          AS encoding,
     (SELECT collname FROM pg_catalog.pg_collation
-     WHERE collname IN ('pg_c_utf8', 'und-x-icu') AND pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8'
+     WHERE collname IN ('pg_c_utf8', 'und-x-icu')
+       AND pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8'
        AND collnamespace = 'pg_catalog'::pg_catalog.regnamespace
      ORDER BY collname LIMIT 1)                 AS folding_collation
 FROM pg_catalog.pg_database AS d
