@@ -12,6 +12,8 @@ import numpy as np
 from psycopg import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 VARIABLE_HEADER = 4
@@ -89,44 +91,57 @@ class EmbeddingType:
         return sql.SQL("pg_catalog.hash_array_extended({}, 0)").format(value)
 
     def no_meaning(
-        self, value: sql.Composable, *, dimensions: int, schema: str | None
+        self,
+        value: sql.Composable,
+        *,
+        dimensions: int,
+        schema: str | None,
+        filled: int | None = None,
     ) -> sql.Composable:
         """SQL that is true of a value without a direction, or with its tail padded with zeros.
 
+        Where only the first `filled` elements are the model's, the tail is that of these, and it is
+        also true of a value with another element than zero behind them.
         For an array also: NaN, infinity, NULL elements, or several axes; pgvector's types refuse
         them. False for any other value, NULL for no value. Reads the value.
         """
-        tail = padded_tail(dimensions)
+        tail = padded_tail(filled or dimensions)
+        wrong: list[sql.Composable] = []
         if self.name == "sparsevec":
             # Its text ends in the last element that is not zero and the dimension: {1:2,7:0.5}/9.
             # A cast to `vector` would be refused beyond 16,000 dimensions.
             last = sql.SQL("pg_catalog.substring({}::text, '([0-9]+):[^:,]*[}}]')::int").format(
                 value
             )
-            padded = sql.SQL("{} <= {}").format(last, sql.Literal(dimensions - tail))
+            if tail:
+                before = sql.Literal((filled or dimensions) - tail)
+                wrong.append(sql.SQL("{} <= {}").format(last, before))
+            if filled is not None:
+                wrong.append(sql.SQL("{} > {}").format(last, sql.Literal(filled)))
             return _either(
                 sql.SQL("({} IS NULL AND {} IS NOT NULL)").format(last, value),
-                self._of_dimension(padded, value, dimensions, schema) if tail else None,
+                self._of_dimension(wrong, value, dimensions, schema),
             )
         array = sql.SQL("({}::real[])").format(value) if self.from_extension else value
-        element = sql.SQL("float8" if self.name == "double precision[]" else "real")
+        nought = sql.SQL("0::float8" if self.name == "double precision[]" else "0::real")
         if self.name == "vector":
             norm = sql.SQL("{}({})").format(self.function("vector_norm", schema), value)
             zero = sql.SQL("{} = 0::float8").format(norm)
         else:
-            zero = sql.SQL("0::{} = ALL ({})").format(element, array)
+            zero = sql.SQL("{} = ALL ({})").format(nought, array)
         # An array's subscripts may begin anywhere; those of a cast vector begin at 1.
         end = (
             sql.Literal(dimensions)
             if self.from_extension
             else sql.SQL("pg_catalog.array_upper({}, 1)").format(array)
         )
-        padded = sql.SQL("0::{} = ALL (({})[{} - {}:])").format(
-            element, array, end, sql.Literal(tail - 1)
-        )
-        rule = _either(
-            zero, self._of_dimension(padded, value, dimensions, schema) if tail else None
-        )
+        final: sql.Composable = sql.Literal(filled) if filled is not None else end
+        if tail:
+            first = sql.SQL("{} - {}").format(final, sql.Literal(tail - 1))
+            wrong.append(sql.SQL("{} = ALL (({})[{}:{}])").format(nought, array, first, final))
+        if filled is not None:
+            wrong.append(sql.SQL("NOT {} = ALL (({})[{} + 1:])").format(nought, array, final))
+        rule = _either(zero, self._of_dimension(wrong, value, dimensions, schema))
         if self.from_extension:
             return rule
         # An empty array has no axis at all; it counts as `zero`.
@@ -140,8 +155,16 @@ class EmbeddingType:
         ).format(value=value, type=sql.SQL(self.name), rule=rule)
 
     def _of_dimension(
-        self, rule: sql.Composable, value: sql.Composable, dimensions: int, schema: str | None
-    ) -> sql.Composable:
+        self,
+        rules: Sequence[sql.Composable],
+        value: sql.Composable,
+        dimensions: int,
+        schema: str | None,
+    ) -> sql.Composable | None:
+        """SQL that is true of a value of that dimension of which one rule is; None for no rule."""
+        if not rules:
+            return None
+        rule = sql.SQL(" OR ").join(rules)
         return sql.SQL("CASE WHEN {} = {} THEN {} ELSE false END").format(
             self.dimension(value, schema), sql.Literal(dimensions), rule
         )

@@ -65,6 +65,8 @@ def _lines(lines: Sequence[Line], *, commented: bool) -> Iterator[str]:
 
 def toml(value: Value) -> str:
     """A value as TOML writes it, on one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int):
         return str(value)
     if isinstance(value, tuple):

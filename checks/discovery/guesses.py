@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checks.database.vector_types import padded_tail
 from checks.discovery.entries import Entry, Line
 from checks.discovery.index_lines import index_lines
 from checks.discovery.known import KnownLayout, known_layout
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from checks.discovery.folding import Group
     from checks.discovery.samples import TableSampler
 
+LEAST_ALIKE = 3
+"""Vectors that must end at one dimension before they are taken to be padded by design."""
 MOST_DIMENSIONS = 16_000
 """What the settings and pgvector's vector type allow."""
 
@@ -153,7 +156,29 @@ class Guesser:
             reason = f"the column admits any; that of {count} of {total} sampled vectors"
         if entry.dimensions > MOST_DIMENSIONS:
             entry.missing = f"more than {MOST_DIMENSIONS} dimensions cannot be declared"
+        padded = self._padding(column)
+        if padded is not None:
+            entry.dimensions, reason = padded
         entry.add("dimensions", entry.dimensions, reason)
+        if padded is not None:
+            entry.add("pad", True, f"the column is {column.full_type}; the rest is zeros")
+
+    def _padding(self, column: Column) -> tuple[int, str] | None:
+        """The dimensions of shorter vectors that a column holds padded, and why; or None.
+
+        Where nearly all end at the same dimension, that is by design, and they are no failures.
+        """
+        whole = column.dimension or 0
+        tail = padded_tail(whole)
+        if not tail or column.type == "sparsevec" or not self.relation.readable:
+            return None
+        sampled = self.sampler.filled(column)
+        if sampled is None:
+            return None
+        last, count, total = sampled
+        if count < LEAST_ALIKE or 10 * count < 9 * total or last > whole - tail:
+            return None
+        return last, f"where {count} of {total} sampled vectors end; the model's"
 
     # What is embedded.
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from checks.discovery.candidates import Candidate
 
 SAMPLE_ROWS = 1000
+FEW_ROWS = 100
+"""Of which every element is looked at."""
 SAMPLE_TIMEOUT = timedelta(seconds=5)
 LARGE = 20
 """Samples' worth of rows from which blocks are picked at random rather than from the start."""
@@ -114,6 +116,25 @@ class TableSampler:
             ).format(
                 measured=measured,
                 rows=self._rows(sql.SQL("{} AS value").format(sql.Identifier(column.name))),
+            )
+        )
+        return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None
+
+    def filled(self, column: Column) -> tuple[int, int, int] | None:
+        """The most frequent last dimension that is not zero, its count, and the count of vectors.
+
+        Of a few sampled ones, as each is taken apart; None where none has one.
+        """
+        rows = self._ask(
+            sql.SQL(
+                """SELECT last, count(*), sum(count(*)) OVER () FROM (
+                    SELECT (SELECT pg_catalog.max(n) FROM pg_catalog.unnest(value) WITH ORDINALITY AS e(x, n)
+                            WHERE x <> 0::real) AS last
+                    FROM ({rows}) AS sampled WHERE value IS NOT NULL LIMIT {few}
+                ) AS ends WHERE last IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"""
+            ).format(
+                rows=self._rows(sql.SQL("{}::real[] AS value").format(sql.Identifier(column.name))),
+                few=sql.Literal(FEW_ROWS),
             )
         )
         return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None

@@ -121,10 +121,10 @@ def norm_of(target: Target, embedding: sql.Composable) -> sql.Composable | None:
     """SQL of the norm of a vector's last eighth, or of the whole one where it has no such tail.
 
     Zero for a vector without a direction and for a padded one, and the same for the same vector.
-    None where the type or the server cannot tell it so.
+    None where the type or the server cannot tell it so, and of a vector that is padded by design.
     """
     kind, server = target.embedding_type, target.server
-    if kind.name not in ("vector", "halfvec") or not server.has_subvector:
+    if kind.name not in ("vector", "halfvec") or not server.has_subvector or target.padded:
         return None
     dimensions, schema = target.dimensions, server.vector_schema
     whole = kind.norm(embedding, of_tail=None, dimensions=dimensions, schema=schema)

@@ -217,7 +217,7 @@ class Settings(Section):
         return table.model or self.provider.model
 
     def dimensions_for(self, table: Table) -> int:
-        """The dimensions of a table's vectors: its own, else the provider's."""
+        """The dimensions of a table's model: its own, else the provider's."""
         return table.dimensions or self.provider.dimensions
 
     @classmethod

@@ -81,6 +81,8 @@ class Table(Section):
     tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
     """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
+    pad: Flag = False
+    """Whether the column has more dimensions than the model, and its vectors end in zeros."""
     required: Flag = True
     totals: Literal["exact", "estimated"] = "exact"
     """Estimated: a scan reads the rows without an embedding and no others."""

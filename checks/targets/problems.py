@@ -57,7 +57,11 @@ def problems_of(connection: Connection, target: Target, layouts: Layouts) -> tup
     return (
         *column_problems(place, wanted),
         *policy_problems(place),
-        *(embedding_problems(place, embedding, target.dimensions) if embedding else ()),
+        *(
+            embedding_problems(place, embedding, target.model_dimensions, pad=declared.pad)
+            if embedding
+            else ()
+        ),
         *provenance_problems(place, declared, declared.hash),
         *_expression_problems(connection, target, layouts),
     )

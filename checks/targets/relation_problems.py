@@ -108,8 +108,14 @@ def policy_problems(place: Declared) -> list[Problem]:
     ]
 
 
-def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Problem]:
-    """The problem that the embedding column has another type or dimension than declared."""
+PAD_HINT = "; where shorter vectors are padded with zeros by design, say `pad = true`"
+
+
+def embedding_problems(place: Declared, name: str, dimensions: int, *, pad: bool) -> list[Problem]:
+    """The problem that the embedding column has another type or dimension than declared.
+
+    `dimensions` are the model's; with `pad` the column has more.
+    """
     column = place.relation.columns.get(name)
     if column is None:
         return []
@@ -123,13 +129,27 @@ def embedding_problems(place: Declared, name: str, dimensions: int) -> list[Prob
                 )
             )
         ]
-    if column.dimension not in (None, dimensions):
+    if pad and (column.dimension or 0) <= dimensions:
+        found = "any number" if column.dimension is None else str(column.dimension)
+        return [
+            Problem(
+                text=(
+                    f"pad: the vectors of column {column.name!r} of {place.name} have {found} as"
+                    f" their dimensions; expected a type that says more than the model's"
+                    f" {dimensions}, to which a vector is padded; take `pad` out, or migrate it"
+                ),
+                blocks=False,
+            )
+        ]
+    if not pad and column.dimension not in (None, dimensions):
         return [
             Problem(
                 text=(
                     f"column {column.name!r} of {place.name} is"
                     f" {column.type}({column.dimension}), declared are {dimensions}"
                     " dimensions; correct `dimensions` in the settings, or migrate the column"
+                    + PAD_HINT
+                    * (column.dimension > dimensions)
                 ),
                 blocks=False,
             )

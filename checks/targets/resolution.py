@@ -61,7 +61,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
             name=str(table.name),
             server=server,
             model=settings.model_for(table),
-            dimensions=settings.dimensions_for(table),
+            model_dimensions=settings.dimensions_for(table),
         )
         if not found_names:
             targets.setdefault(bare.name, _missing(bare, names))

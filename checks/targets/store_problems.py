@@ -89,7 +89,9 @@ def _store_problems(
         ],
     )
     problems += policy_problems(place)
-    problems += embedding_problems(place, declared.embedding, target.dimensions)
+    problems += embedding_problems(
+        place, declared.embedding, target.model_dimensions, pad=target.declared.pad
+    )
     problems += provenance_problems(place, declared, target.declared.hash)
     if not target.key_names:
         text = f"store.key: {target.name} has no primary key to match it with; declare `key`"

@@ -33,7 +33,8 @@ class Target:
     name: str
     server: Server
     model: str
-    dimensions: int
+    model_dimensions: int
+    """Of the vectors that the model gives."""
     relation: Relation | None = None
     store: StoreTable | None = None
     """The table that holds its embeddings, where that is another one."""
@@ -107,6 +108,22 @@ class Target:
     def embedding(self) -> Column:
         beside = self.declared.store
         return self.holder.columns[(beside or self.declared).embedding]
+
+    @property
+    def dimensions(self) -> int:
+        """Of the vectors that are stored: the column's, where shorter ones are padded."""
+        if not self.declared.pad or self.relation is None:
+            return self.model_dimensions
+        beside = self.declared.store
+        if beside is not None and self.store is None:
+            return self.model_dimensions
+        column = self.holder.columns.get((beside or self.declared).embedding)
+        return max(self.model_dimensions, (column and column.dimension) or 0)
+
+    @property
+    def padded(self) -> bool:
+        """Whether a stored vector ends in zeros by design."""
+        return self.dimensions > self.model_dimensions
 
     @property
     def ann_indexed(self) -> bool:

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from checks.redaction import redactor
 from remediation.provider.errors import (
     Busy,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from pydantic import SecretStr
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embedded:
-    """Vectors aligned with the texts (float32, shape (texts, dimensions)), and their usage."""
+    """Vectors aligned with the texts (float32, shape (texts, stored dimensions)), and usage."""
 
     vectors: NDArray[np.float32]
     usage: Usage
@@ -149,7 +150,7 @@ class Embedder:
                 sent, headers=came.told.headers, billed=came.told.tokens or 0, hold=hold
             )
             if isinstance(came, Answer):
-                return Embedded(vectors=came.vectors, usage=usage)
+                return Embedded(vectors=self._padded(came.vectors), usage=usage)
             policy = self._retry
             if most is not None and not isinstance(came.error, Busy):
                 policy = replace(policy, attempts=most)
@@ -185,6 +186,10 @@ class Embedder:
         except UntrustworthyResponse as error:
             return TryFailed(error, again=True, told=answer.told)
         return answer
+
+    def _padded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        zeros = max(0, self.endpoint.stored_dimensions - vectors.shape[1])
+        return np.pad(vectors, ((0, 0), (0, zeros))) if zeros else vectors
 
     def _given_up(self, failed: TryFailed, usage: Usage) -> ProviderError:
         error = failed.error

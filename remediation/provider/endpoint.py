@@ -37,12 +37,14 @@ class Endpoint:
     `model` is what the endpoint calls it, `declared` what the settings call it (None: the same).
     With `stamped` the declared name is written beside each vector, so an answer must name it.
     `dimensions` is what a vector must have; it is passed in the request only with
-    `send_dimensions`. Raises ValueError for a base URL that is not plain http or https.
+    `send_dimensions`. Zeros make it up to `stored_dimensions`, where these are more. Raises
+    ValueError for a base URL that is not plain http or https.
     """
 
     base_url: str
     model: str
     dimensions: int
+    stored_dimensions: int = 0
     send_dimensions: bool = False
     declared: str | None = None
     stamped: bool = False

@@ -96,7 +96,8 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
         return Endpoint(
             base_url=base_url_of(provider, environment),
             model=target.model,
-            dimensions=target.dimensions,
+            dimensions=target.model_dimensions,
+            stored_dimensions=target.dimensions,
             send_dimensions=provider.send_dimensions,
             answered_models=provider.answered_models,
             extra_body=json.dumps(dict(provider.extra_body), default=float),

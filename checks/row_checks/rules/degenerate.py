@@ -1,4 +1,7 @@
-"""Finds vectors without meaning: no direction, or a padded tail. Builds SQL only; runs nothing."""
+"""Finds vectors without meaning: no direction, or a tail padded otherwise than declared.
+
+Builds SQL only; runs nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ def _no_meaning(target: Target, row: RowWords) -> sql.Composable:
     if row.norm is not None:
         return sql.SQL("{} = 0::float8").format(row.norm)
     return target.embedding_type.no_meaning(
-        row.embedding, dimensions=target.dimensions, schema=target.server.vector_schema
+        row.embedding,
+        dimensions=target.dimensions,
+        schema=target.server.vector_schema,
+        filled=target.model_dimensions if target.padded else None,
     )
 
 
