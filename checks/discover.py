@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(error, ExitStatus.USAGE_ERROR)
     except CannotExamineError as error:
         return _failed(error, ExitStatus.NOTHING_EXAMINED)
+    if place.note is not None:
+        print(for_terminal(place.note), file=sys.stderr)
     # The file is UTF-8 whatever the terminal's language is.
     sys.stdout.buffer.write(redactor.clean(text).encode())
     sys.stdout.buffer.flush()

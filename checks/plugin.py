@@ -235,6 +235,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
         f"examined {context.place.place}: PostgreSQL {server.version}, {pgvector}",
+        *([context.place.note] if context.place.note else []),
         f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
         f" {'about ' if estimated else ''}{plural(rows, 'row')}"
         f" ({context.settings.path.name})",

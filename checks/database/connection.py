@@ -67,10 +67,25 @@ class ConnectionTarget:
 
     parameters: Mapping[str, str] = field(repr=False)
     search_path: str | None = None
+    """One schema, or several with commas between them."""
     variable: str | None = None
     """The environment variable that held the URL."""
+    dropped: tuple[str, ...] = ()
+    """Names of the URL's parameters that only another client reads."""
+    taken_as: tuple[str, ...] = ()
+    """What other words of the URL are taken for."""
     lock_timeout: timedelta | None = None
     """How long a transaction there waits for a lock that it names no time for; None: no limit."""
+
+    @property
+    def note(self) -> str | None:
+        """What of the URL has no effect here, or another one, by name; None: nothing."""
+        words = list(self.taken_as)
+        if self.dropped:
+            words.append(
+                f"without effect here, as only other clients read it: {', '.join(self.dropped)}"
+            )
+        return f"{self.variable or 'the URL'}: {'; '.join(words)}" if words else None
 
     @property
     def place(self) -> str:
@@ -103,7 +118,7 @@ def connect(
     raise CannotExamineError(
         f"cannot connect to {target.place}: {reason.rstrip('.?')}; check"
         f" {f'the URL in {target.variable}' if target.variable else 'its URL'}, and that the server"
-        " runs and lets this machine in"
+        f" runs and lets this machine in{''.join(f' ({words})' for words in target.taken_as)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Parses connection URLs as libpq, Prisma and SQLAlchemy write them, and key=value strings.
+"""Parses connection URLs as libpq and other clients write them, and key=value strings.
 
 Never prints a URL or a part of it, and opens no connection.
 """
@@ -14,51 +14,43 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from checks.database.connection import ConnectionTarget
+from checks.database.url_parameters import read_parameters
 from checks.errors import ConnectionUrlError
 from checks.redaction import redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-POOL_PARAMETERS = frozenset(
-    {
-        # Prisma's connection URL arguments that steer its own client, not PostgreSQL.
-        "connection_limit",
-        "pgbouncer",
-        "pool_timeout",
-        "single_use_connections",
-        "socket_timeout",
-        "sslaccept",
-        "sslidentity",
-        "statement_cache_size",
-        "max_connection_lifetime",
-        "max_idle_connection_lifetime",
-        # asyncpg's, seen in SQLAlchemy URLs.
-        "prepared_statement_cache_size",
-    }
-)
-
-SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
-"""What asyncpg calls `ssl`, and libpq `sslmode`."""
-
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
-_HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s:@]+|@?[\w/.-]*")
+_SCHEME = re.compile(
+    r"(?:postgres(?:ql)?|p(?:g)?sql|postgis|timescale(?:gis)?|ecto)(?:\+[a-z0-9_]+)?"
+)
+"""Of SQLAlchemy, Django, Laravel and Ecto."""
+_WRAPPER = re.compile(r"(?:jdbc|r2dbc|vertx-reactive):(?=p)", re.IGNORECASE)
+"""Of Java."""
+_JUST_DATABASE = re.compile(r"^(postgres(?:ql)?:)/?(?=[A-Za-z_][\w-]*(?:\?|$))")
+"""JDBC's short form, which names no host."""
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s@]+|@?[\w/.-]*")
 
 
 def parse_url(url: str, *, variable: str) -> ConnectionTarget:
-    """Understand libpq's, Prisma's and SQLAlchemy's forms of a connection URL.
+    """Understand the forms of a connection URL that clients of PostgreSQL have.
 
-    Raises `ConnectionUrlError`, which names the variable and shows nothing of its value.
+    What only another client reads is left out, and its name kept in `dropped`. Raises
+    `ConnectionUrlError`, which names the variable and shows nothing of its value.
     """
     url = url.strip()
+    if url[:1] in ("'", '"') and url[-1:] == url[:1]:
+        # As it stands in a file that a shell would read.
+        url = url[1:-1].strip()
     _register_password(url)
     target = None
     try:
         if "\0" in url:
             # libpq would take what comes before it for the whole.
             raise ValueError
-        target = _url_form(url) if _HAS_SCHEME.match(url) else _keyword_form(url)
+        plain = _JUST_DATABASE.sub(r"\1///", _WRAPPER.sub("", url, count=1))
+        target = _url_form(plain) if _HAS_SCHEME.match(plain) else _keyword_form(url)
     except (psycopg.Error, ValueError):
         pass
     if target is not None:
@@ -82,18 +74,15 @@ def _url_form(url: str) -> ConnectionTarget:
     # what comes before it would be taken for a database, and shown.
     if "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc):
         raise ValueError
-    kept, search_path = [], None
-    # The parts are passed on as they were written: libpq decodes %20, but leaves + as it is.
-    for piece in filter(None, parts.query.split("&")):
-        name, _, value = piece.partition("=")
-        if name == "schema":
-            search_path = unquote(value) or None
-        elif name == "ssl" and value in SSL_MODES:
-            kept.append(f"sslmode={value}")
-        elif name not in POOL_PARAMETERS:
-            kept.append(piece)
-    plain = f"postgresql://{parts.netloc}{parts.path}" + ("?" + "&".join(kept) if kept else "")
-    return ConnectionTarget(parameters=_sane(conninfo_to_dict(plain)), search_path=search_path)
+    found = read_parameters(parts.query)
+    query = "&".join(f"{name}={value}" for name, value in found.for_libpq.items())
+    plain = f"postgresql://{parts.netloc}{parts.path}" + ("?" + query if query else "")
+    return ConnectionTarget(
+        parameters=_sane(conninfo_to_dict(plain)),
+        search_path=found.search_path,
+        dropped=tuple(found.dropped),
+        taken_as=tuple(found.taken_as),
+    )
 
 
 def _keyword_form(words: str) -> ConnectionTarget:
@@ -108,6 +97,7 @@ def _register_password(url: str) -> None:
     redactor.add(unquote(password))
     for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", url):
         redactor.add(word.strip("'"))
+        redactor.add(unquote(word))
 
 
 def _sane(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -89,7 +89,9 @@ def search_path(schema: str | None) -> sql.Composable:
     fit, PostgreSQL takes the one that fits better, wherever it stands (compare CVE-2018-1058).
     """
     if schema is not None:
-        quoted = sql.Identifier(schema).as_string(None)
+        # Several, where the URL names several.
+        names = filter(None, (name.strip().strip('"') for name in schema.split(",")))
+        quoted = ", ".join(sql.Identifier(name).as_string(None) for name in names)
         return sql.Literal(f"pg_catalog, {quoted}, public, pg_temp")
     return sql.SQL(
         "pg_catalog.concat_ws(', ', 'pg_catalog', CASE WHEN"

@@ -128,8 +128,11 @@ class TableSampler:
         rows = self._ask(
             sql.SQL(
                 """SELECT last, count(*), sum(count(*)) OVER () FROM (
-                    SELECT (SELECT pg_catalog.max(n) FROM pg_catalog.unnest(value) WITH ORDINALITY AS e(x, n)
-                            WHERE x <> 0::real) AS last
+                    SELECT (
+                        SELECT pg_catalog.max(n)
+                        FROM pg_catalog.unnest(value) WITH ORDINALITY AS e(x, n)
+                        WHERE x <> 0::real
+                    ) AS last
                     FROM ({rows}) AS sampled WHERE value IS NOT NULL LIMIT {few}
                 ) AS ends WHERE last IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"""
             ).format(

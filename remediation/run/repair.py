@@ -115,8 +115,14 @@ class Repair:
             max_rows=caps.max_rows,
             max_cost=caps.max_cost,
             spent=self.budget.spent,
-            notes=self.quarantine.unreadable,
+            notes=(*self.quarantine.unreadable, *self._write_side_note),
         )
+
+    @property
+    def _write_side_note(self) -> tuple[str, ...]:
+        """What of the write side's own URL has no effect; the checks have said it of theirs."""
+        own = self.place.variable == self.settings.database.write_url_env
+        return (self.place.note,) if own and self.place.note else ()
 
     def _plan_table(self, table: TableExamination) -> TablePlan:
         refused = refusal(table)

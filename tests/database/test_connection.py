@@ -40,6 +40,14 @@ COMPLETE = {"user": "app", "password": "s3cret!", "host": "db", "port": "6432", 
         "postgresql://app:s3cret!@db:6432/main?pgbouncer=true&connection_limit=1&pool_timeout=0",
         "host=db port=6432 dbname=main user=app password='s3cret!'",
         "postgresql://db:6432/main?user=app&password=s3cret!",
+        "postgis://app:s3cret!@db:6432/main",
+        "pgsql://app:s3cret!@db:6432/main",
+        "ecto://app:s3cret!@db:6432/main?pool_size=10",
+        "'postgresql://app:s3cret!@db:6432/main'",
+        "jdbc:postgresql://db:6432/main?user=app&password=s3cret%21&prepareThreshold=0",
+        "r2dbc:postgresql://app:s3cret!@db:6432/main",
+        "postgresql+psycopg://app:s3cret!@/main?host=db:6432",
+        "postgresql+asyncpg://app:s3cret!@db:6432/main?command_timeout=60&what_comes_next=1",
     ],
 )
 def test_libpq_s_and_prisma_s_and_sqlalchemy_s_forms_mean_the_same(url: str) -> None:
@@ -77,6 +85,72 @@ def test_asyncpg_s_ssl_is_libpq_s_sslmode() -> None:
     assert parsed("postgresql+asyncpg://db/main?ssl=require")["sslmode"] == "require"
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ssl=true", {"sslmode": "require"}),
+        ("ssl&pgbouncer", {"sslmode": "require"}),
+        ("ssl=false", {"sslmode": "disable"}),
+        ("ssl=%7B%22rejectUnauthorized%22%3Afalse%7D", {"sslmode": "require"}),
+        ("ssl=true&sslmode=verify-full", {"sslmode": "verify-full"}),
+        ("sslmode=no-verify&uselibpqcompat=true", {"sslmode": "require"}),
+        ("sslMode=VerifyFull", {"sslmode": "verify-full"}),
+        (
+            "ApplicationName=app%20one&connectTimeout=7",
+            {"application_name": "app one", "connect_timeout": "7"},
+        ),
+        ("connect_timeout=7s", {}),
+        ("options=endpoint=ep-cool-name", {"options": "endpoint=ep-cool-name"}),
+        ("targetServerType=preferSecondary", {"target_session_attrs": "prefer-standby"}),
+        ("host=a:5433&host=b:5434", {"host": "a,b", "port": "5433,5434"}),
+        ("host=a,b&port=1,2", {"host": "a,b", "port": "1,2"}),
+        ("host=/cloudsql/project:region:instance", {"host": "/cloudsql/project:region:instance"}),
+        ("unix_sock=/cloudsql/p:r:i/.s.PGSQL.5432", {"host": "/cloudsql/p:r:i"}),
+    ],
+)
+def test_other_clients_parameters_mean_what_they_mean_there(
+    query: str, expected: dict[str, str]
+) -> None:
+    assert parsed(f"postgresql:///main?{query}") == {"dbname": "main", **expected}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:5433,b:5434/main",
+        "jdbc:postgresql://a:5433,b:5434/main?targetServerType=any",
+    ],
+)
+def test_several_hosts_are_kept_in_order(url: str) -> None:
+    found = parsed(url)
+    assert (found["host"], found["port"]) == ("a,b", "5433,5434")
+
+
+def test_jdbc_s_form_without_a_host_names_the_database() -> None:
+    assert parsed("jdbc:postgresql:main?user=app") == {"dbname": "main", "user": "app"}
+
+
+def test_what_only_another_client_reads_is_named_without_its_value() -> None:
+    url = "postgresql://app:s3cret!@db/main?pool_timeout=0&supa=base-pooler.x&max=5"
+    target = parse_url(url, variable="DATABASE_URL")
+    assert target.note == (
+        "DATABASE_URL: without effect here, as only other clients read it: pool_timeout, supa, max"
+    )
+    hidden = parse_url("postgresql://db/main?password=a&kT9wq=1&pgbouncer=true", variable="X")
+    assert (hidden.note or "").endswith(": a further one, pgbouncer")
+    assert parse_url("postgresql://db/main?sslmode=require", variable="X").note is None
+
+
+def test_several_schemas_are_searched_in_their_order(database: str) -> None:
+    url = f"{database}?currentSchema=one,%22Two%22"
+    with (
+        connect(target := parse_url(url, variable="X")) as connection,
+        read_only(connection, target, statement_timeout=MINUTE),
+    ):
+        row = connection.execute("SHOW search_path").fetchone()
+        assert row == ('pg_catalog, "one", "Two", public, pg_temp',)
+
+
 def test_a_password_with_a_scheme_in_it_is_still_a_password() -> None:
     assert parsed("host=db password=a://b")["password"] == "a://b"
 
@@ -97,10 +171,11 @@ PASSWORD = "kT9/wq#Zr@7m?Lx"
         "postgresql://app:kT9wqZr7mLx",
         "postgresql://app@db:kT9wqZr7mLx/main",
         "postgresql://app@db:99999/main",
-        "postgresql://app:kT9wqZr7mLx@db/main?nonsense=1",
+        "postgresql://app:kT9wqZr7mLx@db/main?nonsense",
+        "postgresql://db/main?user=app&password=9&kT9wqZr7mLx",
         "postgresql://app:kT9wqZr7mLx@db/main\0",
         "mysql://app:kT9wqZr7mLx@db/main",
-        "jdbc:postgresql://db/main?user=app&password=kT9wqZr7mLx",
+        "jdbc:mysql://db/main?user=app&password=kT9wqZr7mLx",
         "prisma://accelerate.example/?api_key=kT9wqZr7mLx",
         "kT9wqZr7mLx",
         "host=db password='kT9wqZr7mLx",
