@@ -69,8 +69,8 @@ def pytest_collection(session: pytest.Session) -> None:
 
     declared = {
         f"{check}_check": [
-            Case(check=check, table=str(table.name))
-            for table in config.stash[SETTINGS].tables
+            Case(check=check, table=name)
+            for name, table in config.stash[SETTINGS].named_tables
             if table.check_settings(check).enabled and (check == "drift" or table.index)
         ]
         for check in CANARIES
@@ -89,10 +89,10 @@ def _cases(examination: Examination, check: str) -> list[Case]:
     tables = [table for table in examination.tables if _applies(table, check)]
     segments = Counter[str]()
     for table in tables:
-        segments[str(table.target.declared.name)] += len(table.measurements)
+        segments[table.target.entry] += len(table.measurements)
     cases: list[Case] = []
     for table in tables:
-        by_table = segments[str(table.target.declared.name)] > SEGMENTS_WITH_ITEMS
+        by_table = segments[table.target.entry] > SEGMENTS_WITH_ITEMS
         if by_table or not table.measurements or table.part.leaves_out(check):
             cases.append(Case(check=check, table=table.target.name))
         else:

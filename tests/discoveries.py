@@ -21,9 +21,15 @@ def discovered(url: str) -> str:
 
 
 def tables(text: str) -> dict[str, dict[str, Any]]:
-    """The entries that stand, by name; a name that stands twice is an error."""
+    """The entries that stand, by name, and by `name.column` where several have one name; a place
+    that stands twice is an error.
+    """
     entries = tomllib.loads(text).get("tables", [])
-    names = [entry["name"] for entry in entries]
+    bare = [entry["name"] for entry in entries]
+    names = [
+        name if bare.count(name) == 1 else f"{name}.{entry.get('store', entry)['embedding']}"
+        for name, entry in zip(bare, entries, strict=True)
+    ]
     assert len(names) == len(set(names)), names
     return dict(zip(names, entries, strict=True))
 

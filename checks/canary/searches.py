@@ -17,6 +17,7 @@ from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
 from checks.row_checks.row_relation import rows_of
 from checks.targets.missing_rows_index import plain_column
+from checks.targets.store_rows import STORE, held_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +149,9 @@ ORDER BY tenant, turn
         )
         return sql.SQL("SELECT {d} FROM {table} WHERE {where} ORDER BY {d} LIMIT {most}").format(
             d=distance,
-            table=self.target.identifier if store is None else store.identifier,
+            table=self.target.identifier
+            if store is None
+            else sql.SQL("{} AS {}").format(held_rows(store), STORE),
             where=sql.SQL(" AND ").join(conditions or [sql.SQL("true")]),
             most=sql.Literal(NEAREST),
         )

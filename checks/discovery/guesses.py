@@ -42,21 +42,20 @@ MOST_DIMENSIONS = 16_000
 
 @dataclass(kw_only=True, slots=True)
 class Guesser:
-    """Guesses the entry of one group of tables, by its largest member."""
+    """Guesses the entry of one embedding column of one group of tables, by its largest member."""
 
     group: Group
     found: Candidates
     sampler: TableSampler
+    embedding: Column
     layout: KnownLayout | None = field(init=False)
     relation: Relation = field(init=False)
-    embedding: Column = field(init=False)
     likely: Likely = field(init=False)
     entry: Entry = field(init=False, default_factory=Entry)
 
     def __post_init__(self) -> None:
         self.relation = self.group.example.relation
         self.layout = known_layout(self.relation)
-        self.embedding = self._embedding()
         self.likely = Likely(
             group=self.group,
             found=self.found,
@@ -90,11 +89,6 @@ class Guesser:
 
     # What the table is.
 
-    def _embedding(self) -> Column:
-        wanted = self.layout.embedding if self.layout else "embedding"
-        columns = self.group.example.embeddings
-        return next((column for column in columns if column.name == wanted), columns[0])
-
     def _remarks(self) -> None:
         members, remarks = self.group.members, self.entry.remarks
         if self.layout is not None:
@@ -103,17 +97,8 @@ class Guesser:
         if len(members) > 1:
             example = display_name(self.relation.schema, self.relation.name)
             remarks.append(f"{plural(len(members), 'table')} of one layout; guessed by {example}")
-        remarks.extend(self.other_columns())
         if not self.relation.writable_kind:
             remarks.append("not a table: it can be checked, but not repaired")
-
-    def other_columns(self) -> list[str]:
-        """That the table has further embedding columns, which no entry checks."""
-        others = [c.name for c in self.group.example.embeddings if c.name != self.embedding.name]
-        if not others:
-            return []
-        columns = ", ".join(map(display_identifier, others))
-        return [f"an entry checks one embedding column; not checked here: {columns}"]
 
     def _name(self) -> None:
         kinds = {"p": "partitioned table", "v": "view", "m": "materialised view"}

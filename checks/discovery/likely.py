@@ -79,7 +79,7 @@ class Likely:
         return None
 
     def _texts(self) -> Iterator[Guess]:
-        if self.layout is not None:
+        if self.layout is not None and self.layout.embedding == self.embedding.name:
             yield Guess(source=self.layout.text, reason=f"as {self.layout.title} has it")
         columns = self.relation.columns.values()
         subject = subject_of(self.embedding.name)

@@ -57,6 +57,7 @@ def _guesser_of_parent(own: Guesser, key: ForeignKey, name: TableName) -> Guesse
     )
     return Guesser(
         group=Group(members=(candidate,), name=name, tenant_from=own.group.tenant_from),
+        embedding=own.embedding,
         found=own.found,
         sampler=replace(own.sampler, candidate=candidate),
     )
@@ -65,7 +66,7 @@ def _guesser_of_parent(own: Guesser, key: ForeignKey, name: TableName) -> Guesse
 def _entry(own: Guesser, parent: Guesser, key: ForeignKey, *, text: str, reason: str) -> Entry:
     entry = parent.entry
     held = display_name(own.relation.schema, own.relation.name)
-    entry.remarks += [f"its embeddings are in a table of their own: {held}", *own.other_columns()]
+    entry.remarks.append(f"its embeddings are in a table of their own: {held}")
     entry.add("name", str(parent.group.name), f"{held} refers to it")
     columns = tuple(map(display_identifier, key.parent_columns))
     entry.add("key", columns, f"what {held} refers to")

@@ -26,6 +26,7 @@ from checks.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checks.database.catalog import Column
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
     from checks.discovery.candidates import Candidates
@@ -58,23 +59,27 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
         found = find_candidates(connection)
     if not found.candidates:
         raise CannotExamineError(_nothing(server, found))
-    known: dict[object, Entry] = {}
+    known: dict[object, list[Entry]] = {}
     unlisted: frozenset[int] = frozenset()
     while True:
-        entries = []
+        pairs: list[tuple[Group, Entry]] = []
         groups = fold(found.candidates, found.names, unlisted=unlisted)
         for group in groups:
             members = frozenset(member.relation.oid for member in group.members)
             if members not in known:
                 with read_only(connection, place, statement_timeout=SAMPLE_TIMEOUT):
-                    known[members] = _entry(connection, server, found, group)
-            entries.append(known[members])
-        strays = _strays(list(zip(groups, entries, strict=True)), found)
+                    known[members] = [
+                        _entry(connection, server, found, group, column)
+                        for column in group.example.embeddings
+                    ]
+            pairs += [(group, entry) for entry in known[members]]
+        strays = _strays(pairs, found)
         if strays <= unlisted:
             break
         # Each round takes at least one more table out of every pattern, so the loop ends.
         unlisted |= strays
-    _keep_one_of_a_name(entries)
+    entries = [entry for _, entry in pairs]
+    _keep_one_of_a_place(entries)
     return _file(server, entries)
 
 
@@ -113,26 +118,30 @@ def _nothing(server: Server, found: Candidates) -> str:
     )
 
 
-def _entry(connection: Connection, server: Server, found: Candidates, group: Group) -> Entry:
+def _entry(
+    connection: Connection, server: Server, found: Candidates, group: Group, column: Column
+) -> Entry:
     sampler = TableSampler(connection=connection, candidate=group.example, server=server)
-    guesser = Guesser(group=group, found=found, sampler=sampler)
+    guesser = Guesser(group=group, found=found, sampler=sampler, embedding=column)
     if guesser.relation.readable and guesser.likely.text() is None:
         entry = store_entry(guesser)
         if entry is not None:
             return entry
-        guesser = Guesser(group=group, found=found, sampler=sampler)
+        guesser = Guesser(group=group, found=found, sampler=sampler, embedding=column)
     return guesser.guess()
 
 
-def _keep_one_of_a_name(entries: Sequence[Entry]) -> None:
-    """Comment out a second entry of one table: the settings accept a table once."""
+def _keep_one_of_a_place(entries: Sequence[Entry]) -> None:
+    """Comment out a second entry of the same embeddings of one table."""
     seen = set()
     for entry in entries:
-        name = entry.lines[0].value
-        if entry.missing is None and name in seen:
+        held = [line for line in entry.lines if line.key == "embedding"]
+        held += entry.sections.get("store", [])
+        place = (entry.lines[0].value, *((line.key, line.value) for line in held))
+        if entry.missing is None and place in seen:
             entry.missing = "an entry of this name stands above; choose which one to keep"
         elif entry.missing is None:
-            seen.add(name)
+            seen.add(place)
 
 
 def _file(server: Server, entries: Sequence[Entry]) -> str:

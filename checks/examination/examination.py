@@ -64,7 +64,7 @@ class Examination:
         """The examination of a table, or of all that a declared pattern stands for."""
         if name in self._tables:
             return (self._tables[name],)
-        return tuple(t for t in self.tables if str(t.target.declared.name) == name)
+        return tuple(t for t in self.tables if t.target.entry == name)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -137,7 +137,7 @@ def examine(
         tables=tables,
         restricted=selection.tenants is not None,
         today=today,
-        partial=frozenset(str(t.declared.name) for t in targets if t.name not in chosen),
+        partial=frozenset(t.entry for t in targets if t.name not in chosen),
     )
 
 

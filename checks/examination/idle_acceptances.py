@@ -28,7 +28,7 @@ def idle_acceptances(
     groups: dict[str, list[TableExamination]] = {}
     for table in tables:
         if table.target.declared.checks:
-            groups.setdefault(str(table.target.declared.name), []).append(table)
+            groups.setdefault(table.target.entry, []).append(table)
     return tuple(
         finding
         for name, group in groups.items()

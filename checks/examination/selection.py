@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from checks.settings.names import display_name
 from checks.wording import number
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Selection:
         """Whether a target is selected, by its name, its declared name, or its bare name."""
         if self.tables is None:
             return True
-        names = {target.name, str(target.declared.name)}
+        names = {target.name, target.entry, str(target.declared.name)}
         if target.relation is not None:
             schema, name = target.relation.schema, target.relation.name
-            names |= {name, f"{schema}.{name}"}
+            for table in (name, f"{schema}.{name}", display_name(schema, name)):
+                names |= {table, table + target.place}
         return not names.isdisjoint(self.tables)
 
 

@@ -78,8 +78,7 @@ class Asked:
 
 def entry_of(target: Target) -> str:
     """The name that the tables of a target's declaration share; without a pattern, its own."""
-    declared = target.declared.name
-    return str(declared) if declared.is_pattern else target.name
+    return target.entry if target.declared.name.is_pattern else target.name
 
 
 def alike(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:

@@ -59,7 +59,7 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
     """A case per check and segment; per check and table, or per check, beyond so many of them."""
     declared: dict[str, list[TableExamination]] = {}
     for table in examination.tables:
-        declared.setdefault(str(table.target.declared.name), []).append(table)
+        declared.setdefault(table.target.entry, []).append(table)
     cases: list[Case] = []
     for name, tables in declared.items():
         many = sum(len(table.measurements) for table in tables) > SEGMENTS_WITH_ITEMS
@@ -74,7 +74,7 @@ def cases_of(examination: Examination) -> tuple[Case, ...]:
     known = set(cases)
     for finding in examination.idle:
         whole = Case(check=finding.check, table=finding.table)
-        entry = str(examination.table(finding.table).target.declared.name)
+        entry = examination.table(finding.table).target.entry
         if whole in known or replace(whole, table=entry) in known:
             continue
         of_tenant = replace(whole, tenant=finding.tenant, whole_table=False)
@@ -91,7 +91,7 @@ def cases_listed_as(
     """The cases that one case of `cases_declared` stands for."""
 
     def declared(case: Case) -> str:
-        return str(examination.tables_of(case.table)[0].target.declared.name)
+        return examination.tables_of(case.table)[0].target.entry
 
     return tuple(
         case
@@ -105,8 +105,8 @@ def cases_listed_as(
 def cases_declared(settings: Settings) -> tuple[Case, ...]:
     """The cases as far as the settings alone show them, without a database: check and table."""
     return tuple(
-        Case(check=check, table=str(table.name))
-        for table in settings.tables
+        Case(check=check, table=name)
+        for name, table in settings.named_tables
         for check in (
             "schema",
             *_declared_tenants_check(table),
@@ -114,8 +114,8 @@ def cases_declared(settings: Settings) -> tuple[Case, ...]:
             *_declared_row_checks(table),
         )
     ) + tuple(
-        Case(check=check, table=str(table.name), beside=beside)
-        for table in settings.tables
+        Case(check=check, table=name, beside=beside)
+        for name, table in settings.named_tables
         for check, beside in declared_gaps(table)
     )
 

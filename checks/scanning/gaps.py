@@ -14,6 +14,7 @@ from psycopg import sql
 from checks.expectations.measurements import Segment, Threshold
 from checks.expectations.suites import Asked, Counts, entry_of
 from checks.findings.finding import Finding
+from checks.targets.store_rows import held_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class _Side:
 
     check: GapCheck
     name: str
-    beside: sql.Identifier
+    beside: sql.Composable
     key: Sequence[str]
     columns: Mapping[str, Column]
     own_key: Sequence[str]
@@ -157,7 +158,7 @@ def _sides(target: Target) -> list[_Side]:
             _Side(
                 check="orphans",
                 name=store.name,
-                beside=store.identifier,
+                beside=held_rows(store),
                 key=store.declared.key,
                 columns=store.relation.columns,
                 own_key=target.key_names,
@@ -169,7 +170,7 @@ def _sides(target: Target) -> list[_Side]:
 def _count(connection: Connection, target: Target, side: _Side) -> Gap:
     # Two counts, so that the second is planned as an anti-join.
     statement = sql.SQL(
-        "SELECT (SELECT count(*) FROM {beside}), (SELECT count(*) {unmatched})"
+        "SELECT (SELECT count(*) FROM {beside} AS beside), (SELECT count(*) {unmatched})"
     ).format(beside=side.beside, unmatched=_unmatched(target, side))
     row = connection.execute(statement).fetchone()
     rows, failing = row if row is not None else (0, 0)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from checks.errors import SettingsError
+from checks.settings.entry_names import entry_names
 from checks.settings.faults import Fault, fault_lines, faults_in
 from checks.settings.table_checks import names_in_conflict
-from checks.settings.tables import Table
+from checks.settings.tables import Table, given_place
 from checks.settings.values import (
     Amount,
     BaseUrl,
@@ -212,6 +213,11 @@ class Settings(Section):
         """The file these settings were read from."""
         return self._path
 
+    @property
+    def named_tables(self) -> tuple[tuple[str, Table], ...]:
+        """The entries, each with what it is called, which no two share."""
+        return tuple(zip(entry_names(self.tables), self.tables, strict=True))
+
     def model_for(self, table: Table) -> str:
         """The embedding model of a table: its own, else the provider's."""
         return table.model or self.provider.model
@@ -230,14 +236,18 @@ class Settings(Section):
                 "expected at least one [[tables]] entry, found none; "
                 "integrity.example.toml shows one",
             )
-        seen: dict[TableName, int] = {}
+        seen: dict[tuple[TableName, object], int] = {}
         for position, entry in enumerate(entries(tables)):
             name = readable_table_name(value_of(entry, "name"))
-            if name is not None and seen.setdefault(name, position) != position:
+            if name is None:
+                continue
+            first = seen.setdefault((name, given_place(entry)), position)
+            if first != position:
                 yield (
                     ("tables", position, "name"),
-                    f"[[tables]] #{position + 1} names the same table as #{seen[name] + 1}; "
-                    "keep one entry for a table",
+                    f"[[tables]] #{position + 1} names the same table and the same embeddings as"
+                    f" #{first + 1}; keep one of them, or say in `embedding` which column each"
+                    " one checks",
                 )
 
 

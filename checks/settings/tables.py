@@ -20,6 +20,7 @@ from checks.settings.values import (
     TableReference,
     Text,
     entries,
+    readable_column,
     readable_table_name,
     value_of,
 )
@@ -40,6 +41,10 @@ class Store(Section):
     embedded_at: ColumnName | None = None
     content_hash: ColumnName | None = None
     insert: Mapping[ColumnName, SqlExpression] = Field(default_factory=dict)
+    where: SqlExpression | None = None
+    """Which of its rows are meant, where others have theirs in it too."""
+    constants: Mapping[ColumnName, SqlExpression] = Field(default_factory=dict)
+    """Values that its rows have in further columns of its key, and that a new row gets."""
 
 
 class Source(Section):
@@ -146,6 +151,20 @@ class Table(Section):
         checks = given.get("checks")
         if isinstance(checks, Mapping):
             yield from without_effect(checks)
+
+
+def given_place(entry: object) -> object:
+    """Where an entry has its embeddings, validated or not: two of one table must differ in it."""
+    store = value_of(entry, "store")
+    if store is None:
+        return readable_column(value_of(entry, "embedding") or "embedding")
+    constants = value_of(store, "constants")
+    return (
+        readable_table_name(value_of(store, "name")),
+        readable_column(value_of(store, "embedding") or "embedding"),
+        value_of(store, "where"),
+        str(sorted(constants.items(), key=str)) if isinstance(constants, Mapping) else None,
+    )
 
 
 def _unusable_patterns(given: Mapping[str, Any]) -> Iterator[Conflict]:

@@ -124,6 +124,14 @@ def readable_table_name(value: object) -> TableName | None:
         return None
 
 
+def readable_column(value: object) -> object:
+    """The column's name as stored; what is none, as it stands: that is reported elsewhere."""
+    try:
+        return _column(value)
+    except ValueError:
+        return value
+
+
 def _table_name(value: object) -> TableName:
     return (
         value if isinstance(value, TableName) else TableName.parse(_text(value, "a table's name"))

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from checks.database.expressions import embed_sql
+from checks.targets.store_rows import STORE, meant_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Scopes:
         if index.predicate is None:
             return True
         kind = (
-            target.declared.name,
+            target.entry,
             index.predicate,
             index.method,
             index.operator_class,
@@ -58,7 +59,9 @@ def _proven(
     # Safe to run: the server printed it, and it is a cast of the column.
     printed = cast("LiteralString", index.expression)
     key: sql.Composable = name if index.expression is None else sql.SQL(printed)
-    where = target.declared.where if target.store is None else None
+    store = target.store
+    where = target.declared.where
+    scope = sql.SQL("true") if where is None else embed_sql(where)
     operator: sql.Composable = sql.SQL(OPERATORS[target.declared.metric])
     schema = target.server.vector_schema
     if schema is not None:
@@ -67,8 +70,11 @@ def _proven(
         "EXPLAIN (FORMAT JSON, COSTS OFF) SELECT FROM {table} WHERE {where} AND {name} IS NOT NULL"
         " ORDER BY {key} {operator} (SELECT {key} FROM {table} LIMIT 1) LIMIT 1"
     ).format(
-        table=sql.Identifier(relation.schema, relation.name),
-        where=sql.SQL("true") if where is None else embed_sql(where),
+        table=sql.SQL("{} AS {}").format(
+            sql.Identifier(relation.schema, relation.name),
+            sql.Identifier(target.facts.name) if store is None else STORE,
+        ),
+        where=scope if store is None else meant_alone(store),
         name=name,
         key=key,
         operator=operator,

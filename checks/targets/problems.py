@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from checks.database.catalog import Relation
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
-    from checks.settings.names import TableName
     from checks.settings.tables import Table
     from checks.targets.target import Target
 
@@ -110,7 +109,7 @@ class Layouts:
     """Remembers the faults of a declaration's expressions for tables of the same columns."""
 
     _known: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
-    _sources: dict[TableName, str] = field(default_factory=dict)
+    _sources: dict[int, str] = field(default_factory=dict)
 
     def faults(
         self,
@@ -123,15 +122,16 @@ class Layouts:
 
         What `ask` raises is not remembered: the next table may not be locked.
         """
-        alike = (what, declared.name, *(self._layout(declared, one) for one in relations))
+        # Entries of one table may differ in all but its name.
+        alike = (what, id(declared), *(self._layout(declared, one) for one in relations))
         if alike not in self._known:
             self._known[alike] = ask()
         return self._known[alike]
 
     def _layout(self, declared: Table, relation: Relation) -> tuple[object, ...]:
-        source = self._sources.get(declared.name)
+        source = self._sources.get(id(declared))
         if source is None:
-            source = self._sources[declared.name] = "\0".join(_sources(declared)).casefold()
+            source = self._sources[id(declared)] = "\0".join(_sources(declared)).casefold()
         # An expression that names its own table means something else in each table.
         spoken = tuple(
             name for name in (relation.schema, relation.name) if name.casefold() in source
@@ -150,4 +150,6 @@ def _sources(declared: Table) -> Iterator[str]:
     yield declared.hash
     if declared.store is not None:
         yield declared.store.text or ""
+        yield declared.store.where or ""
         yield from declared.store.insert.values()
+        yield from declared.store.constants.values()

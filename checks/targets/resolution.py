@@ -6,14 +6,16 @@ Reads the catalog and plans expressions; reads no row.
 from __future__ import annotations
 
 import difflib
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checks.database.catalog import read_relation_names, read_relations
+from checks.settings.entry_names import place_in
 from checks.settings.names import display_identifier, display_name
 from checks.targets.indexes import with_index_faults
 from checks.targets.problems import Layouts, Problem, no_extension, problems_of
+from checks.targets.store_constants import constants_of
 from checks.targets.store_problems import problems_beside
 from checks.targets.stored_hashes import hash_problems
 from checks.targets.stores import Names, SourceTable, StoreTable, names_beside
@@ -43,6 +45,10 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
         (table, [found for found in _matching(table, names) if _wanted(table, found, exact)])
         for table in settings.tables
     ]
+    places: dict[int, set[str]] = defaultdict(set)
+    for table, found_names in matched:
+        for found in found_names:
+            places[found.oid].add(place_in(table))
     by_name = Names(names)
     beside = {
         (found.oid, section): by_name.find(name)
@@ -55,10 +61,11 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
     relations = read_relations(connection, sorted(oids))
     layouts = Layouts()
     targets: dict[str, Target] = {}
-    for table, found_names in matched:
+    for (entry, _), (table, found_names) in zip(settings.named_tables, matched, strict=True):
         bare = Target(
             declared=table,
-            name=str(table.name),
+            name=entry,
+            entry=entry,
             server=server,
             model=settings.model_for(table),
             model_dimensions=settings.dimensions_for(table),
@@ -66,14 +73,16 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
         if not found_names:
             targets.setdefault(bare.name, _missing(bare, names))
         for found in found_names:
+            place = place_in(table) if len(places[found.oid]) > 1 else ""
             target = replace(
                 bare,
-                name=display_name(found.schema, found.name),
+                name=display_name(found.schema, found.name) + place,
+                place=place,
                 relation=relations[found.oid],
                 tenant_part=_tenant_part(table, found),
             )
             if (first := targets.get(target.name)) is not None:
-                targets[target.name] = _declared_twice(first, table)
+                targets[target.name] = _declared_twice(first, entry)
                 continue
             target = _with_beside(target, beside, relations)
             problems = (
@@ -90,10 +99,15 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
 
 def _with_shared_stores(targets: Iterable[Target]) -> tuple[Target, ...]:
     found = tuple(targets)
-    users = Counter(target.store.relation.oid for target in found if target.store is not None)
+    users: dict[int, set[int]] = defaultdict(set)
+    for target in found:
+        if target.store is not None:
+            users[target.store.relation.oid].add(target.facts.oid)
     return tuple(
         replace(target, store_is_shared=True)
-        if target.store is not None and users[target.store.relation.oid] > 1
+        if target.store is not None
+        and not target.store.restricted
+        and len(users[target.store.relation.oid]) > 1
         else target
         for target in found
     )
@@ -112,6 +126,7 @@ def _with_beside(
             declared=declared.store,
             name=display_name(store.schema, store.name),
             relation=relations[store.oid],
+            constants=constants_of(declared, declared.store, relations[store.oid], target.model),
         )
         target = replace(target, store=held)
     if declared.source is not None and source is not None:
@@ -124,9 +139,9 @@ def _with_beside(
     return target
 
 
-def _declared_twice(first: Target, second: Table) -> Target:
+def _declared_twice(first: Target, second: str) -> Target:
     text = (
-        f"{first.name} is declared by two entries, {first.declared.name} and {second.name};"
+        f"{first.name} is declared by two entries, {first.entry} and {second};"
         " the first one is checked: keep one, or narrow a pattern"
     )
     return replace(first, problems=(*first.problems, Problem(text=text, blocks=False)))
@@ -138,10 +153,12 @@ def _vanished(bare: Target, found_names: Sequence[RelationName]) -> list[Target]
     if declared.tenant_from is None or not found_names or not declared.required:
         return []
     present = {_tenant_part(declared, found) for found in found_names}
+    place = bare.name.removeprefix(str(declared.name))
     return [
         replace(
             bare,
-            name=_name_for(declared, tenant),
+            name=_name_for(declared, tenant) + place,
+            place=place,
             tenant_part=tenant,
             problems=(
                 Problem(
@@ -209,11 +226,14 @@ def _missing(target: Target, names: Sequence[RelationName]) -> Target:
     if not target.declared.required:
         return target
     if target.declared.name.is_pattern:
-        text = f"no table matches {target.name}"
+        text = f"no table matches {target.declared.name}"
     else:
         near = _nearest(target.declared.name, names)
         hint = f"; did you mean {display_name(near.schema, near.name)}?" if near else ""
-        text = f"table {target.name} does not exist in database {target.server.database!r}{hint}"
+        text = (
+            f"table {target.declared.name} does not exist in database"
+            f" {target.server.database!r}{hint}"
+        )
     if target.server.vector_version is None:
         text += "; " + no_extension(target.server)
     return replace(target, problems=(Problem(text=text),))

@@ -22,6 +22,7 @@ from checks.targets.relation_problems import (
     provenance_problems,
     right_problems,
 )
+from checks.targets.store_constants import literal, unmatched_insert
 from checks.targets.store_rows import OWN, STORE, beside_store, same_key
 from checks.targets.stores import names_beside
 
@@ -86,6 +87,7 @@ def _store_problems(
             ("embedded_at", declared.embedded_at),
             ("content_hash", declared.content_hash),
             *(("insert", name) for name in declared.insert),
+            *(("constants", name) for name in declared.constants),
         ],
     )
     problems += policy_problems(place)
@@ -196,6 +198,15 @@ def _expression_problems(
         else [Expression(key="store.text", source=declared.text, type="text")]
     )
     columns = store.relation.columns
+    where = (
+        []
+        if declared.where is None
+        else [Expression(key="store.where", source=declared.where, type="boolean")]
+    )
+    constants = [
+        Expression(key=f"store.constants.{name}", source=source, type=columns[name].full_type)
+        for name, source in declared.constants.items()
+    ]
     inserted = [
         Expression(key=f"store.insert.{name}", source=source, type=columns[name].full_type)
         for name, source in declared.insert.items()
@@ -207,7 +218,9 @@ def _expression_problems(
 
     def ask() -> list[str]:
         return [
-            *faults_of(connection, held, texts),
+            *faults_of(connection, held, [*texts, *where]),
+            # The same for all rows, so that no column may be named.
+            *faults_of(connection, sql.SQL("(SELECT) AS integrity_no_row"), constants),
             *faults_of(connection, target.identifier, inserted),
             *faults_of(
                 connection, target.identifier, conditions, around=beside_store(target, store)
@@ -224,15 +237,31 @@ def _expression_problems(
     problems = [Problem(text=f"{target.name}: {fault}") for fault in faults]
     written = {*declared.key, declared.embedding, declared.model_column, declared.embedded_at}
     written |= {declared.content_hash, store.text_column}
+    tagged = {declared.model_column} if declared.model_column in store.constants else set()
     problems += [
         Problem(
-            text=f"store.insert: column {name!r} of {store.name} is declared by another key of"
+            text=f"store.{setting}: column {name!r} of {store.name} is declared by another key of"
             " [tables.store] already; leave it out",
             blocks=False,
         )
-        for name in declared.insert
-        if name in written
+        for setting, given, others in (
+            ("insert", declared.insert, {*written, *declared.constants}),
+            ("constants", declared.constants, written - tagged),
+        )
+        for name in given
+        if name in others
     ]
+    problems += [
+        Problem(
+            text=f"store.constants: column {name!r} of {store.name} is model_column too, and has"
+            f" another value than the declared model {target.model!r}; give both the same",
+            blocks=False,
+        )
+        for name, value in declared.constants.items()
+        if name in tagged and value.strip() != literal(target.model)
+    ]
+    if (fault := unmatched_insert(declared, store.relation, store.constants)) is not None:
+        problems.append(Problem(text=f"store.insert: {store.name}: {fault}"))
     valid = not any(fault.startswith("store.text:") for fault in faults)
     if valid and declared.text is not None and store.text_column is None and not target.repeats:
         problems.append(

@@ -5,6 +5,7 @@ Builds SQL only; runs nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -52,6 +53,52 @@ def same_key(
     )
 
 
+def meant(store: StoreTable, rows: sql.Identifier = STORE) -> list[sql.Composable]:
+    """The conditions of the entry's rows of a store, in a statement that calls its rows `rows`."""
+    where = store.declared.where
+    # In a scope of its own: beside it stand columns of other tables.
+    own_scope = sql.SQL("(SELECT {} FROM (SELECT {}.*) AS {}) IS TRUE")
+    return [
+        *(
+            sql.SQL("{}.{} {} {}").format(
+                rows, sql.Identifier(name), store.relation.columns[name].operator("="), value
+            )
+            for name, value in constant_values(store).items()
+        ),
+        *([] if where is None else [own_scope.format(embed_sql(where), rows, STORE)]),
+    ]
+
+
+def meant_alone(store: StoreTable) -> sql.Composable:
+    """The same condition in a statement whose only rows are the store's, called `STORE`."""
+    where = store.declared.where
+    constants = meant(replace(store, declared=store.declared.model_copy(update={"where": None})))
+    return sql.SQL(" AND ").join(
+        [*constants, sql.SQL("true") if where is None else embed_sql(where)]
+    )
+
+
+def constant_values(store: StoreTable) -> dict[str, sql.Composable]:
+    """SQL of the constants, each of its column's type."""
+    columns = store.relation.columns
+    return {
+        name: sql.SQL("{}::{}").format(embed_sql(value), sql.SQL(columns[name].full_type))
+        for name, value in store.constants.items()
+    }
+
+
+def held_rows(store: StoreTable, more: Sequence[sql.Composable] = ()) -> sql.Composable:
+    """The entry's rows of a store as a relation, with `more` after its columns."""
+    if not store.restricted and not more:
+        return store.identifier
+    return sql.SQL("(SELECT {columns} FROM {name} AS {store} WHERE {where})").format(
+        columns=sql.SQL(", ").join([sql.SQL("{}.*").format(STORE), *more]),
+        name=store.identifier,
+        store=STORE,
+        where=meant_alone(store),
+    )
+
+
 def own_rows(
     target: Target, columns: Iterable[sql.Composable], where: sql.Composable
 ) -> sql.Composed:
@@ -75,11 +122,9 @@ def joined_rows(
 
     The store's text, where it is declared, is `store.integrity_text`.
     """
-    held: sql.Composable = store.identifier
-    if store.declared.text is not None:
-        held = sql.SQL(
-            "(SELECT {store}.*, {text}::text AS integrity_text FROM {name} AS {store})"
-        ).format(store=STORE, text=embed_sql(store.declared.text), name=store.identifier)
+    text = store.declared.text
+    kept = sql.SQL("{}::text AS integrity_text")
+    held = held_rows(store, [] if text is None else [kept.format(embed_sql(text))])
     joined = sql.SQL("{own}\n        LEFT JOIN {held} AS {store} ON {same}").format(
         own=own, held=held, store=STORE, same=same_key(target.key, store.key, numbered=True)
     )

@@ -5,7 +5,7 @@ Says which relations they are; `checks.targets.store_problems` says what is wron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -35,10 +35,17 @@ class StoreTable:
     declared: Store
     name: str
     relation: Relation
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """SQL of the value that the entry's rows have in each of these columns, beside the key."""
 
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.relation.schema, self.relation.name)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether other rows of it are the embeddings of something else."""
+        return bool(self.constants) or self.declared.where is not None
 
     @property
     def key(self) -> tuple[Column, ...]:
@@ -47,12 +54,12 @@ class StoreTable:
 
     @property
     def unique_columns(self) -> tuple[str, ...] | None:
-        """Columns of the key under a unique index; None where the store may hold a key twice."""
+        """Columns of key and constants under a unique index; None where a key may stand twice."""
         return next(
             (
                 unique
                 for unique in self.relation.unique_keys
-                if unique and set(unique) <= set(self.declared.key)
+                if unique and set(unique) <= {*self.declared.key, *self.constants}
             ),
             None,
         )
@@ -73,6 +80,7 @@ class StoreTable:
         filled = {
             *declared.key,
             *declared.insert,
+            *self.constants,
             declared.embedding,
             declared.model_column,
             declared.embedded_at,

@@ -31,6 +31,9 @@ class Target:
 
     declared: Table
     name: str
+    """Its table's name, and the place of its embeddings where several entries share the table."""
+    entry: str
+    """What its entry in the settings is called."""
     server: Server
     model: str
     model_dimensions: int
@@ -42,6 +45,8 @@ class Target:
     """The table that its rows were cut from."""
     store_is_shared: bool = False
     """Whether other declared tables have embeddings in the same store."""
+    place: str = ""
+    """What its name says beyond the table's."""
     tenant_part: str | None = None
     """The tenant of all rows where it is the schema's or the table's name."""
     changed_since: datetime | None = None

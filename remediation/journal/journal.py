@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.database.server import DatabaseIdentity
+    from checks.targets.stores import StoreTable
     from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
     from remediation.journal.throughput import Throughput
@@ -207,7 +208,10 @@ def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = 
 def columns_written(target: Target) -> dict[str, Any]:
     """The relation and columns that a write to a target sets, by their names in the catalog."""
     key = target.key if target.store is None else target.store.key
+    # Which rows of a store, where others have theirs in it: those of one key are several.
+    rows = {} if target.store is None or not target.store.restricted else _rows_meant(target.store)
     return {
+        **rows,
         "relation": [target.holder.schema, target.holder.name],
         "embedding": target.embedding.name,
         "key_columns": [column.name for column in key],
@@ -222,6 +226,10 @@ def _ends_within_a_line(path: Path) -> bool:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read() != b"\n"
+
+
+def _rows_meant(store: StoreTable) -> dict[str, Any]:
+    return {"constants": dict(store.constants), "where": store.declared.where}
 
 
 def _sync_folder(folder: Path) -> None:

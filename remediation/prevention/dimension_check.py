@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from checks.settings.names import fitted_name
 from checks.targets.target import KINDS, Target
 from remediation.prevention.owned_objects import OwnedObject
 from remediation.prevention.script import dollar_quoted
@@ -21,7 +22,7 @@ def dimension_constraint(target: Target) -> OwnedObject:
         kind="constraint",
         schema=target.holder.schema,
         table=target.holder.name,
-        name=CONSTRAINT,
+        name=_name(target),
         says=f"{name} holds vectors of {target.dimensions} dimensions only",
     )
 
@@ -31,6 +32,8 @@ def needless(target: Target) -> str | None:
     column, holder = target.embedding, target.holder
     if column.dimension is not None:
         return f"column {column.name!r} is {column.full_type}, which holds no other dimension"
+    if target.store is not None and target.store.restricted:
+        return "no CHECK on the dimension: the store's other rows may have another one"
     if not holder.writable_kind:
         kind = KINDS[holder.kind]
         return f"no CHECK on the dimension: a {kind} enforces none"
@@ -64,8 +67,12 @@ def add_constraint(target: Target) -> sql.Composed:
 def validate_constraint(target: Target) -> sql.Composed:
     """Prove it of the rows that were there before; fails where one has another dimension."""
     return sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
-        _holder(target), sql.Identifier(CONSTRAINT)
+        _holder(target), sql.Identifier(_name(target))
     )
+
+
+def _name(target: Target) -> str:
+    return fitted_name(CONSTRAINT, target.place)
 
 
 def _holder(target: Target) -> sql.Identifier:

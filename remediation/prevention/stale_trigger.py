@@ -12,6 +12,7 @@ from psycopg import sql
 
 from checks.row_checks.row_expressions import scope_of, text_of
 from checks.settings.names import fitted_name
+from checks.targets.store_rows import meant
 from remediation.prevention.owned_objects import MARK, OwnedObject
 from remediation.prevention.script import dollar_quoted, search_path
 
@@ -27,11 +28,12 @@ TRIGGER = "zz_embedding_integrity_stale"
 
 
 def stale_trigger(target: Target, says: str = "") -> tuple[OwnedObject, OwnedObject]:
-    """The trigger and its function, as objects; which a table has at most one of."""
+    """The trigger and its function, as objects; which an entry has at most one of."""
     schema, table = target.facts.schema, target.facts.name
-    function = fitted_name("embedding_integrity_stale_", table)
+    function = fitted_name("embedding_integrity_stale_", table + target.place)
+    trigger = fitted_name(TRIGGER, target.place)
     return (
-        OwnedObject(kind="trigger", schema=schema, table=table, name=TRIGGER, says=says),
+        OwnedObject(kind="trigger", schema=schema, table=table, name=trigger, says=says),
         OwnedObject(kind="function", schema=schema, name=function, says=says),
     )
 
@@ -167,9 +169,16 @@ END
         store=store.identifier,
         column=column,
         same_key=sql.SQL(" AND ").join(
-            sql.SQL("store.{} {} NEW.{}").format(
-                sql.Identifier(theirs.name), theirs.operator("=", ours), sql.Identifier(ours.name)
-            )
-            for ours, theirs in zip(target.key, store.key, strict=True)
+            [
+                *(
+                    sql.SQL("store.{} {} NEW.{}").format(
+                        sql.Identifier(theirs.name),
+                        theirs.operator("=", ours),
+                        sql.Identifier(ours.name),
+                    )
+                    for ours, theirs in zip(target.key, store.key, strict=True)
+                ),
+                *meant(store),
+            ]
         ),
     )

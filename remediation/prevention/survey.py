@@ -35,9 +35,9 @@ class IndexPlace:
     """Whether ours is there, and was never finished."""
 
 
-def index_name(table: str) -> str:
-    """What the index of a table, or of a partition, is called: always the same."""
-    return fitted_name("embedding_integrity_missing_", table)
+def index_name(target: Target, table: str) -> str:
+    """What the index of a target's table, or of a partition, is called: always the same."""
+    return fitted_name("embedding_integrity_missing_", table + target.place)
 
 
 _PATH = "SELECT pg_catalog.current_schemas(false)::text[]"
@@ -114,7 +114,7 @@ def index_places(connection: Connection, target: Target) -> tuple[IndexPlace, ..
             name=name,
             partitioned=kind == "p",
             parent=None if parent is None else (parent_schema, parent),
-            broken=kind != "p" and index_name(name) in unfinished,
+            broken=kind != "p" and index_name(target, name) in unfinished,
         )
         for schema, name, kind, parent_schema, parent, unfinished in found
         if kind in ("r", "p")

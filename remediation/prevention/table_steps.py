@@ -56,7 +56,7 @@ def table_objects(connection: Connection, target: Target) -> tuple[OwnedObject, 
     if target.holder.writable_kind:
         objects.append(dimension_constraint(target))
     if target.facts.writable_kind and target.declared.store is None:
-        objects += [_index_object(place) for place in index_places(connection, target)]
+        objects += [_index_object(target, place) for place in index_places(connection, target)]
     return tuple(objects)
 
 
@@ -181,11 +181,11 @@ def _index(connection: Connection, target: Target) -> _Part:
         reason = "no index of failing rows: it takes a table, and an embedding that may be NULL"
         return _Part(notes=(reason,))
     places = index_places(connection, target)
-    if _served(connection, target, _index_object(places[0])):
+    if _served(connection, target, _index_object(target, places[0])):
         return _Part(notes=("another index finds the rows without an embedding already",))
     make: list[sql.Composable] = []
     for place in places:
-        owned = _index_object(place)
+        owned = _index_object(target, place)
         make.append(guard((owned,)))
         if place.broken:
             make.append(owned.drop)
@@ -199,7 +199,7 @@ def _index(connection: Connection, target: Target) -> _Part:
             schema, parent = place.parent
             make.append(
                 sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
-                    sql.Identifier(schema, index_name(parent)), owned.identifier
+                    sql.Identifier(schema, index_name(target, parent)), owned.identifier
                 )
             )
     return _Part(alone=tuple(make))
@@ -216,12 +216,12 @@ def _served(connection: Connection, target: Target, ours: OwnedObject) -> bool:
     return uses_partial_index(connection, statement)
 
 
-def _index_object(place: IndexPlace) -> OwnedObject:
+def _index_object(target: Target, place: IndexPlace) -> OwnedObject:
     return OwnedObject(
         kind="index",
         schema=place.schema,
         table=place.name,
-        name=index_name(place.name),
+        name=index_name(target, place.name),
         partitioned=place.partitioned,
         says=f"rows of {place.name} without an embedding",
     )

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from checks.database.expressions import beside_parameters, unnested
 from checks.targets.provenance import kept_text
+from checks.targets.store_rows import meant
 from remediation.selection.row_statements import key_is, type_of
 from remediation.writing.store_statements import copied_text, insert_rows
 from remediation.writing.table_statements import beside_unchanged, key_names, key_parameters
@@ -246,9 +247,12 @@ def _held(name: str) -> sql.Composable:
 
 
 def _same_key(target: Target) -> sql.Composable:
-    columns: Sequence[Column] = target.key if target.store is None else target.store.key
-    return key_is(
+    store = target.store
+    columns: Sequence[Column] = target.key if store is None else store.key
+    same = key_is(
         target,
         [beside_parameters(_held(column.name)) for column in columns],
         [sql.Identifier("integrity_row", f"integrity_key_{i}") for i, _ in enumerate(columns, 1)],
     )
+    conditions = [] if store is None else map(beside_parameters, meant(store, HELD))
+    return sql.SQL(" AND ").join([same, *conditions])

@@ -11,7 +11,15 @@ from psycopg import sql
 
 from checks.database.expressions import beside_parameters, embed_sql, unnested
 from checks.row_checks.row_relation import own_rows_of
-from checks.targets.store_rows import OWN, STORE, own_column, same_key, store_column
+from checks.targets.store_rows import (
+    OWN,
+    STORE,
+    constant_values,
+    meant,
+    own_column,
+    same_key,
+    store_column,
+)
 from remediation.selection.row_statements import type_of
 from remediation.writing.table_statements import (
     IS_LOCKED,
@@ -49,12 +57,17 @@ FOR NO KEY UPDATE OF {store} SKIP LOCKED
         keys=unnested(key_parameters(target)),
         key_names=key_names(target),
         same_key=sql.SQL(" AND ").join(
-            sql.SQL("{} {} {}").format(
-                beside_parameters(store_column(theirs.name)),
-                beside_parameters(theirs.operator("=", target.key[position - 1])),
-                _key_of_parameter(target, position),
-            )
-            for position, theirs in enumerate(store.key, start=1)
+            [
+                *(
+                    sql.SQL("{} {} {}").format(
+                        beside_parameters(store_column(theirs.name)),
+                        beside_parameters(theirs.operator("=", target.key[position - 1])),
+                        _key_of_parameter(target, position),
+                    )
+                    for position, theirs in enumerate(store.key, start=1)
+                ),
+                *map(beside_parameters, meant(store)),
+            ]
         ),
     )
 
@@ -123,6 +136,7 @@ def insert_rows(
         name: own_column(f"integrity_insert_{position}")
         for position, name in enumerate(store.declared.insert, start=1)
     }
+    columns |= {name: beside_parameters(value) for name, value in constant_values(store).items()}
     stored = target.embedding_type.bytes(
         sql.Identifier(store.declared.embedding), target.server.vector_schema
     )
@@ -226,7 +240,8 @@ def _unchanged() -> sql.Composed:
 
 
 def _belong_together(target: Target, store: StoreTable) -> sql.Composed:
-    return same_key(target.key, store.key, numbered=True)
+    same = same_key(target.key, store.key, numbered=True)
+    return sql.SQL(" AND ").join([same, *meant(store)])
 
 
 def _key_of_parameter(target: Target, position: int) -> sql.Composed:

@@ -170,16 +170,19 @@ def test_arrays_count_as_embeddings_by_their_name_only(database: str) -> None:
     assert (entry["text"], entry["dimensions"]) == ("body", 4)
 
 
-def test_a_second_embedding_column_is_told_of(database: str) -> None:
+def test_each_embedding_column_has_an_entry_of_its_own(database: str, tmp_path: Path) -> None:
     run(
         database,
         """CREATE TABLE docs (id int PRIMARY KEY, title text, body text,
-            title_embedding halfvec(3), embedding vector(3))""",
+            title_embedding halfvec(2), embedding vector(3))""",
+        "INSERT INTO docs VALUES (1, 'a title', 'a body', NULL, '[1,2,3]')",
     )
     text = discovered(database)
-    (entry,) = tables(text).values()
-    assert entry["embedding"] == "embedding"
-    assert "not checked here: title_embedding" in text
+    declared = tables(text)
+    assert declared["public.docs.title_embedding"]["text"] == "title"
+    assert "body" in declared["public.docs.embedding"]["text"]
+    found = examined(database, text, tmp_path)
+    assert [finding.table for finding in found.findings] == ["public.docs.title_embedding"]
 
 
 def test_a_table_without_a_likely_text_is_left_to_a_person(database: str, tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ def test_an_index_on_something_else_than_the_vectors_is_not_taken_for_theirs(
         f"CREATE INDEX ann ON docs USING hnsw ({expression})",
     )
     text = discovered(database)
-    (entry,) = tables(text).values()
+    entry = tables(text)["public.docs.embedding"]
     assert entry.keys().isdisjoint({"index", "metric"})
     assert '#index = "hnsw"  # none was found over the whole vectors, but ann on (' in text
 

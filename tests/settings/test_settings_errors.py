@@ -168,8 +168,8 @@ FAULTS = {
         "found 'public.docs'; a * here stands for what it stands for there"
     ),
     TABLE + '[[tables]]\nname = "PUBLIC.docs"\ntext = "other"': (
-        "tables[PUBLIC.docs].name: [[tables]] #2 names the same table as #1; "
-        "keep one entry for a table"
+        "tables[PUBLIC.docs].name: [[tables]] #2 names the same table and the same embeddings as"
+        " #1; keep one of them, or say in `embedding` which column each one checks"
     ),
     "[canary]\nsample = 1": (
         "tables: expected at least one [[tables]] entry, found none; "
