@@ -35,7 +35,7 @@ class Column:
 
     name: str
     type: str
-    """The type without its modifier; an embedding column is recognised by it."""
+    """The type without its modifier, that below a domain; an embedding column is known by it."""
     full_type: str
     """The type with its modifier; a value that travelled as text is cast back to it."""
     dimension: int | None
@@ -110,21 +110,45 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%(oids)s::oid[])
 """
 
+# A domain's modifier is that of the type below it; an array of a domain is one of what is below.
+TYPES_BELOW = """
+WITH RECURSIVE domain_below (oid, below, typmod, not_null, has_default) AS (
+    SELECT t.oid, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault IS NOT NULL
+    FROM pg_catalog.pg_type AS t WHERE t.typtype = 'd'::"char"
+    UNION ALL
+    SELECT d.oid, t.typbasetype, t.typtypmod, d.not_null OR t.typnotnull,
+           d.has_default OR t.typdefault IS NOT NULL
+    FROM domain_below AS d
+    JOIN pg_catalog.pg_type AS t ON t.oid = d.below AND t.typtype = 'd'::"char"
+),
+type_below (oid, below, typmod, not_null, has_default) AS (
+    SELECT d.* FROM domain_below AS d
+    JOIN pg_catalog.pg_type AS t ON t.oid = d.below AND t.typtype <> 'd'::"char"
+    UNION ALL
+    SELECT e.typarray, t.typarray, d.typmod, false, false FROM domain_below AS d
+    JOIN pg_catalog.pg_type AS e ON e.oid = d.oid AND e.typarray <> 0::oid
+    JOIN pg_catalog.pg_type AS t ON t.oid = d.below AND t.typtype <> 'd'::"char" AND t.typarray <> 0::oid
+)
+"""
+"""The types that domains stand for, by the domain's oid: to be joined to a column's type."""
+
 # 403 is the access method btree (pg_am.dat), 3 its strategy for equality (stratnum.h).
-_COLUMNS = """
+_COLUMNS = (
+    TYPES_BELOW
+    + """
 SELECT a.attrelid::bigint, a.attname,
-       pg_catalog.format_type(a.atttypid, NULL),
-       pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
-       a.atttypmod, a.attnotnull,
+       pg_catalog.format_type(t.oid, NULL),
+       pg_catalog.format_type(t.oid, coalesce(b.typmod, a.atttypmod)), t.typname,
+       coalesce(b.typmod, a.atttypmod), a.attnotnull OR coalesce(b.not_null, false),
        pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
-       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+       a.atthasdef OR a.attidentity <> '' OR coalesce(b.has_default, false), a.attgenerated <> '',
        coalesce(n.nspname, 'pg_catalog')
 FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN type_below AS b ON b.oid = a.atttypid
+JOIN pg_catalog.pg_type AS t ON t.oid = coalesce(b.below, a.atttypid)
 -- A type without an operator class of its own is compared as one of PostgreSQL's, as varchar is.
 LEFT JOIN pg_catalog.pg_opclass AS o
-  ON o.opcintype = CASE t.typbasetype WHEN 0::oid THEN t.oid ELSE t.typbasetype END
- AND o.opcdefault AND o.opcmethod = 403::oid
+  ON o.opcintype = t.oid AND o.opcdefault AND o.opcmethod = 403::oid
 LEFT JOIN pg_catalog.pg_amop AS p
   ON p.amopfamily = o.opcfamily AND p.amopstrategy = 3::smallint
  AND p.amoplefttype = o.opcintype AND p.amoprighttype = o.opcintype
@@ -133,6 +157,7 @@ LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.oprnamespace
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
+)
 
 _KEYS = """
 SELECT i.indrelid::bigint, i.indisprimary,

@@ -149,7 +149,7 @@ class EmbeddingType:
             """CASE
         WHEN pg_catalog.array_ndims({value}) > 1 THEN true
         WHEN pg_catalog.array_position({value}, NULL) IS NOT NULL THEN true
-        WHEN {value} OPERATOR(pg_catalog.&&) '{{NaN,Infinity,-Infinity}}'::{type} THEN true
+        WHEN {value}::{type} OPERATOR(pg_catalog.&&) '{{NaN,Infinity,-Infinity}}'::{type} THEN true
         ELSE {rule}
     END"""
         ).format(value=value, type=sql.SQL(self.name), rule=rule)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checks.database.ann_indexes import read_indexed_relations
-from checks.database.catalog import read_relation_names, read_relations
+from checks.database.catalog import TYPES_BELOW, read_relation_names, read_relations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,16 +52,20 @@ class Candidates:
     quoted: Mapping[str, str]
 
 
-_EMBEDDING_COLUMNS = """
+_EMBEDDING_COLUMNS = (
+    TYPES_BELOW
+    + """
 SELECT a.attrelid::bigint, a.attname
 FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN type_below AS b ON b.oid = a.atttypid
+JOIN pg_catalog.pg_type AS t ON t.oid = coalesce(b.below, a.atttypid)
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   AND (t.typname IN ('vector', 'halfvec', 'sparsevec')
        OR (t.typname IN ('_float4', '_float8')
            AND a.attname::text ~* 'embed|(^|_)(emb|vec)|vector'))
 ORDER BY a.attrelid, a.attnum
 """
+)
 
 _FOREIGN_KEYS = """
 SELECT c.conrelid::bigint, c.confrelid::bigint,
