@@ -98,22 +98,27 @@ class KeyRing:
                 "declare [keys] fallback_env or give the row a tenant"
             )
         variable = self._own(tenant)
+        secret = self._environ.get(variable) if variable else None
         owners = self._owners.get(variable, set()) if variable else set()
-        if variable and len(owners) < 2:
-            secret = self._environ.get(variable)
-            if secret:
-                return _usable(secret, f"environment variable {variable}")
+        if secret and len(owners) < 2:
+            return _usable(secret, f"environment variable {variable}")
         found = self._from_sql(tenant) or self._from_command(tenant)
         if found:
             return found
-        if variable and len(owners) > 1:
+        # A variable that is not set is nobody's, so that nothing about it can be mistaken.
+        if secret and len(owners) > 1:
             return MissingKey(
                 reason=f"tenants {_names(owners)} map to one environment variable, {variable}, "
                 "so it is used for none of them; give them keys by [keys] sql or command"
             )
         return self._fallback() or MissingKey(
             reason=f"no key for tenant {_name(tenant)}; "
-            + (f"set environment variable {variable}" if variable else "use [keys] sql or command")
+            # Where several tenants map to one variable, it would serve none of them.
+            + (
+                f"set environment variable {variable}"
+                if variable and len(owners) < 2
+                else "use [keys] sql or command"
+            )
             + ", or declare [keys] fallback_env"
         )
 

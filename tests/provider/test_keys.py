@@ -116,6 +116,15 @@ def test_a_variable_that_two_tenants_map_to_is_used_for_neither_and_no_fallback_
         assert "OPENAI_API_KEY__A_B" in reason
 
 
+def test_a_variable_that_is_not_set_keeps_no_two_tenants_from_the_platforms_key() -> None:
+    tenants = ["faq-de", "faq_de", "FAQ de"]
+    keys = ring(environ={"P": "sk-platform"}, fallback_env="P", known_tenants=tenants)
+    for tenant in tenants:
+        assert found(keys.find(tenant))[0] == "sk-platform"
+    keys = ring(environ={"OPENAI_API_KEY__FAQ_DE": ""}, known_tenants=tenants)
+    assert "use [keys] sql or command" in missing(keys.find("faq-de"))
+
+
 def test_a_tenant_of_an_ambiguous_variable_may_still_have_a_key_in_sql() -> None:
     keys = ring(
         environ={"OPENAI_API_KEY__A_B": "sk-whose"},
