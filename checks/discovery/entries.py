@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Value: TypeAlias = "str | int | tuple[str, ...]"
+Value: TypeAlias = "str | int | tuple[str, ...] | Mapping[str, str]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,8 @@ def entry_text(entry: Entry) -> str:
     lines.append("#[[tables]]" if commented else "[[tables]]")
     lines += _lines(entry.lines, commented=commented)
     for name, section in entry.sections.items():
-        lines += ["", f"#[tables.{name}]" if commented else f"[tables.{name}]"]
+        proposed = commented or not any(line.stands for line in section)
+        lines += ["", f"#[tables.{name}]" if proposed else f"[tables.{name}]"]
         lines += _lines(section, commented=commented)
     return "\n".join(lines) + "\n"
 
@@ -69,6 +71,8 @@ def toml(value: Value) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(toml, value)) + "]"
     if '"' in value and "'" not in value and value.isprintable():
@@ -76,6 +80,10 @@ def toml(value: Value) -> str:
     # Escapes what a terminal could obey, and what TOML does not allow.
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return '"' + _without_controls(escaped) + '"'
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
 
 
 def _is_block(value: str) -> bool:

@@ -142,8 +142,8 @@ KNOWN = (
         only=True,
         embedding="vector",
         text="replace(payload ->> 'data', E'\\n', ' ')",
-        tenant="payload ->> 'user_id'",
-        remark="memories of agents and runs: payload ->> 'agent_id', payload ->> 'run_id'",
+        tenant="coalesce(payload ->> 'user_id', payload ->> 'agent_id', payload ->> 'run_id')",
+        remark="a memory is its user's, or else its agent's, or its run's",
     ),
 )
 

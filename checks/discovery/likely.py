@@ -5,7 +5,7 @@ Takes a guess that the server accepts and no sample contradicts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -13,6 +13,7 @@ from psycopg import sql
 from checks.discovery.candidates import STORE_SUFFIX
 from checks.discovery.entries import printable
 from checks.discovery.names import (
+    COMPOSED,
     HASHES,
     JSON_TENANTS,
     JSON_TEXT,
@@ -28,7 +29,6 @@ from checks.discovery.names import (
     plain,
     subject_of,
 )
-from checks.discovery.samples import SAMPLE_ROWS
 from checks.settings.names import display_name
 from checks.wording import plural
 
@@ -42,12 +42,18 @@ if TYPE_CHECKING:
     from checks.discovery.samples import TableSampler, Values
 
 
+NAMESPACED = ("prefix", "key")
+"""The key of LangGraph's table `store`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
     """An SQL expression and the reason for it."""
 
     source: str
     reason: str
+    weak: bool = False
+    """Whether it is taken for want of a better one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +73,14 @@ class Likely:
     def text(self) -> Guess | None:
         """The first text that the server accepts and that sampled rows have."""
         for guess in self._texts():
-            if (checked := self._borne_out(guess, blank_counts=False)) is not None:
+            if (checked := self.borne_out(guess, blank_counts=False)) is not None:
                 return checked
         return None
 
     def tenant(self) -> Guess | None:
         """The first tenant that the server accepts and that sampled rows have."""
         for guess in self._tenants():
-            if (checked := self._borne_out(guess)) is not None:
+            if (checked := self.borne_out(guess)) is not None:
                 return checked
         return None
 
@@ -87,6 +93,9 @@ class Likely:
             for column in named(columns, (subject,), types=TEXT_TYPES):
                 reason = f"{printable(self.embedding.name)} is named after it"
                 yield Guess(source=self._quoted(column.name), reason=reason)
+        for column in named(columns, COMPOSED, types=TEXT_TYPES):
+            reason = "named like a text that was put together to be embedded"
+            yield Guess(source=self._quoted(column.name), reason=reason)
         titles = named(columns, TITLES, types=TEXT_TYPES)
         for column in named(columns, TEXT, types=TEXT_TYPES):
             own = self._quoted(column.name)
@@ -105,7 +114,8 @@ class Likely:
             and not plain(column.name).endswith("id")
         ]
         if len(free) == 1:
-            yield Guess(source=self._quoted(free[0].name), reason="the only text column")
+            own = self._quoted(free[0].name)
+            yield Guess(source=own, reason="the only text column", weak=True)
 
     def _tenants(self) -> Iterator[Guess]:
         if self.layout is not None:
@@ -114,6 +124,8 @@ class Likely:
                 yield Guess(source=source, reason=f"as {self.layout.title} has it")
         for column in self._tenant_columns(self.relation):
             yield Guess(source=self._quoted(column.name), reason="named like a tenant")
+        if self.relation.primary_key == NAMESPACED:
+            yield Guess(source="prefix", reason="the namespace of LangGraph's store")
         yield from self._json_guesses(JSON_TENANTS, "tenant")
         yield from self._tenants_of_parents()
 
@@ -164,14 +176,14 @@ class Likely:
                 source = f"{self._quoted(column.name)} ->> {literal}"
                 yield Guess(source=source, reason=f"a key of its JSON, named like a {kind}")
 
-    def _borne_out(self, guess: Guess, *, blank_counts: bool = True) -> Guess | None:
+    def borne_out(self, guess: Guess, *, blank_counts: bool = True) -> Guess | None:
         """The guess with what the sample shows; None where it is invalid, or empty in every row."""
         if not self.relation.readable or not self.sampler.valid(guess.source):
             return None
         seen = self.sampler.values(guess.source, blank_counts=blank_counts)
         if seen is not None and seen.rows and not seen.present:
             return None
-        return Guess(source=guess.source, reason=f"{guess.reason}; {_shown(seen)}")
+        return replace(guess, reason=f"{guess.reason}; {_shown(seen)}")
 
     def _quoted(self, name: str) -> str:
         return self.found.quoted[name]
@@ -182,8 +194,9 @@ def _shown(seen: Values | None) -> str:
         return "the sample could not be read"
     if not seen.rows:
         return "no rows to sample"
-    rows = plural(seen.rows, "sampled row")
-    first = "the first " if seen.rows >= SAMPLE_ROWS else ""
-    different = plural(seen.distinct, "value")
+    rows, different = plural(seen.rows, "row"), plural(seen.distinct, "value")
     missing = "" if seen.present == seen.rows else f", {seen.rows - seen.present:,} without one"
-    return f"{different} in {first}{rows}{missing}"
+    if seen.extent == "all":
+        return f"{different} in {'all ' if seen.rows > 1 else ''}{rows}{missing}"
+    where = f"the first {rows}" if seen.extent == "the first" else f"{rows} from all over the table"
+    return f"at least {different} in {where}{missing}"

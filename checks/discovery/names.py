@@ -18,6 +18,11 @@ TEXT = (
     "fulltext", "document", "passage", "transcript", "message", "description", "summary",
     "abstract", "note", "notes", "comment", "question", "answer", "caption",
 )  # fmt: skip
+# Put together for the model already, so that no title goes in front.
+COMPOSED = (
+    "embeddingtext", "embeddedtext", "embeddinginput", "embeddingcontent", "embedtext",
+    "texttoembed", "textforembedding", "searchtext", "searchabletext", "compiled",
+)  # fmt: skip
 TITLES = ("title", "subject", "heading", "headline")
 JSON_TEXT = ("data", "text", "content", "pagecontent", "body", "chunk", "document", "memory")
 TENANTS = (

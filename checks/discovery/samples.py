@@ -1,13 +1,13 @@
 """Draws bounded samples of a table, to count tenants and find JSON keys and dimensions.
 
-Never reads a whole table: at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
+Reads a small table's values whole, else at most `SAMPLE_ROWS` rows, within `SAMPLE_TIMEOUT`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -17,32 +17,37 @@ from checks.database.vector_types import EMBEDDING_TYPES
 from checks.targets.provenance import LETTERS, digest_of, hash_type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from checks.database.catalog import Column
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
     from checks.database.server import Server
     from checks.discovery.candidates import Candidate
+    from checks.discovery.links import Link
 
 SAMPLE_ROWS = 1000
 FEW_ROWS = 100
 """Of which every element is looked at."""
 SAMPLE_TIMEOUT = timedelta(seconds=5)
-LARGE = 20
-"""Samples' worth of rows from which blocks are picked at random rather than from the start."""
+SMALL_ROWS = 20 * SAMPLE_ROWS
+"""Rows up to which values are counted in the whole table; beyond, in blocks from all over it."""
 
 SPARE = 3
-"""Times as many rows are picked as are read, since the row count is an estimate."""
+"""Times as many rows are picked as are kept, since the row count is an estimate."""
+
+Extent: TypeAlias = Literal["all", "the first", "scattered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Values:
-    """Counts of the sampled rows, of those with a value, and of the different values."""
+    """Counts of rows that were read, of those with a value, and of the different values."""
 
     rows: int
     present: int
     distinct: int
+    extent: Extent
+    """Which rows of the table they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,8 @@ class TableSampler:
     connection: Connection
     candidate: Candidate
     server: Server
+    condition: sql.Composable | None = None
+    """Of the rows that are read; None: all."""
 
     def valid(self, expression: str, kind: ExpressionType = "text") -> bool:
         """Whether the server takes the expression as one value of a row of this table."""
@@ -66,19 +73,28 @@ class TableSampler:
 
     def values(self, expression: str, *, blank_counts: bool = True) -> Values | None:
         """What an expression gives; None where it could not be asked."""
+        if self._scattered:
+            return self._values(expression, SAMPLE_ROWS, blank_counts=blank_counts)
+        return self._values(expression, SMALL_ROWS, blank_counts=blank_counts) or self._values(
+            expression, SAMPLE_ROWS, blank_counts=blank_counts
+        )
+
+    def _values(self, expression: str, most: int, *, blank_counts: bool) -> Values | None:
         present = "value IS NOT NULL" if blank_counts else "value ~ '[^[:space:]]'"
-        rows = self._ask(
+        counted = self._ask(
             sql.SQL(
                 "SELECT count(*), count(*) FILTER (WHERE {present}),"
                 " pg_catalog.count(DISTINCT value) FROM ({rows}) AS sampled"
             ).format(
                 present=sql.SQL(present),
-                rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))),
+                rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression)), most),
             )
         )
-        return (
-            None if not rows else Values(rows=rows[0][0], present=rows[0][1], distinct=rows[0][2])
-        )
+        if not counted:
+            return None
+        rows, present_rows, distinct = counted[0]
+        extent: Extent = "scattered" if self._scattered else "all" if rows < most else "the first"
+        return Values(rows=rows, present=present_rows, distinct=distinct, extent=extent)
 
     def most_frequent(self, expression: str) -> str | None:
         """The value that most sampled rows have; None where none has one."""
@@ -142,6 +158,90 @@ class TableSampler:
         )
         return (rows[0][0], rows[0][1], int(rows[0][2])) if rows else None
 
+    def combinations(self, columns: Sequence[Column], *, most: int) -> list[tuple[str, ...]] | None:
+        """The values that columns have together, as texts, the most frequent first.
+
+        None where there are more than `most`, none at all, or where one is NULL.
+        """
+        names = [sql.Identifier(column.name) for column in columns]
+        texts = sql.SQL(", ").join(sql.SQL("{}::text AS {}").format(name, name) for name in names)
+        listed = sql.SQL(", ").join(names)
+        found = self._ask(
+            sql.SQL(
+                "SELECT {listed} FROM ({rows}) AS sampled GROUP BY {listed}"
+                " ORDER BY count(*) DESC, {listed} LIMIT {most}"
+            ).format(listed=listed, rows=self._rows(texts, SMALL_ROWS), most=sql.Literal(most + 1))
+        )
+        if not found or len(found) > most or any(None in values for values in found):
+            return None
+        return [tuple(map(str, values)) for values in found]
+
+    def of(self, values: Mapping[str, str]) -> TableSampler:
+        """The same of the rows whose columns have these values, given as texts."""
+        conditions: list[sql.Composable] = [
+            sql.SQL("{}::text = {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in values.items()
+        ]
+        if self.condition is not None:
+            conditions.append(self.condition)
+        return replace(self, condition=sql.SQL(" AND ").join(conditions) if conditions else None)
+
+    def matched(self, link: Link) -> int | None:
+        """How many sampled rows name a row of the link's table; None where one in ten does not."""
+        found = self._joined(link, sql.SQL("count(*), count(parent.*)"))
+        if found is None:
+            return None
+        rows, there = found
+        return there if there >= 0.9 * rows else None
+
+    def later(self, link: Link, column: Column, updated_at: Column) -> bool:
+        """Whether most sampled rows have a time that is not before an edit of their owner's row."""
+        found = self._joined(
+            link,
+            sql.SQL("count(*), count(*) FILTER (WHERE sampled.at >= parent.{})").format(
+                sql.Identifier(updated_at.name)
+            ),
+            sql.SQL("{}::timestamptz AS at").format(sql.Identifier(column.name)),
+        )
+        return found is not None and found[0] > 0 and found[1] > 0.5 * found[0]
+
+    def _joined(
+        self, link: Link, counted: sql.Composable, *more: sql.Composable
+    ) -> tuple[int, int] | None:
+        """Two counts over sampled rows beside the rows that they name."""
+        named = [
+            sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(f"key_{i}"))
+            for i, name in enumerate(link.columns)
+        ]
+        found = self._ask(
+            sql.SQL(
+                "SELECT {counted} FROM ({rows}) AS sampled LEFT JOIN {parent} AS parent ON {same}"
+            ).format(
+                counted=counted,
+                rows=self.of(link.constants)._rows(sql.SQL(", ").join([*named, *more])),
+                parent=sql.Identifier(link.parent.schema, link.parent.name),
+                same=sql.SQL(" AND ").join(
+                    sql.SQL("sampled.{} = parent.{}").format(
+                        sql.Identifier(f"key_{i}"), sql.Identifier(name)
+                    )
+                    for i, name in enumerate(link.parent_columns)
+                ),
+            )
+        )
+        return (found[0][0], found[0][1]) if found else None
+
+    def quoted(self, words: Collection[str]) -> Mapping[str, str]:
+        """Names as the server quotes them."""
+        return dict(
+            self._ask(
+                sql.SQL(
+                    "SELECT n.name, pg_catalog.quote_ident(n.name)"
+                    " FROM unnest({}::text[]) AS n (name)"
+                ).format(sql.Literal(sorted(words)))
+            )
+            or ()
+        )
+
     def digest_held(self, column: Column, text: str) -> str | None:
         """The function by which some sampled row's hash is the digest of its text."""
         return next((name for name in LETTERS if self._holds(column, name, text)), None)
@@ -166,15 +266,28 @@ class TableSampler:
     def _identifier(self) -> sql.Identifier:
         return sql.Identifier(self.candidate.relation.schema, self.candidate.relation.name)
 
-    def _rows(self, value: sql.Composable) -> sql.Composable:
+    @property
+    def _scattered(self) -> bool:
+        """Whether rows are read from all over the table."""
+        large = self.candidate.estimated_rows > SMALL_ROWS
+        return large and self.candidate.relation.writable_kind
+
+    def _rows(self, value: sql.Composable, most: int = SAMPLE_ROWS) -> sql.Composable:
         """A bounded number of rows; of a large table, from blocks all over it."""
         picked: sql.Composable = sql.SQL("")
-        estimated = self.candidate.estimated_rows
-        if estimated > LARGE * SAMPLE_ROWS and self.candidate.relation.writable_kind:
-            share = 100 * SPARE * SAMPLE_ROWS / estimated
+        ordered: sql.Composable = sql.SQL("")
+        if self._scattered:
+            share = 100 * SPARE * SAMPLE_ROWS / self.candidate.estimated_rows
+            # In the order of the blocks, the first of them would be all that is kept.
             picked = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(share))
-        return sql.SQL("SELECT {} FROM {} {} LIMIT {}").format(
-            value, self._identifier, picked, sql.Literal(SAMPLE_ROWS)
+            ordered = sql.SQL("ORDER BY pg_catalog.random()")
+        return sql.SQL("SELECT {} FROM {} {} WHERE {} {} LIMIT {}").format(
+            value,
+            self._identifier,
+            picked,
+            sql.SQL("true") if self.condition is None else self.condition,
+            ordered,
+            sql.Literal(most),
         )
 
     def _ask(self, statement: sql.Composed) -> Sequence[tuple[Any, ...]] | None:

@@ -1,93 +1,245 @@
-"""Guesses the entry of a table whose embeddings another table holds. Asks only its samplers."""
+"""Guesses the entries of tables whose embeddings another table holds. Asks only its samplers."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from checks.discovery.candidates import Candidate
 from checks.discovery.entries import Entry, Line
 from checks.discovery.folding import Group
 from checks.discovery.guesses import Guesser
+from checks.discovery.likely import Guess
+from checks.discovery.links import links_of
+from checks.discovery.names import (
+    CREATED,
+    EMBEDDED,
+    HASH_COLUMN_TYPES,
+    HASHES,
+    JSON_TYPES,
+    MODELS,
+    TENANTS,
+    TEXT_TYPES,
+    UPDATED,
+    named,
+    plain,
+)
+from checks.discovery.store_keys import store_key
 from checks.settings.names import TableName, display_identifier, display_name
+from checks.targets.provenance import TIME_TYPES
 
 if TYPE_CHECKING:
-    from checks.discovery.candidates import ForeignKey
+    from collections.abc import Iterator, Mapping
+
+    from checks.database.catalog import Column
+    from checks.discovery.links import Link
+
+WHOLE_JSON = """(
+    SELECT '{{' || coalesce(string_agg(to_json(k)::text || ': ' || v::text, ', '
+                                      ORDER BY k COLLATE "C"), '') || '}}'
+    FROM jsonb_each({}) AS of_value (k, v)
+)"""
+"""A JSON object as Python's json.dumps(sort_keys=True) writes it, if it holds no further ones."""
 
 
-def store_entry(own: Guesser) -> Entry | None:
-    """The entry of the table whose embeddings this one holds, found by a foreign key, if any.
+def store_entries(own: Guesser) -> list[Entry]:
+    """The entries of the tables whose embeddings this one holds, one for each of their fields.
 
     Meant for a table without a text of its own.
     """
-    for key in own.group.example.foreign_keys:
-        name = _name_of_parent(own, key)
-        if name is None or not set(key.parent_columns) <= key.parent.columns.keys():
+    entries: list[Entry] = []
+    for link in links_of(own):
+        name = _name_of_parent(own, link)
+        # One owner is enough, unless each row says of which type its owner is.
+        if name is None or (entries and not link.constants):
             continue
-        parent = _guesser_of_parent(own, key, name)
-        text = parent.likely.text()
-        if text is not None:
-            return _entry(own, parent, key, text=text.source, reason=text.reason)
-    return None
+        key = store_key(own, link)
+        for constants in key.fields:
+            parent = _guesser_of_parent(own, link, name)
+            text = _text(parent, constants, among=len(key.fields))
+            if text is not None:
+                entries.append(_entry(_restricted(own, constants), parent, link, constants, text))
+    return entries
 
 
-def _name_of_parent(own: Guesser, key: ForeignKey) -> TableName | None:
+def propose_source(own: Guesser, entry: Entry) -> None:
+    """A parent that has a text too, as what the rows may be cut from: for a person to confirm."""
+    if "source" in entry.sections or entry.missing is not None or len(own.group.members) > 1:
+        return
+    for link in links_of(own):
+        name = TableName(schema=link.parent.schema, name=link.parent.name)
+        if any(plain(column) in TENANTS for column in link.columns):
+            continue
+        text = _guesser_of_parent(own, link, name).likely.text()
+        if text is None or text.weak:
+            continue
+        reason = "has a text too; remove each # if the rows here are pieces of it"
+        key = tuple(map(display_identifier, link.parent_columns))
+        own_key = tuple(map(display_identifier, link.columns))
+        entry.sections["source"] = [
+            Line(key="name", value=str(name), reason=reason, stands=False),
+            Line(key="key", value=key, reason="its key", stands=False),
+            Line(key="source_key", value=own_key, reason=link.reason, stands=False),
+        ]
+        return
+
+
+def _name_of_parent(own: Guesser, link: Link) -> TableName | None:
     """The parent's name, or a pattern with `*` where the table's own has it; None: none fits."""
     group = own.group
     if len(group.members) == 1:
-        return TableName(schema=key.parent.schema, name=key.parent.name)
-    name = TableName(schema=group.name.schema, name=key.parent.name, schema_is_pattern=True)
+        return TableName(schema=link.parent.schema, name=link.parent.name)
+    name = TableName(schema=group.name.schema, name=link.parent.name, schema_is_pattern=True)
     parents = {
         other.parent.oid
         for member in group.members
         for other in member.foreign_keys
-        if other.columns == key.columns
+        if other.columns == link.columns
     }
     meant = {n.oid for n in own.found.names if name.match(n.schema, n.name)}
     return name if group.name.schema_is_pattern and meant == parents else None
 
 
-def _guesser_of_parent(own: Guesser, key: ForeignKey, name: TableName) -> Guesser:
+def _guesser_of_parent(own: Guesser, link: Link, name: TableName) -> Guesser:
     candidate = Candidate(
-        relation=key.parent,
+        relation=link.parent,
         embeddings=(own.embedding,),
         foreign_keys=(),
         indexes=(),
         estimated_rows=own.group.example.estimated_rows,
     )
+    words = {link.parent.schema, link.parent.name, *link.parent.columns}
+    found = replace(own.found, quoted={**own.sampler.quoted(words), **own.found.quoted})
     return Guesser(
         group=Group(members=(candidate,), name=name, tenant_from=own.group.tenant_from),
         embedding=own.embedding,
-        found=own.found,
-        sampler=replace(own.sampler, candidate=candidate),
+        found=found,
+        sampler=replace(own.sampler, candidate=candidate, condition=None),
     )
 
 
-def _entry(own: Guesser, parent: Guesser, key: ForeignKey, *, text: str, reason: str) -> Entry:
+def _restricted(own: Guesser, constants: Mapping[str, str]) -> Guesser:
+    """The same, of the rows that have these values alone."""
+    sampler = own.sampler.of(constants)
+    return Guesser(group=own.group, embedding=own.embedding, found=own.found, sampler=sampler)
+
+
+def _text(parent: Guesser, constants: Mapping[str, str], *, among: int) -> Guess | None:
+    """What is embedded: the field that a constant names, else the parent's likely text."""
+    columns = parent.relation.columns
+    for value in constants.values():
+        fields: list[tuple[str, str]] = []
+        if value in columns and columns[value].type in TEXT_TYPES:
+            fields.append((parent.found.quoted[value], "the column that its store names"))
+        for column in columns.values():
+            if column.type not in JSON_TYPES:
+                continue
+            own, literal = parent.found.quoted[column.name], sql.Literal(value).as_string(None)
+            if value == "$" and column.type == "jsonb":
+                fields.append((WHOLE_JSON.format(own), "the whole value, as LangGraph embeds it"))
+            fields.append((f"{own} ->> {literal.strip()}", "the key that its store names"))
+        for source, reason in fields:
+            guess = parent.likely.borne_out(Guess(source=source, reason=reason))
+            if guess is not None:
+                return guess
+    return parent.likely.text() if among == 1 or not constants else None
+
+
+def _entry(
+    own: Guesser, parent: Guesser, link: Link, constants: Mapping[str, str], text: Guess
+) -> Entry:
     entry = parent.entry
     held = display_name(own.relation.schema, own.relation.name)
     entry.remarks.append(f"its embeddings are in a table of their own: {held}")
+    entry.missing = link.doubt
     entry.add("name", str(parent.group.name), f"{held} refers to it")
-    columns = tuple(map(display_identifier, key.parent_columns))
+    columns = tuple(map(display_identifier, link.parent_columns))
     entry.add("key", columns, f"what {held} refers to")
     parent.add_tenant(parent.likely.tenant())
-    entry.add("text", text, reason)
+    entry.add("text", text.source, text.reason)
     parent.add_where()
-    parent.add_times()
+    times = parent.add_times()
     own.entry = entry
-    own.add_dimensions()
-    own.add_index()
-    entry.sections["store"] = [
+    lines = [
         Line(key="name", value=str(own.group.name), reason="holds the embeddings"),
-        Line(
-            key="key",
-            value=tuple(map(display_identifier, key.columns)),
-            reason="its foreign key",
-        ),
+        Line(key="key", value=tuple(map(display_identifier, link.columns)), reason=link.reason),
         Line(
             key="embedding",
             value=display_identifier(own.embedding.name),
             reason=f"the column of type {own.embedding.full_type}",
         ),
     ]
+    if constants:
+        values = {
+            display_identifier(name): sql.Literal(value).as_string(None).strip()
+            for name, value in constants.items()
+        }
+        reason = "what tells its rows from those of other things in the same table"
+        lines.append(Line(key="constants", value=values, reason=reason))
+    own = _tagged(own, link, lines)
+    own.add_dimensions()
+    made = list(_time_of_embedding(own, link, times.get("updated_at")))
+    lines += made
+    if "updated_at" in times:
+        stands = any(line.stands for line in made)
+        reason = "by name and type" if stands else "needs embedded_at in the store"
+        quoted = parent.found.quoted[times["updated_at"].name]
+        entry.add("updated_at", quoted, reason, stands=stands)
+    own.add_index()
+    lines += _unfilled(own, {*link.columns, *constants}, lines)
+    entry.sections["store"] = lines
     return entry
+
+
+def _tagged(own: Guesser, link: Link, lines: list[Line]) -> Guesser:
+    """`own` with the rows of the most frequent model alone, where a column tells the model."""
+    models = named(own.relation.columns.values(), MODELS, types=TEXT_TYPES)
+    models = [column for column in models if column.name not in link.columns]
+    quoted = own.found.quoted[models[0].name] if models else ""
+    model = own.sampler.most_frequent(quoted) if models else None
+    if model is None or not model.strip():
+        return own
+    name = display_identifier(models[0].name)
+    lines.append(Line(key="model_column", value=name, reason="by name and type"))
+    own.entry.add("model", model, f"the most frequent value of {name} in a sample")
+    entry, own = own.entry, _restricted(own, {models[0].name: model})
+    own.entry = entry
+    return own
+
+
+def _time_of_embedding(own: Guesser, link: Link, updated_at: Column | None) -> Iterator[Line]:
+    """When a vector was made: by its name, or when its row was, if that is after most edits."""
+    columns = own.relation.columns.values()
+    certain = named(columns, EMBEDDED, types=TIME_TYPES)
+    written = named(columns, UPDATED, types=TIME_TYPES) + named(columns, CREATED, types=TIME_TYPES)
+    found = (certain + written)[:1]
+    for column in found:
+        stands, reason = True, "by name and type"
+        if not certain:
+            stands = updated_at is not None and own.sampler.later(link, column, updated_at)
+            reason = "when its row was written, after most edits of the text"
+            if not stands:
+                reason = "when its row was written; does a new vector change it?"
+        name = display_identifier(column.name)
+        yield Line(key="embedded_at", value=name, reason=reason, stands=stands)
+    for column in named(columns, HASHES, types=HASH_COLUMN_TYPES)[:1]:
+        name, reason = display_identifier(column.name), "by name only: is it of the text?"
+        yield Line(key="content_hash", value=name, reason=reason, stands=False)
+
+
+def _unfilled(own: Guesser, filled: set[str], lines: list[Line]) -> Iterator[Line]:
+    """That a new row needs further values, which only a person knows."""
+    written = [line.value for line in lines if line.stands]
+    needed = [
+        display_identifier(column.name)
+        for column in own.relation.columns.values()
+        if column.not_null
+        and not column.has_default
+        and column.name not in filled
+        and display_identifier(column.name) not in written
+    ]
+    if needed:
+        reason = "NOT NULL: a repair that inserts a row needs their values"
+        yield Line(key="insert", value=dict.fromkeys(needed, "..."), reason=reason, stands=False)

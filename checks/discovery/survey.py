@@ -17,8 +17,9 @@ from checks.discovery.candidates import find_candidates
 from checks.discovery.entries import entry_text, printable, toml
 from checks.discovery.folding import fold
 from checks.discovery.guesses import Guesser
-from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, TableSampler
-from checks.discovery.stores import store_entry
+from checks.discovery.key_tables import key_tables
+from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, SMALL_ROWS, TableSampler
+from checks.discovery.stores import propose_source, store_entries
 from checks.errors import CannotExamineError
 from checks.settings.names import display_name
 from checks.wording import plural
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from checks.discovery.candidates import Candidates
     from checks.discovery.entries import Entry
     from checks.discovery.folding import Group
+    from checks.discovery.key_tables import KeyTable
 
 CATALOG_TIMEOUT = timedelta(minutes=1)
 """The catalog of tens of thousands of tables takes seconds."""
@@ -57,6 +59,7 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
     with read_only(connection, place, statement_timeout=CATALOG_TIMEOUT):
         server = read_server(connection)
         found = find_candidates(connection)
+        holding = tuple(key_tables(connection, found)) if found.candidates else ()
     if not found.candidates:
         raise CannotExamineError(_nothing(server, found))
     known: dict[object, list[Entry]] = {}
@@ -69,8 +72,9 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
             if members not in known:
                 with read_only(connection, place, statement_timeout=SAMPLE_TIMEOUT):
                     known[members] = [
-                        _entry(connection, server, found, group, column)
+                        entry
                         for column in group.example.embeddings
+                        for entry in _entries(connection, server, found, group, column)
                     ]
             pairs += [(group, entry) for entry in known[members]]
         strays = _strays(pairs, found)
@@ -80,7 +84,7 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
         unlisted |= strays
     entries = [entry for _, entry in pairs]
     _keep_one_of_a_place(entries)
-    return _file(server, entries)
+    return _file(server, entries, holding)
 
 
 def _strays(pairs: Sequence[tuple[Group, Entry]], found: Candidates) -> frozenset[int]:
@@ -118,17 +122,21 @@ def _nothing(server: Server, found: Candidates) -> str:
     )
 
 
-def _entry(
+def _entries(
     connection: Connection, server: Server, found: Candidates, group: Group, column: Column
-) -> Entry:
+) -> list[Entry]:
     sampler = TableSampler(connection=connection, candidate=group.example, server=server)
     guesser = Guesser(group=group, found=found, sampler=sampler, embedding=column)
-    if guesser.relation.readable and guesser.likely.text() is None:
-        entry = store_entry(guesser)
-        if entry is not None:
-            return entry
+    text = guesser.likely.text() if guesser.relation.readable else None
+    if guesser.relation.readable and (text is None or text.weak):
+        entries = store_entries(guesser)
+        # What names alone suggest is no better than the only text there is.
+        if entries and (text is None or all(entry.missing is None for entry in entries)):
+            return entries
         guesser = Guesser(group=group, found=found, sampler=sampler, embedding=column)
-    return guesser.guess()
+    entry = guesser.guess()
+    propose_source(guesser, entry)
+    return [entry]
 
 
 def _keep_one_of_a_place(entries: Sequence[Entry]) -> None:
@@ -137,25 +145,26 @@ def _keep_one_of_a_place(entries: Sequence[Entry]) -> None:
     for entry in entries:
         held = [line for line in entry.lines if line.key == "embedding"]
         held += entry.sections.get("store", [])
-        place = (entry.lines[0].value, *((line.key, line.value) for line in held))
+        place = (entry.lines[0].value, *((line.key, str(line.value)) for line in held))
         if entry.missing is None and place in seen:
             entry.missing = "an entry of this name stands above; choose which one to keep"
         elif entry.missing is None:
             seen.add(place)
 
 
-def _file(server: Server, entries: Sequence[Entry]) -> str:
+def _file(server: Server, entries: Sequence[Entry], holding: Sequence[KeyTable]) -> str:
     standing = [entry for entry in entries if entry.missing is None]
     dimensions = Counter(entry.dimensions for entry in standing if entry.dimensions is not None)
     common = dimensions.most_common(1)[0][0] if dimensions else None
     head = [
         f"# Guessed from database {printable(server.database)}. Read it before you rely on it:",
         "# each value has its reason beside it, and what stands behind a # is for you to decide.",
-        f"# Samples have at most {SAMPLE_ROWS:,} rows. Every option: integrity.example.toml.",
+        f"# Beyond {SMALL_ROWS:,} rows, {SAMPLE_ROWS:,} from all over a table stand for it."
+        " Every option: integrity.example.toml.",
     ]
     if not standing:
         head.append("# NO ENTRY CAN STAND AS IT IS: fill one in, then run pytest.")
-    texts = ["\n".join(head) + "\n", _provider(common)]
+    texts = ["\n".join(head) + "\n", _provider(common), *_keys(holding)]
     for entry in entries:
         if entry.dimensions not in (None, common) and not any(
             line.key == "model" for line in entry.lines
@@ -163,6 +172,21 @@ def _file(server: Server, entries: Sequence[Entry]) -> str:
             _add_model(entry)
         texts.append(entry_text(entry))
     return "\n".join(texts)
+
+
+def _keys(holding: Sequence[KeyTable]) -> list[str]:
+    """The section for keys that tables may hold, for a person to decide."""
+    if not holding:
+        return []
+    lines = []
+    for one in holding:
+        words = f"{one.name} looks as if {one.column} held a key for each tenant; no value was read"
+        if one.encrypted:
+            words += ". It is encrypted: a program that deciphers it goes into `command`"
+        lines.append(f"# {printable(words)}")
+    lines.append("#[keys]")
+    lines += [f"#sql = {toml(one.sql)}" for one in holding]
+    return ["\n".join(lines) + "\n"]
 
 
 def _provider(dimensions: int | None) -> str:

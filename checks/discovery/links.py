@@ -1,0 +1,123 @@
+"""Finds what the rows of a table without a text of its own may be embeddings of.
+
+A foreign key says so; without one, names do, and sampled rows bear it out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from checks.database.catalog import read_relations
+from checks.discovery.names import TEXT_TYPES, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from checks.database.catalog import Relation
+    from checks.discovery.guesses import Guesser
+
+MOST_OWNERS = 20
+"""Values of a column that names the owner's type, beyond which it names something else."""
+
+_OF_STORES = re.compile(r"_?(embeddings?(_store)?|vectors?|vec|store)$", re.IGNORECASE)
+"""How the name of a store ends, after that of its table."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """A table, the columns that name its row, and how sure that is."""
+
+    parent: Relation
+    columns: tuple[str, ...]
+    parent_columns: tuple[str, ...]
+    reason: str
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Values that tell its rows from those of other owners, by column, as text."""
+    doubt: str | None = None
+    """Why a person must confirm it; None where the catalog or the rows do."""
+
+
+def links_of(own: Guesser) -> Iterator[Link]:
+    """Foreign keys; where there is none, columns for the owner's type and id, then bare names."""
+    example = own.group.example
+    for key in example.foreign_keys:
+        if set(key.parent_columns) <= key.parent.columns.keys():
+            yield Link(
+                parent=key.parent,
+                columns=key.columns,
+                parent_columns=key.parent_columns,
+                reason="its foreign key",
+            )
+    if example.foreign_keys or len(own.group.members) > 1:
+        return
+    yield from _of_typed_owners(own)
+    yield from _of_names(own)
+
+
+def _of_typed_owners(own: Guesser) -> Iterator[Link]:
+    """embeddable_type and embeddable_id: the first has the name of the owner's class or table."""
+    columns = own.relation.columns
+    for name, column in columns.items():
+        beside = {f"{plain(name)[:-4]}id", f"{plain(name)[:-4]}uuid"} if _says_type(name) else set()
+        ids = [other for other in columns if plain(other) in beside]
+        if not ids or column.type not in TEXT_TYPES:
+            continue
+        for (value,) in own.sampler.combinations([column], most=MOST_OWNERS) or ():
+            parent = _table_called(own, value.replace("\\", ".").replace("::", ".").split(".")[-1])
+            if parent is None or len(parent.primary_key) != 1:
+                continue
+            link = Link(
+                parent=parent,
+                columns=(ids[0],),
+                parent_columns=parent.primary_key,
+                reason=f"beside {name}, which names its table",
+                constants={name: value},
+            )
+            if own.sampler.matched(link) is not None:
+                yield link
+
+
+def _says_type(name: str) -> bool:
+    return plain(name).endswith("type") and len(plain(name)) > 4
+
+
+def _of_names(own: Guesser) -> Iterator[Link]:
+    """article_id, or article_embeddings beside articles: where keys match those of a table."""
+    relation = own.relation
+    stem = _OF_STORES.sub("", relation.name)
+    named = [(name, re.sub(r"_?(id|uuid)$", "", name, flags=re.IGNORECASE))
+             for name in relation.columns]  # fmt: skip
+    tried = [(name, base) for name, base in named if base and base != name]
+    tried += [(name, stem) for name in relation.primary_key if stem != relation.name]
+    for name, base in tried:
+        parent = _table_called(own, base)
+        if parent is None or parent.oid == relation.oid or len(parent.primary_key) != 1:
+            continue
+        link = Link(
+            parent=parent,
+            columns=(name,),
+            parent_columns=parent.primary_key,
+            reason="by its name: no foreign key says so",
+            doubt=f"no foreign key says that {name} names a row of {parent.name}; remove each"
+            " first # if it does",
+        )
+        if own.sampler.matched(link) is not None:
+            yield link
+
+
+def _table_called(own: Guesser, word: str) -> Relation | None:
+    """The table of the same schema that is called so, in the singular or the plural."""
+    wanted = plain(word)
+    forms = {wanted, f"{wanted}s", f"{wanted}es", re.sub("y$", "ies", wanted)}
+    found = [
+        name
+        for name in own.found.names
+        if name.schema == own.relation.schema
+        and not name.partition
+        and (plain(name.name) in forms or re.sub("s$", "", plain(name.name)) == wanted)
+    ]
+    if not found:
+        return None
+    return read_relations(own.sampler.connection, [found[0].oid]).get(found[0].oid)
