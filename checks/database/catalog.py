@@ -127,7 +127,8 @@ type_below (oid, below, typmod, not_null, has_default) AS (
     UNION ALL
     SELECT e.typarray, t.typarray, d.typmod, false, false FROM domain_below AS d
     JOIN pg_catalog.pg_type AS e ON e.oid = d.oid AND e.typarray <> 0::oid
-    JOIN pg_catalog.pg_type AS t ON t.oid = d.below AND t.typtype <> 'd'::"char" AND t.typarray <> 0::oid
+    JOIN pg_catalog.pg_type AS t
+      ON t.oid = d.below AND t.typtype <> 'd'::"char" AND t.typarray <> 0::oid
 )
 """
 """The types that domains stand for, by the domain's oid: to be joined to a column's type."""

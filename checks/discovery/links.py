@@ -6,14 +6,14 @@ A foreign key says so; without one, names do, and sampled rows bear it out.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checks.database.catalog import read_relations
+from checks.discovery.link import Link
 from checks.discovery.names import TEXT_TYPES, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from checks.database.catalog import Relation
     from checks.discovery.guesses import Guesser
@@ -23,20 +23,6 @@ MOST_OWNERS = 20
 
 _OF_STORES = re.compile(r"_?(embeddings?(_store)?|vectors?|vec|store)$", re.IGNORECASE)
 """How the name of a store ends, after that of its table."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Link:
-    """A table, the columns that name its row, and how sure that is."""
-
-    parent: Relation
-    columns: tuple[str, ...]
-    parent_columns: tuple[str, ...]
-    reason: str
-    constants: Mapping[str, str] = field(default_factory=dict)
-    """Values that tell its rows from those of other owners, by column, as text."""
-    doubt: str | None = None
-    """Why a person must confirm it; None where the catalog or the rows do."""
 
 
 def links_of(own: Guesser) -> Iterator[Link]:

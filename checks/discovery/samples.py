@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from checks.database.expressions import ExpressionType
     from checks.database.server import Server
     from checks.discovery.candidates import Candidate
-    from checks.discovery.links import Link
+    from checks.discovery.link import Link
 
 SAMPLE_ROWS = 1000
 FEW_ROWS = 100

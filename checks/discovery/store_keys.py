@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Column
     from checks.discovery.guesses import Guesser
-    from checks.discovery.links import Link
+    from checks.discovery.link import Link
 
 MOST_FIELDS = 10
 """Different values of such columns, beyond which they number the pieces of a text."""

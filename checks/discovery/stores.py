@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from checks.database.catalog import Column
-    from checks.discovery.links import Link
+    from checks.discovery.link import Link
 
 WHOLE_JSON = """(
     SELECT '{{' || coalesce(string_agg(to_json(k)::text || ': ' || v::text, ', '
