@@ -52,10 +52,10 @@ def tokens_taken(usage: Usage) -> str:
         return f"{told} billed"
     if not usage.tokens:
         counted = plural(usage.unsaid, "token")
-        return f"{counted} by our own count, as no answer said how many were billed"
+        return f"{counted} by our own count, as no answer said credibly how many were billed"
     return (
         f"at least {told} billed, and {number(usage.unsaid)} more by our own count, as some answers"
-        " did not say"
+        " did not say, or said more than can be"
     )
 
 

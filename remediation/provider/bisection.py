@@ -16,7 +16,6 @@ from remediation.provider.errors import (
     ProviderError,
     TextFails,
     Tries,
-    shown,
     unsendable,
 )
 from remediation.provider.request_size import RequestSize
@@ -307,9 +306,7 @@ class _Isolation:
             self._usage += self._embedder.embed([CONTROL_TEXT], tries=tries).usage
         except InputRejected as rejected:
             refuses = ModelUnavailable(
-                shown(
-                    f"provider refuses any text, check the [provider] settings: {rejected.reason}"
-                )
+                f"provider refuses any text, check the [provider] settings: {rejected.reason}"
             )
             refuses.usage = rejected.usage
             raise refuses from None
@@ -327,4 +324,4 @@ def _upwards(refused: _Refused | None) -> Iterator[_Refused]:
 
 
 def _fails(error: ProviderError) -> TextFails:
-    return TextFails(shown(f"the provider fails at this text, not at another: {error.reason}"))
+    return TextFails(f"the provider fails at this text, not at another: {error.reason}")

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.tokens import TokenCounter
 
+TOKENS_AROUND = 16
+"""Tokens that a model or its server puts around each text, at most: two, and a few of a prefix."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embedded:
@@ -140,6 +143,7 @@ class Embedder:
             except BaseException:  # a bug in a provider's module: the key is no longer in use
                 self._limit.end(sent)
                 raise
+            came = self._believed(came, texts, tokens)
             usage += _usage_of(came, tokens, time.monotonic() - begun)
             hold = None
             if isinstance(came, TryFailed) and came.again:
@@ -190,6 +194,24 @@ class Embedder:
     def _padded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         zeros = max(0, self.endpoint.stored_dimensions - vectors.shape[1])
         return np.pad(vectors, ((0, 0), (0, zeros))) if zeros else vectors
+
+    def _believed(
+        self, came: Answer | TryFailed, texts: Sequence[str], tokens: int
+    ) -> Answer | TryFailed:
+        """What came, without a bill that cannot be: then it counts as one that does not say.
+
+        No vocabulary makes more tokens of a text than it has bytes. A tenant's own endpoint bills
+        that tenant and nobody else, so it may use up no more of the run's dollars than planned.
+        """
+        most = tokens
+        if not self.endpoint.own:
+            most = sum(len(text.encode()) + TOKENS_AROUND for text in texts)
+        if (came.told.tokens or 0) > most:
+            told = replace(came.told, tokens=None)
+            if isinstance(came, Answer):
+                return replace(came, told=told)
+            came.told = told
+        return came
 
     def _given_up(self, failed: TryFailed, usage: Usage) -> ProviderError:
         error = failed.error

@@ -54,6 +54,8 @@ class Endpoint:
     """What else goes into each request's body, as JSON."""
     extra_headers: tuple[tuple[str, SecretStr], ...] = ()
     """What else goes into its headers, to this base URL alone."""
+    own: bool = False
+    """Whether a tenant's key row names its base URL."""
     settings: str = "[provider] base_url, model and dimensions"
     """The settings to correct where the endpoint does not accept them."""
 
@@ -120,6 +122,7 @@ class OwnEndpoint:
             model=self.model or endpoint.model,
             # They may hold a secret, which is the settings' endpoint's.
             extra_headers=() if self.base_url else endpoint.extra_headers,
+            own=self.base_url is not None,
             settings="base_url and model of [keys] sql",
         )
 

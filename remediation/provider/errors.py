@@ -1,6 +1,6 @@
-"""Classifies why the provider gave no vectors by what to do next, in words that are safe to keep.
+"""Classifies why the provider gave no vectors by what to do next, in words of our own.
 
-Must not let through a key, a request text or a traceback of the HTTP client.
+Must not let through a word of the provider's, which may be a text or a key, nor a traceback.
 """
 
 # ruff: noqa: N818 - the names say what happened, which is what a caller branches on
@@ -8,13 +8,11 @@ Must not let through a key, a request text or a traceback of the HTTP client.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from checks.errors import IntegrityError
-from checks.redaction import redactor
 from remediation.provider.request_size import TooMuch, too_much
 from remediation.provider.usage import NOTHING
 
@@ -32,14 +30,6 @@ class Tries:
         return Tries(failed=self.failed + 1, untrustworthy=self.untrustworthy + untrustworthy)
 
 
-REASON_CHARACTERS = 300
-TEXT_PIECE = 20
-"""A provider's message that repeats this many characters of an input is not kept."""
-SQUEEZED_PIECE = 15
-"""The same without white space, of which 20 characters of prose hold four or five."""
-SHORT_TEXT = 8
-"""Inputs shorter than `TEXT_PIECE` count when repeated whole, down to this many characters."""
-
 DEAD_KEY_CODES = frozenset(
     {
         "insufficient_quota",
@@ -53,6 +43,52 @@ DEAD_KEY_CODES = frozenset(
 "Error codes" guide and the errors users report."""
 MISSING_MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 """OpenAI answers 403 or 404 with the first, Azure OpenAI 404 with the second."""
+KNOWN_CODES = (
+    DEAD_KEY_CODES
+    | MISSING_MODEL_CODES
+    | {
+        "authentication_error",
+        "bad_request",
+        "BadRequestError",
+        "content_filter",
+        "context_length_exceeded",
+        "engine_overloaded",
+        "forbidden",
+        "internal_error",
+        "internal_server_error",
+        "InternalServerError",
+        "invalid_input",
+        "invalid_request",
+        "invalid_request_error",
+        "invalid_type",
+        "invalid_value",
+        "max_tokens_per_request",
+        "missing_required_parameter",
+        "not_found",
+        "NotFoundError",
+        "OperationNotSupported",
+        "overloaded",
+        "overloaded_error",
+        "permission_denied",
+        "permission_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "requests",
+        "server_error",
+        "service_unavailable",
+        "ServiceUnavailable",
+        "string_above_max_length",
+        "string_too_long",
+        "timeout",
+        "tokens",
+        "TooManyRequests",
+        "too_many_requests",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
+"""What a reason repeats of a refusal: codes and types of OpenAI's, Azure's and vLLM's errors, and
+of gateways before them."""
 SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format"})
 """A 400 about one of these (`error.param`) is about the settings, not about a text."""
 
@@ -115,35 +151,30 @@ class Stopped(ProviderError):
     """The run is stopping."""
 
 
-def refusal(
-    status: int, body: bytes, *, texts: Sequence[str], key: str, settings: str
-) -> tuple[ProviderError, bool]:
+def refusal(status: int, body: bytes, *, texts: int, settings: str) -> tuple[ProviderError, bool]:
     """The error for an HTTP status that is not success, and whether another try may help.
 
-    `settings` names those to check where the endpoint does not know what it is asked for.
+    Nothing of the body is repeated but codes that are known: whatever else it says may be a text or
+    a key in a disguise. The request held so many `texts`; `settings` names those to check where the
+    endpoint does not know what it is asked for.
     """
-    code, kind, parameter, message = _error_fields(body)
+    code, kind, parameter = _error_fields(body)
     error, worth_another_try = _sorted(status, {code, kind}, parameter)
     size = _about_size(error, status, body, texts)
     if size is not None:
         error, worth_another_try = InputRejected, False
     words = f"provider answered {status}"
-    labels = [label for label in (code, kind) if label and not reveals(label, texts, key)]
-    if labels:
-        words += f" ({', '.join(dict.fromkeys(labels))})"
+    known = [label for label in (code, kind) if label in KNOWN_CODES]
+    if known:
+        words += f" ({', '.join(dict.fromkeys(known))})"
     if error is ModelUnavailable:
         words += f", check {settings}"
-    # 401: the message quotes the key, masked, with its last characters.
-    if message and status != 401 and not reveals(message, texts, key):
-        words += f": {message}"
-    refused = error(shown(words))
+    refused = error(words)
     refused.too_much = size
     return refused, worth_another_try
 
 
-def _about_size(
-    error: type[ProviderError], status: int, body: bytes, texts: Sequence[str]
-) -> TooMuch | None:
+def _about_size(error: type[ProviderError], status: int, body: bytes, texts: int) -> TooMuch | None:
     """What a refusal says of a request's size, where smaller ones may be taken.
 
     Of the statuses that also say that a limit by the minute was reached, only what names more
@@ -153,7 +184,7 @@ def _about_size(
         return None
     if status == 429 and b"too large" not in body.lower():
         return None
-    return too_much(body, texts=len(texts)) if len(texts) > 1 or status == 429 else None
+    return too_much(body, texts=texts) if texts > 1 or status == 429 else None
 
 
 def _sorted(
@@ -188,54 +219,19 @@ def unsendable(text: str) -> InputRejected | None:
     return None
 
 
-def shown(text: str) -> str:
-    """The text as it may be kept: no secret, one line, printable, `REASON_CHARACTERS` at most."""
-    cleaned = redactor.clean(text)
-    line = " ".join("".join(c if c.isprintable() else " " for c in cleaned).split())
-    if len(line) <= REASON_CHARACTERS:
-        return line
-    return line[: REASON_CHARACTERS - 1] + "…"
-
-
-def reveals(message: str, texts: Sequence[str], key: str) -> bool:
-    """Whether a message repeats a piece of an input, or of the key as providers mask it."""
-    if key[:5] in message or key[-4:] in message:
-        return True
-    if any(key[i : i + 8] in message for i in range(len(key) - 7)):
-        return True
-    if any(text in message for text in texts if SHORT_TEXT <= len(text) < TEXT_PIECE):
-        return True
-    # White space is not compared: a provider may have wrapped or trimmed what it quotes.
-    squeezed = "".join(message.split())
-    pieces = {squeezed[i : i + SQUEEZED_PIECE] for i in range(len(squeezed) - SQUEEZED_PIECE + 1)}
-    squeezed_texts = ["".join(text.split()) for text in texts]
-    if any(text in squeezed for text in squeezed_texts if SHORT_TEXT <= len(text) < SQUEEZED_PIECE):
-        return True
-    return any(piece in text for text in squeezed_texts for piece in pieces)
-
-
-def _error_fields(body: bytes) -> tuple[str | None, str | None, str | None, str | None]:
-    """`code`, `type`, `param` and message of the error shapes in use (OpenAI, vLLM, FastAPI)."""
+def _error_fields(body: bytes) -> tuple[str | None, str | None, str | None]:
+    """`code`, `type` and `param` of the error shapes in use (OpenAI, vLLM, FastAPI)."""
     try:
         parsed: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return None, None, None, None
-    if isinstance(parsed, Mapping):
-        parsed = parsed.get("error") or parsed
-    if isinstance(parsed, str):
-        parsed = {"message": parsed}
+        return None, None, None
+    if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), Mapping):
+        parsed = parsed["error"]
     if not isinstance(parsed, Mapping):
-        return None, None, None, None
-    message = parsed.get("message") or parsed.get("detail")
-    return (
-        _label(parsed.get("code")),
-        _label(parsed.get("type")),
-        _label(parsed.get("param")),
-        # Longer messages are cut for their cost here; `shown` cuts what is left to its length.
-        message[: 2 * REASON_CHARACTERS] if isinstance(message, str) else None,
-    )
+        return None, None, None
+    code, kind, parameter = (parsed.get(name) for name in ("code", "type", "param"))
+    return _text(code), _text(kind), _text(parameter)
 
 
-def _label(value: object) -> str | None:
-    """The value where it looks like an error code; anything else may be a message."""
-    return value if isinstance(value, str) and re.fullmatch(r"[\w.\-]{1,64}", value) else None
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

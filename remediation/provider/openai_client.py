@@ -1,26 +1,24 @@
 """Makes the one client of an endpoint, which holds no key, and a request's headers, which do.
 
-Bounds how much of a refusal is read, and keeps the sockets that a stop must cut. Sends nothing.
+Sends nothing; what bounds a request and its answer is in `exchange`.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
-from checks.database.open_sockets import open_sockets
 from checks.settings.values import api_version_of
+from remediation.provider.exchange import ACCEPTED, bound_answer, watch_request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
 
     import httpx2 as httpx
     from pydantic import SecretStr
@@ -32,9 +30,6 @@ else:
 
 CONNECT_SECONDS = 4.0
 """For reaching the endpoint and for TLS: less than a signal leaves a run to end in order."""
-
-REFUSAL_BYTES = 65_536
-"""Read of the body of a refusal; providers' are under a thousand."""
 
 NO_KEY = "no-key"
 """In place of one in the shared client, which the library lets nobody make without."""
@@ -50,8 +45,8 @@ for _name in ("openai", "httpx", "httpcore", "httpx2", "httpcore2"):
 def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
     """A client without retries of its own, whose connections all keys of an endpoint share.
 
-    It holds no key; requests are made with `headers_with` one. `timeout` is in seconds, for a
-    silence; connecting has `CONNECT_SECONDS` of them at most.
+    It holds no key; requests are made with `headers_with` one, each in an `Exchange`. `timeout` is
+    in seconds, for a silence; connecting has `CONNECT_SECONDS` of them at most.
     An `api-version` in the base URL's query makes it an Azure endpoint: the key goes into the
     header `api-key`, and the deployment into the path, named like the model unless the URL names
     one. Azure's newer `.../openai/v1` speaks as OpenAI does, with or without a version.
@@ -62,10 +57,8 @@ def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
         # A cookie that one tenant's answer sets would go out with another tenant's request.
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
         verify=_tls(),
-        event_hooks={
-            "request": [_keep_wire],
-            "response": [lambda response: _bound_refusal(response, timeout)],
-        },
+        headers={"Accept-Encoding": ACCEPTED},
+        event_hooks={"request": [watch_request], "response": [bound_answer]},
     )
     patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)
@@ -107,45 +100,6 @@ def headers_with(key: SecretStr, client: openai.OpenAI) -> dict[str, Any]:
         ours = {"Authorization": openai.omit, "api-key": secret}
     nobody = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
     return theirs | ours | nobody
-
-
-def _keep_wire(request: httpx.Request) -> None:
-    """Keep the socket that a request opens, so that a stop can cut it."""
-
-    def opened(event: str, details: Mapping[str, Any]) -> None:
-        # Fires for a connection, and for one to a proxy.
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            open_sockets.keep(details["return_value"].get_extra_info("socket"))
-
-    request.extensions["trace"] = opened
-
-
-def _bound_refusal(response: httpx.Response, seconds: float) -> None:
-    """Bound the body of a refusal in time and size, since the client reads it whole."""
-    if response.status_code != 200:
-        stream = cast("httpx.SyncByteStream", response.stream)
-        response.stream = _Bounded(stream, deadline=time.monotonic() + seconds)
-
-
-class _Bounded(httpx.SyncByteStream):
-    """A body that is cut off at `REFUSAL_BYTES`. Raises TimeoutError past the deadline."""
-
-    def __init__(self, stream: httpx.SyncByteStream, *, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        left = REFUSAL_BYTES
-        for chunk in self._stream:
-            yield chunk[:left]
-            left -= len(chunk)
-            if left <= 0:
-                return
-            if time.monotonic() > self._deadline:
-                raise TimeoutError
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,15 +22,15 @@ from remediation.provider.errors import (
     ProviderUnavailable,
     UntrustworthyResponse,
     refusal,
-    reveals,
-    shown,
 )
+from remediation.provider.exchange import Exchange
+from remediation.provider.model_names import repeatable, same_model
 from remediation.provider.openai_client import client_of, headers_with
 from remediation.provider.protocol import Answer, Told, TryFailed
 from remediation.provider.retry import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from pydantic import SecretStr
@@ -72,91 +71,95 @@ class OpenAIEmbeddings:
 
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """One request with this key. Raises TryFailed."""
-        came = self._asked(texts, key)
+        came = self._answered(texts, key)
         if isinstance(came, TryFailed) and came.error.reason is _NO_BASE64:
-            came = self._asked(texts, key)
+            came = self._answered(texts, key)
         # Raised outside the except clauses: the client's error, which holds the request with the
         # key in its headers, must not be reachable as the context.
         if isinstance(came, TryFailed):
             raise came
         return came
 
+    def _answered(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
+        try:
+            return self._asked(texts, key)
+        except Exception as error:  # whatever an answer is that nobody thought of: it is no answer
+            found = type(error).__name__
+        return TryFailed(
+            UntrustworthyResponse(
+                f"expected an answer that can be read, found one that is {found}"
+            ),
+            again=True,
+            told=Told(tokens=None),
+        )
+
     def _asked(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
         headers: dict[str, str] = {}
         # From here on the request is billed; only the end of the answer says how much.
         tokens: int | None = 0
         failure: ProviderError
-        deadline = time.monotonic() + self._timeout
         encoding, extra = self._encoding, self.endpoint.extra_headers
+        most = len(texts) * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
+        exchange = Exchange(seconds=self._timeout, most=most)
         try:
-            with self._client.embeddings.with_streaming_response.create(
-                # The library walks through `input`, which takes as long as the rest of a request.
-                input=[],
-                extra_body={**json.loads(self.endpoint.extra_body), "input": list(texts)},
-                model=self.endpoint.model,
-                encoding_format=encoding,
-                dimensions=(
-                    self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
-                ),
-                extra_headers={
-                    **{name: value.get_secret_value() for name, value in extra},
-                    **headers_with(key, self._client),
-                },
-            ) as response:
+            with (
+                exchange,
+                self._client.embeddings.with_streaming_response.create(
+                    # The library walks through `input`: as long as the rest of a request takes.
+                    input=[],
+                    extra_body={**json.loads(self.endpoint.extra_body), "input": list(texts)},
+                    model=self.endpoint.model,
+                    encoding_format=encoding,
+                    dimensions=(
+                        self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
+                    ),
+                    extra_headers={
+                        **{name: value.get_secret_value() for name, value in extra},
+                        **headers_with(key, self._client),
+                    },
+                ) as response,
+            ):
                 headers.update(response.headers)
                 if response.status_code != 200:
                     raise UntrustworthyResponse(
                         f"expected status 200 of the provider, found {response.status_code}"
                     )
                 tokens = None
-                body = self._whole(response.iter_bytes(), len(texts), deadline)
+                body = b"".join(response.iter_bytes())
+                if exchange.over:
+                    raise TimeoutError  # a body that ends with its link seems whole
+                if len(body) > most:
+                    raise UntrustworthyResponse(
+                        f"expected at most {most} bytes for {len(texts)} texts, found more"
+                    )
         except UntrustworthyResponse as error:
             failure = error
         except openai.APIStatusError as error:
             if encoding == "base64" and _about_encoding(error):
                 self._encoding = "float"
                 return TryFailed(ProviderUnavailable(_NO_BASE64), again=True)
-            return self._refused(error, texts, key)
-        except (openai.APITimeoutError, TimeoutError):
-            failure = ProviderUnavailable(
-                f"provider gave no whole answer within {self._timeout:g} s"
-            )
+            return self._refused(error, len(texts))
         except Exception as error:  # reading the body raises the transport's own errors
             cause = type(error.__cause__ or error).__name__
-            failure = ProviderUnavailable(f"connection to the provider failed ({cause})")
+            late = exchange.over or isinstance(error, (openai.APITimeoutError, TimeoutError))
+            failure = ProviderUnavailable(
+                f"provider gave no whole answer within {self._timeout:g} s"
+                if late
+                else f"connection to the provider failed ({cause})"
+            )
         else:
-            return self._read(body, headers, texts, key)
+            return self._read(body, headers, len(texts))
         return TryFailed(failure, again=True, told=Told(tokens=tokens, headers=headers))
 
-    def _whole(self, chunks: Iterator[bytes], texts: int, deadline: float) -> bytes:
-        """The body, within the size and the time that an answer may take. Raises TimeoutError."""
-        most = texts * (self.endpoint.dimensions * BYTES_PER_NUMBER + BYTES_PER_ITEM)
-        body = bytearray()
-        for chunk in chunks:
-            body += chunk
-            if len(body) > most:
-                raise UntrustworthyResponse(
-                    f"expected at most {most} bytes for {texts} texts, found more"
-                )
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return bytes(body)
-
-    def _read(
-        self, body: bytes, headers: Mapping[str, str], texts: Sequence[str], key: SecretStr
-    ) -> Answer | TryFailed:
+    def _read(self, body: bytes, headers: Mapping[str, str], texts: int) -> Answer | TryFailed:
         tokens: int | None = None
         failure: ProviderError
-
-        def may_quote(words: str) -> bool:
-            return not reveals(words, texts, key.get_secret_value())
-
         try:
             response = parse(body)
             tokens = billed(response)
-            require_model(response, self.endpoint, may_quote=may_quote)
+            require_model(response, self.endpoint)
             return Answer(
-                vectors=vectors(response, count=len(texts), dimensions=self.endpoint.dimensions),
+                vectors=vectors(response, count=texts, dimensions=self.endpoint.dimensions),
                 told=Told(tokens=tokens, headers=headers),
             )
         except (UntrustworthyResponse, ModelUnavailable) as error:
@@ -167,15 +170,12 @@ class OpenAIEmbeddings:
             told=Told(tokens=tokens, headers=headers),
         )
 
-    def _refused(
-        self, error: openai.APIStatusError, texts: Sequence[str], key: SecretStr
-    ) -> TryFailed:
+    def _refused(self, error: openai.APIStatusError, texts: int) -> TryFailed:
         headers = dict(error.response.headers)
         refused, worth_another_try = refusal(
             error.status_code,
             error.response.content,
             texts=texts,
-            key=key.get_secret_value(),
             settings=self.endpoint.settings,
         )
         return TryFailed(
@@ -219,14 +219,11 @@ def billed(response: Mapping[str, Any]) -> int | None:
     return None
 
 
-def require_model(
-    response: Mapping[str, Any], endpoint: Endpoint, *, may_quote: Callable[[str], bool]
-) -> None:
+def require_model(response: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Raises UntrustworthyResponse where an answer names no model that it may be of.
 
     It may name the model as asked for or as declared. Raises ModelUnavailable where it names the
-    first while the second would be written beside the vectors. `may_quote` says whether a reason
-    may repeat a string of the provider's.
+    first while the second would be written beside the vectors.
     """
     answered = response.get("model")
     requested, declared = endpoint.model, endpoint.declared_model
@@ -235,8 +232,8 @@ def require_model(
             return
         if same_model(requested, answered) and not endpoint.stamped:
             return
-    quoted = isinstance(answered, str) and may_quote(answered)
-    stated = shown(repr(answered)[:100]) if quoted else "something else"
+    quoted = isinstance(answered, str) and repeatable(answered, beside=requested)
+    stated = repr(answered) if quoted else "something else"
     if isinstance(answered, str) and same_model(requested, answered):
         raise ModelUnavailable(
             f"the tenant's endpoint answers as model {stated}, not as {declared!r}, which"
@@ -276,23 +273,6 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
         seen.add(index)
         ordered[index] = _vector(item.get("embedding"), index, dimensions)
     return ordered
-
-
-def same_model(requested: str, answered: str) -> bool:
-    """Whether the answered model is the requested one under another spelling.
-
-    OpenAI has answered `text-embedding-ada-002-v2` for `text-embedding-ada-002`; gateways put the
-    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other.
-    """
-    names = {requested, requested.rsplit("/", 1)[-1]} if "/" in requested else {requested}
-    answers = {answered}
-    if "/" not in requested:
-        answers.add(answered.rsplit("/", 1)[-1])
-    return any(
-        answer == name or re.fullmatch(re.escape(name) + r"-v[0-9]+", answer)
-        for name in names
-        for answer in answers
-    )
 
 
 def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float32]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from remediation.provider.errors import Tries
 
+LONGEST_ASKED = 31_536_000.0
+"""Seconds, a year: a provider that asks for more is not understood to ask for more."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
@@ -69,11 +72,12 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return seconds
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:  # "-0000": UTC without saying where
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, OverflowError):  # no date, or one beyond what a date can be
         return None
-    if moment.tzinfo is None:  # "-0000": UTC without saying where
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    return _within_reason(seconds)
 
 
 def _number(value: str | None) -> float | None:
@@ -81,4 +85,8 @@ def _number(value: str | None) -> float | None:
         number = float(value) if value is not None else math.nan
     except ValueError:
         return None
-    return None if math.isnan(number) else max(0.0, number)
+    return None if math.isnan(number) else _within_reason(number)
+
+
+def _within_reason(seconds: float) -> float:
+    return min(max(0.0, seconds), LONGEST_ASKED)

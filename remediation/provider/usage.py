@@ -11,8 +11,8 @@ class Usage:
 
     `requests` counts every try, `unanswered` the tries without a usable answer. `tokens` are those
     that answers said were billed, discarded answers included; `unsaid` are those of the answers
-    that did not say, by our own count. `seconds` are those of all tries together, however many went
-    at a time; they play no part in a comparison.
+    that did not say, or said more than can be, by our own count. `seconds` are those of all tries
+    together, however many went at a time; they play no part in a comparison.
     """
 
     requests: int = 0

@@ -98,7 +98,7 @@ def test_a_provider_that_refuses_every_text_blames_no_row(server: ProviderServer
     result = isolated(embedder(server), TEXTS)
     assert result.outcomes == (None, None, None)
     assert isinstance(result.failure, ModelUnavailable)
-    assert "no dimensions here" in result.failure.reason
+    assert "check the [provider] settings: provider answered 400" in result.failure.reason
     assert [request.texts for request in server.requests] == [tuple(TEXTS), (CONTROL_TEXT,)]
 
 
@@ -238,7 +238,7 @@ def test_a_provider_that_begins_to_refuse_every_text_is_asked_for_a_harmless_one
         server.always(Reply(status=400, error={"message": "your plan has ended"}))
         result = embed_isolating(asked, [f"text {n}" for n in range(32)])
     assert isinstance(result.failure, ModelUnavailable)
-    assert "your plan has ended" in result.failure.reason
+    assert "refuses any text" in result.failure.reason
     assert sum(outcome is not None for outcome in result.outcomes) == 3
 
 

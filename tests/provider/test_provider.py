@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import traceback
@@ -147,42 +148,30 @@ def test_no_texts_at_all_is_a_mistake_of_the_caller(server: ProviderServer) -> N
 # What is shown
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        f"Incorrect API key provided: {KEY}",
-        f"Incorrect API key provided: sk-ac*****{KEY[-4:]}",
-        f"cannot read {TEXTS[1]!r} and so on",
-        "cannot read 'a confidential diagnosis of someone'",
-        "cannot read 'a confidential\n   diagnosis of so…'",
-        "cannot read 'Ada has it'",
-    ],
-)
-@pytest.mark.parametrize("status", [400, 401, 403, 503])
-def test_a_message_that_repeats_a_key_or_a_text_is_dropped(
-    server: ProviderServer, message: str, status: int
+TOLD = base64.b64encode(TEXTS[0].encode()).decode().rstrip("=")
+"""A text in a disguise that looks like a code; another script or another case would do as well."""
+
+
+@pytest.mark.parametrize("name", ["code", "type", "message", "param"])
+@pytest.mark.parametrize("status", [400, 401, 404, 503])
+def test_no_word_of_a_refusal_is_repeated_but_a_known_code(
+    server: ProviderServer, status: int, name: str
 ) -> None:
-    texts = [*TEXTS, "a confidential diagnosis of someone, at length", "Ada  has\n it\n"]
-    fault = Reply(status=status, error={"message": message, "code": "some_code", "type": message})
-    server.always(fault)
-    error = failure(embedder(server), texts)
-    assert error.reason == f"provider answered {status} (some_code)"
-
-
-def test_a_harmless_message_is_kept_short_and_on_one_line(server: ProviderServer) -> None:
-    fault = Reply(status=400, error={"message": "too\nlong\x1b[31m " * 100, "type": "invalid"})
-    server.always(fault)
-    error = failure(embedder(server))
-    assert error.reason.startswith("provider answered 400 (invalid): too long [31m too")
-    assert len(error.reason) == 300
+    told = {"code": "rate_limit_exceeded", "type": "requests", "message": "no", "param": "input"}
+    server.always(Reply(status=status, error={**told, name: TOLD}))
+    reason = failure(embedder(server)).reason
+    assert TOLD not in reason
+    assert ("rate_limit_exceeded" in reason) is (name != "code")
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"error": "no such"}', b'{"message": "no such"}', b'{"detail": "no such"}']
+    "body", [b'{"error": "no such"}', b'{"message": "no such"}', b"no such", b'{"error": {}}']
 )
-def test_the_message_is_found_in_other_servers_errors(server: ProviderServer, body: bytes) -> None:
-    server.always(Reply(status=400, body=body))
-    assert failure(embedder(server)).reason == "provider answered 400: no such"
+def test_a_refusal_of_any_other_shape_is_told_by_its_status(
+    server: ProviderServer, body: bytes
+) -> None:
+    server.always(Reply(status=503, body=body))
+    assert failure(embedder(server)).reason == "provider answered 503"
 
 
 @pytest.mark.parametrize("model", [f"{TEXTS[0]} {KEY}", TEXTS[0], KEY])
@@ -200,11 +189,6 @@ def test_neither_key_nor_text_is_in_the_traceback_or_the_log(
     assert TEXTS[0] not in shown
     assert error.__cause__ is None
     assert error.__context__ is None
-
-
-def test_a_message_about_a_key_is_never_kept(server: ProviderServer) -> None:
-    server.always(Reply(status=401, error={"message": "bad key sk-**T2mX**", "code": "bad"}))
-    assert failure(embedder(server)).reason == "provider answered 401 (bad)"
 
 
 @pytest.mark.parametrize("fault", [Reply(status=403), Reply(status=503), Reply(body=b"")])

@@ -11,7 +11,7 @@ import pytest
 from remediation.provider.errors import (
     UntrustworthyResponse,
 )
-from remediation.provider.openai_embeddings import same_model
+from remediation.provider.model_names import repeatable, same_model
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 
@@ -164,3 +164,23 @@ def test_a_model_is_the_same_only_under_a_known_other_spelling(
     requested: str, answered: str, same: bool
 ) -> None:
     assert same_model(requested, answered) is same
+
+
+@pytest.mark.parametrize(
+    ("answered", "repeated"),
+    [
+        ("text-embedding-3-large", True),
+        ("BAAI/bge-m3", True),
+        ("nomic-embed-text:v1.5", True),
+        ("hers-v2", True),
+        ("hers-has-lupus", False),
+        ("aGVycyBoYXMgbHVwdXM=", False),
+        ("4111-1111-1111-1111", False),
+        ("text embedding", False),
+        ("", False),
+    ],
+)
+def test_a_model_is_named_only_in_words_that_models_are_called_by(
+    answered: str, repeated: bool
+) -> None:
+    assert repeatable(answered, beside="hers") is repeated

@@ -20,7 +20,7 @@ from remediation.provider.errors import (
     Stopped,
 )
 from remediation.provider.rate_limits import RateLimit
-from remediation.provider.retry import RetryPolicy, retry_after
+from remediation.provider.retry import LONGEST_ASKED, RetryPolicy, retry_after
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 
@@ -197,7 +197,10 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "3"}, 3.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "inf"}, float("inf")),
+        ({"retry-after": "inf"}, LONGEST_ASKED),
+        ({"retry-after": "Mon, 01 Jan 9999 00:00:00 GMT"}, LONGEST_ASKED),
+        ({"retry-after": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Mon, 01 Jan 2026 00:00:00 +99999999999999"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),

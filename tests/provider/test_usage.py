@@ -42,9 +42,9 @@ def test_usages_add_up_part_by_part() -> None:
             1_200,
             1_015,
             "at least 1,200 tokens billed, and 1,015 more by our own count,"
-            " as some answers did not say",
+            " as some answers did not say, or said more than can be",
         ),
-        (0, 15, "15 tokens by our own count, as no answer said how many were billed"),
+        (0, 15, "15 tokens by our own count, as no answer said credibly how many were billed"),
     ],
 )
 def test_billed_is_said_only_of_what_answers_said(tokens: int, unsaid: int, words: str) -> None:
@@ -62,7 +62,7 @@ def test_the_report_says_billed_only_where_every_answer_said_its_tokens() -> Non
     assert "14 requests to the provider; 48,342 tokens billed;" in whole
     part = Page(html.render(with_usage(requests_unanswered=2, tokens=40, tokens_unsaid=15))).words
     assert "14 requests to the provider, 2 of them without a usable answer; at least 40 " in part
-    assert "and 15 more by our own count, as some answers did not say;" in part
+    assert "and 15 more by our own count, as some answers did not say, " in part
     assert "40 tokens billed;" not in part
 
 
