@@ -18,6 +18,7 @@ PLUGINS = (
     "remediation.plugin",
     "remediation.rollback_plugin",
     "reports.plugin",
+    "reports.outputs_plugin",
     "demo.plugin",
 )
 

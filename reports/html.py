@@ -20,6 +20,7 @@ from markupsafe import Markup
 from checks.redaction import redactor
 from checks.wording import number, plural, visible
 from reports import sections, summary, wording
+from reports.outputs.message import message
 from reports.page import actions, charts, verdict
 from reports.page.happened import happened
 from reports.page.markdown import markdown
@@ -52,6 +53,7 @@ class WrittenReport:
     html: Path
     json: Path
     markdown: Path
+    message: Path
 
 
 def render(incident: Incident) -> str:
@@ -118,7 +120,7 @@ def _charts(incident: Incident, diagnosed: Sequence[DiagnosedTable]) -> Charts:
 
 
 def write(incident: Incident, directory: Path) -> WrittenReport:
-    """Write JSON, Markdown and page into `directory`/run id, replacing earlier ones.
+    """Write JSON, Markdown, message and page into `directory`/run id, replacing earlier ones.
 
     Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
 
@@ -131,21 +133,27 @@ def write(incident: Incident, directory: Path) -> WrittenReport:
         html=folder / "incident.html",
         json=folder / "incident.json",
         markdown=folder / "incident.md",
+        message=folder / "message.json",
     )
-    _replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
-    _replace(written.markdown, markdown(incident))
-    _replace(written.html, render(incident))
+    replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
+    replace(written.markdown, markdown(incident))
+    replace(written.message, message(incident))
+    replace(written.html, render(incident))
     return written
 
 
-def _replace(path: Path, text: str) -> None:
-    # mkstemp creates the file readable by its owner alone.
+def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, readable by its owner alone unless `mode` says otherwise.
+
+    Raises OSError.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

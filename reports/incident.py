@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, StringConstraints
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, StringConstraints, WithJsonSchema
 
 from remediation.provider.usage import Usage
 from reports.diagnosed import ReportedDiagnosis
@@ -19,6 +19,10 @@ from reports.tables import RedactedText, ReportValue, RowCount, RowTime, TableRe
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """A run's id names its folder, so it can hold neither a slash nor a leading dot."""
 Mode = Literal["check", "dry run", "repair", "rollback"]
+Cosine = Annotated[
+    float,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
+]
 SAMPLE_KEYS = 5
 
 
@@ -139,7 +143,7 @@ class ProbeSummary(ScopedValue):
     """Cosines of healthy rows, embedded again, to their stored vectors; below `least`: refused."""
 
     model: RedactedText
-    cosines: tuple[float, ...]
+    cosines: tuple[Cosine, ...]
     least: float
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
+from checks.plugin import environment_of
 from checks.redaction import for_terminal
 from embedding_integrity.run import COMMAND
 from remediation.options import report_directory
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 FALLS = 5
 """Falls of coverage that the terminal tells."""
+INCIDENT: pytest.StashKey[Incident] = pytest.StashKey()
+RUN_ID = pytest.StashKey[str]()
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 TOLD = pytest.StashKey[list[str]]()
 """What the history tells."""
 STARTED = pytest.StashKey[datetime]()
@@ -64,14 +68,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if config.option.collectonly or not examined:
         return
     directory = report_directory(config)
-    if not writes and not directory.is_dir():
-        return
-    run = config.stash.get(REPAIR_RUN, None) or _run_of_checks(config, directory, writes=writes)
-    trend = _trend(session, run)
-    if not writes:
+    # GitHub Actions shows it as a summary and as annotations, whether or not it is kept.
+    shown = any(environment_of(config).get(name) for name in (SUMMARY_VARIABLE, "GITHUB_ACTIONS"))
+    run = config.stash.get(REPAIR_RUN, None)
+    if run is None:
+        run = _run_of_checks(config, directory, diagnosed=writes or shown)
+    config.stash[RUN_ID] = run.run_id
+    trend = _trend(session, run) if writes or directory.is_dir() else None
+    if not (writes or shown):
         return
     incident = _incident(session, run, trend, checks_only=not repairs)
     if incident is None:
+        return
+    config.stash[INCIDENT] = incident
+    if not writes:
         return
     from reports.html import write
 
@@ -104,7 +114,7 @@ def _trend(session: pytest.Session, run: RepairRun) -> Trend | None:
     return trend
 
 
-def _run_of_checks(config: pytest.Config, directory: Path, *, writes: bool) -> RepairRun:
+def _run_of_checks(config: pytest.Config, directory: Path, *, diagnosed: bool) -> RepairRun:
     """A run that repairs nothing, diagnosed where a report is asked for."""
     run = RepairRun(
         run_id=new_run_id(),
@@ -113,7 +123,7 @@ def _run_of_checks(config: pytest.Config, directory: Path, *, writes: bool) -> R
         report_directory=directory,
     )
     context = config.stash.get(RUN_CONTEXT, None)
-    if writes and context is not None:
+    if diagnosed and context is not None:
         from checks.diagnosis.diagnosis import diagnose
 
         run.diagnoses = diagnose(context.place, context.settings, context.before)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checks.items.judgements import TENANTS_LISTED
 from checks.redaction import for_terminal, redactor
 
 if TYPE_CHECKING:
@@ -36,16 +37,7 @@ class CheckedCase:
 
         Accepted findings are an expected failure.
         """
-        findings = self.judgement.findings
-        if self.judgement.bound is not None:
-            self.record("bound", self.judgement.bound)
-        for finding in findings:
-            for name in ("check", "table", "tenant", "rows", "failing", "severity"):
-                self.record(name, redactor.clean(str(getattr(finding, name))))
-            if finding.since is not None:
-                self.record("since", finding.since.isoformat())
-            if finding.accepted is not None:
-                self.record("accepted", redactor.clean(finding.accepted))
+        self._describe()
         message = for_terminal(self.judgement.message)
         unaccepted = self.judgement.open_findings
         if any(finding.severity == "error" for finding in unaccepted):
@@ -54,3 +46,26 @@ class CheckedCase:
             warnings.warn(IntegrityWarning(message), stacklevel=2)
         if accepted := self.judgement.accepted:
             pytest.xfail(for_terminal(accepted))
+
+    def _describe(self) -> None:
+        """Record what the case is about, and its findings, the worst first, as far as one item
+        spells them out.
+        """
+        case, findings = self.judgement.case, self.judgement.findings
+        if self.judgement.bound is not None:
+            self.record("bound", self.judgement.bound)
+        if not findings:
+            self.record("check", case.check)
+            self.record("table", redactor.clean(case.table))
+            if not case.whole_table:
+                self.record("tenant", redactor.clean(str(case.tenant)))
+        for finding in sorted(findings, key=lambda f: -f.failing)[:TENANTS_LISTED]:
+            for name in ("check", "table", "tenant", "rows", "failing", "severity"):
+                self.record(name, redactor.clean(str(getattr(finding, name))))
+            if finding.since is not None:
+                self.record("since", finding.since.isoformat())
+            if finding.accepted is not None:
+                self.record("accepted", redactor.clean(finding.accepted))
+        if len(findings) > 1:
+            self.record("findings", len(findings))
+            self.record("failing_in_all", sum(finding.failing for finding in findings))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.examination.first_look import first_look
@@ -17,7 +18,7 @@ from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
 from checks.items.checked_case import CheckedCase
 from checks.items.judgements import judge
 from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
-from checks.redaction import for_terminal
+from checks.redaction import for_terminal, redactor
 from checks.scanning.sample import sample_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def run_what_is_listed(config: pytest.Config, listed: Iterable[Case]) -> None:
 def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     """The case that a fixture is parametrised with; an error or a skip without a verdict."""
     case: Case = request.param
+    xml = request.config.stash.get(xml_key, None)
+    if xml is not None:
+        # What reads JUnit XML groups by class: by table says more than by module of the checks.
+        xml.node_reporter(request.node.nodeid).add_attribute(
+            "classname", redactor.clean(case.table)
+        )
     context = request.config.stash[RUN_CONTEXT]
     judgement = judge(case, context.examination)
     if judgement.not_examined is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from checks.items.cases import Case
 
 TENANTS_LISTED = 50
-"""Failing tenants that one item spells out; its properties in JUnit XML have them all."""
+"""Failing tenants that one item spells out; the JSON of a report has them all."""
 QUERIES_SHOWN = 3
 """Statements that one item shows: those of its tenants differ in the tenant's name alone."""
 
@@ -76,7 +76,7 @@ def _listed(messages: Sequence[str]) -> str:
     lines = list(messages[:TENANTS_LISTED])
     left_out = len(messages) - len(lines)
     if left_out:
-        lines.append(f"… and {number(left_out)} more: --junitxml=PATH lists all of them")
+        lines.append(f"… and {number(left_out)} more: --report writes all of them as JSON")
     return "\n".join(lines)
 
 

@@ -98,7 +98,7 @@ def test_beyond_500_segments_there_is_one_case_per_check_and_table(
         assert len(judgement.findings) == SEGMENTS_WITH_ITEMS + more
         left_out = SEGMENTS_WITH_ITEMS + more - TENANTS_LISTED
         assert judgement.message.endswith(
-            f"… and {left_out:,} more: --junitxml=PATH lists all of them"
+            f"… and {left_out:,} more: --report writes all of them as JSON"
         )
         assert judgement.message.count("have text but no embedding") == TENANTS_LISTED
         assert judgement.message.startswith("completeness: 501 rows of 501 tenants in public.docs")

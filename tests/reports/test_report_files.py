@@ -78,7 +78,7 @@ def test_both_files_are_written_for_the_owner_alone_and_replaced_whole(tmp_path:
     assert first == again
     folder = first.html.parent
     assert folder == tmp_path / "new" / "incidents" / "20260303-020000-ab12"
-    names = ["incident.html", "incident.json", "incident.md"]
+    names = ["incident.html", "incident.json", "incident.md", "message.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}

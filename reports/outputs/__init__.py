@@ -1,0 +1,1 @@
+"""Writes what a run found in the forms that other tools read: metrics, messages, summaries."""
