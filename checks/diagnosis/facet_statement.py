@@ -43,7 +43,8 @@ def compile_facets(
     of_all: dict[str, sql.Composable] = {TOTAL: sql.SQL("''")}
     if target.declared.created_at is not None:
         of_all[facets.HOUR] = sql.SQL(
-            "CASE WHEN {} THEN floor(extract(epoch FROM created_at) / 3600)::bigint::text END"
+            "CASE WHEN {} THEN pg_catalog.floor(extract(epoch FROM created_at) / 3600::numeric)"
+            "::bigint::text END"
         ).format(DATABLE)
     if target.declared.tenant is not None:
         of_all[facets.TENANT] = sql.SQL("tenant")
@@ -55,7 +56,7 @@ def compile_facets(
         of_all[f"{facets.GROUP}{column}"] = sql.Identifier(name)
     dimension = target.embedding_type.dimension(sql.SQL("embedding"), target.server.vector_schema)
     of_failing: dict[str, sql.Composable] = {
-        facets.CHECKS: sql.SQL("array_to_json(failed)::text"),
+        facets.CHECKS: sql.SQL("pg_catalog.array_to_json(failed)::text"),
         facets.DIMENSION: sql.SQL("dimension"),
         facets.LONG: sql.SQL("long"),
     }
@@ -76,14 +77,17 @@ FROM (
                PARTITION BY facet ORDER BY count(*) FILTER (WHERE fails) DESC, count(*) DESC, value
            ) AS place
     FROM (
-        SELECT {columns}, failed, cardinality(failed) > 0 AS fails,
-               CASE WHEN cardinality(failed) > 0 THEN {dimension}::text END AS dimension,
-               CASE WHEN cardinality(failed) > 0 AND char_length(text) > {longest}
+        SELECT {columns}, failed, fails,
+               CASE WHEN fails THEN {dimension}::text END AS dimension,
+               CASE WHEN fails AND pg_catalog.char_length(text) > {longest}
                     THEN 'true' END AS long
         FROM {rows} AS r
         -- Apart, so that text and vector are read of failing rows alone.
         CROSS JOIN LATERAL (
-            SELECT array_remove(ARRAY[{failed}]::text[], NULL) AS failed OFFSET 0
+            SELECT failed, pg_catalog.cardinality(failed) > 0 AS fails
+            FROM (SELECT pg_catalog.array_remove(ARRAY[{failed}]::text[], NULL::text) AS failed
+                  OFFSET 0) AS gathered
+            OFFSET 0
         ) AS judged
         WHERE {tenants} AND {read}
         OFFSET 0

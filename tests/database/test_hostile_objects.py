@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.database.connection_url import parse_url
+from checks.diagnosis.diagnosis import diagnose
 from checks.discovery.survey import survey
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
@@ -72,6 +73,7 @@ def _entries(declared: dict[str, Any]) -> list[dict[str, Any]]:
             "content_hash": "digest",
             "model_column": "model",
             "grace": "1 minute",
+            "group_by": ["mark", "kind"],
             **declared,
         },
         {
@@ -110,7 +112,10 @@ def test_no_operator_function_or_type_of_a_user_s_runs_in_the_whole_job(
     run(url, *TABLES.format(vector=f"{schema}.{vector}", array=array).split(";\n"))
     mallory(url, thoroughly=thoroughly)
     chosen = settings(server, tables=_entries({}))
-    assert 'name = "app.docs"' in survey(parse_url(url, variable="DATABASE_URL"))
+    place = parse_url(url, variable="DATABASE_URL")
+    assert 'name = "app.docs"' in survey(place)
+    found = diagnose(place, chosen, examine(place, chosen, Selection(tables=None, tenants=None)))
+    assert [diagnosis.missing for diagnosis in found.values()] == [None, None]
     done = repaired(url, chosen, tmp_path, keys=KEYS, tables=None)
     assert done.after is not None
     assert [finding.says for finding in done.after.findings] == []
