@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from checks.diagnosis import facets as by
 from checks.diagnosis.diagnosis import weighed
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BARS = 96
 """The most stretches of time that a histogram has: four days of hours."""
+
+KEYS = 500
+"""Keys of failing rows that a report holds; the statements of the findings show all."""
 
 Unit = Literal["hour", "day", "month"]
 
@@ -55,6 +58,9 @@ class DiagnosedTable(ReportValue):
     unit: Unit = "day"
     times: tuple[TimeCount, ...] = ()
     """How many failing rows were created when, around the window where there is one."""
+
+    keys: Annotated[tuple[RedactedText, ...], Field(max_length=KEYS)] = ()
+    """Keys of failing rows, as PostgreSQL writes a row of their columns; some of them."""
 
     def pointing(self, direction: str) -> tuple[ReportedEvidence, ...]:
         """The evidence for or against a migration."""
@@ -95,6 +101,9 @@ def _table(name: str, one: Diagnosis) -> DiagnosedTable:
         ),
         unit=unit,
         times=times,
+        keys=tuple(
+            count.value for count in one.found.hit(by.KEY)[:KEYS] if count.value is not None
+        ),
     )
 
 

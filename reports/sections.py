@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from reports.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
     from reports.tables import SegmentCounts, TableReport
 
-TENANTS_PER_TABLE = 50
-TENANTS_ON_PAGE = 150
+TENANTS_PER_TABLE = 20
+TENANTS_ON_PAGE = 80
 TABLES_IN_DETAIL = 20
 LINES = 50
 GROUPS = 20
@@ -123,7 +123,7 @@ def groups(findings: Iterable[ReportedFinding]) -> Shown[FindingGroup]:
                 table=alike[0].table,
                 severity=alike[0].severity,
                 failing=sum(finding.failing or 0 for finding in alike),
-                findings=take(alike, LINES),
+                findings=take(alike, TENANTS_PER_TABLE),
                 statements=take(statements, STATEMENTS),
             )
         )

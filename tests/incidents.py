@@ -248,6 +248,7 @@ def diagnosis_of_hit(hit: dict[str | None, int]) -> ReportedDiagnosis:
                     ReportedEvidence(topic="tenant", says=f"hit are {named}", migration="against"),
                     ReportedEvidence(topic="written", says="one transaction", migration="for"),
                 ),
+                keys=tuple(f"({n},{name})" for n, name in zip(range(30), hit, strict=False)),
                 unit="hour",
                 times=tuple(
                     TimeCount(begins=BEGIN - timedelta(days=1) + timedelta(hours=n), failing=9 + n)

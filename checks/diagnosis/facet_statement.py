@@ -59,9 +59,11 @@ def compile_facets(
         facets.CHECKS: sql.SQL("pg_catalog.array_to_json(failed)::text"),
         facets.DIMENSION: sql.SQL("dimension"),
         facets.LONG: sql.SQL("long"),
+        facets.KEY: sql.SQL("identity"),
     }
     columns = [
-        *dict.fromkeys(["tenant", "created_at", *(["model"] if facets.MODEL in of_all else [])]),
+        *("tenant", "created_at", "identity"),
+        *(["model"] if facets.MODEL in of_all else []),
         *(["written_by"] if has_place(target) else []),
         *group_names(target),
     ]

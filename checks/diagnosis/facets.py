@@ -23,6 +23,8 @@ CHECKS = "checks"
 DIMENSION = "dimension"
 LONG = "long"
 """Whether the text is longer than the provider takes: "true" or NULL."""
+KEY = "key"
+"""The row's key, written as PostgreSQL writes a row of its columns: (17), or (a,3)."""
 GROUP = "group:"
 """Begins the name of the facet of a column in `group_by`."""
 

@@ -99,6 +99,9 @@ def test_one_statement_over_stored_rows_is_told_by_its_transaction_and_the_sprea
     run(notes, "UPDATE notes SET embedding = NULL WHERE id % 2 = 0")
     diagnosis = diagnosed(notes)
     assert diagnosis.window is None
+    assert {key.value for key in diagnosis.found.hit("key")} == {
+        f"({2 * n})" for n in range(1, 301)
+    }
     assert "no stretch of time stands out" in said(diagnosis, "when")
     assert "300 of 300 failing rows were last written by one transaction" in said(
         diagnosis, "written"
