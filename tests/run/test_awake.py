@@ -17,6 +17,8 @@ from remediation.interruptible import run_aside, wait_for_all, wait_for_one
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytest_plugins = ("pytester",)
+
 BEGUN = 0.3
 """Seconds after which the main thread waits."""
 LONG = 60.0
@@ -115,3 +117,24 @@ def test_the_others_go_on_when_one_has_ended() -> None:
         stop.set()
         wait_for_all([long, short])
     assert others == {long}
+
+
+@pytest.mark.parametrize("hook", ["pytest_collection", "pytest_runtestloop"])
+def test_an_interrupt_in_code_that_has_no_lines_ends_a_run_as_interrupted(
+    pytester: pytest.Pytester, hook: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+import pytest
+pytest_plugins = ["checks.interrupt_plugin"]
+
+@pytest.hookimpl(tryfirst=True)
+def {hook}(session):
+    def without_lines():
+        raise KeyboardInterrupt
+    without_lines.__code__ = without_lines.__code__.replace(co_linetable=b"")
+    without_lines()
+"""
+    )
+    pytester.makepyfile("def test_it(): pass")
+    assert pytester.inline_run(no_reraise_ctrlc=True).ret == pytest.ExitCode.INTERRUPTED
