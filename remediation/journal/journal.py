@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checks.redaction import redactor
 from remediation.journal.outcomes import Outcome
-from remediation.journal.sealed_lines import TORN, event_of, sealed_line
+from remediation.journal.sealed_lines import END, TORN, event_of, sealed_line
 from remediation.selection.batching import FailingRow
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from remediation.journal.vain_writes import VainWrites
 
 FILE_NAME = "journal.jsonl"
+CANNOT_BE_WRITTEN = "the journal cannot be written"
 FIXED = b'"fixed"'
 """In the line of such an outcome."""
 
@@ -187,7 +189,13 @@ class Journal:
                 yield row, event["reason"], event["written_md5"]
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Enter that nothing follows, where the disk takes it."""
+        try:
+            if not self._torn:
+                with suppress(OSError):
+                    self._append([{"event": END}])
+        finally:
+            os.close(self._descriptor)
 
 
 def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None) -> bytes:
@@ -242,4 +250,4 @@ def _sync_folder(folder: Path) -> None:
 
 def journal_words(error: OSError) -> str:
     """Why a repair without a journal stops."""
-    return f"the journal cannot be written ({error.strerror}); nothing is replaced without it"
+    return f"{CANNOT_BE_WRITTEN} ({error.strerror}); nothing is replaced without it"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from checks.database.server import DatabaseIdentity
 from checks.errors import IntegrityError
-from remediation.journal.journal import FILE_NAME
+from remediation.journal.journal import CANNOT_BE_WRITTEN, FILE_NAME
 from remediation.journal.sealed_lines import SEAL, event_of, sealed_event_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 """As `new_run_id` makes them."""
 IDS_SHOWN = 5
+REPORT = "incident.json"
+"""What a run that was not killed leaves beside its journal."""
 
 
 class JournalDamagedError(IntegrityError):
@@ -79,6 +81,17 @@ class PastJournal:
             )
         except (KeyError, TypeError):
             return None
+
+    @property
+    def must_end(self) -> bool:
+        """Whether its run came to an end, which then stands in the journal too. Raises OSError.
+
+        A killed run leaves no report, and one whose disk was full says so in it.
+        """
+        report = self.path.with_name(REPORT)
+        if self._event_of is event_of or not report.exists():
+            return False
+        return CANNOT_BE_WRITTEN not in report.read_text("utf-8", errors="replace")
 
     def lines(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """Each whole line with its offset; ends before one that is being written."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SEAL = "crc32"
+END = "end"
+"""The last event of a run that was not killed."""
 TORN = "torn"
 """The event that follows a line which its writer could not write to its end, and knows so."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from remediation.journal.past_journals import JournalDamagedError
-from remediation.journal.sealed_lines import TORN
+from remediation.journal.sealed_lines import END, TORN
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class History:
 
     journal: PastJournal
     tables: dict[str, WrittenRows] = field(default_factory=dict)
+    ended: bool = False
+    """Whether the last event says that nothing follows."""
     _position: int = 0
     _lines: int = 0
 
@@ -172,6 +174,7 @@ class History:
             self._position = offset + len(line)
             self._lines += 1
             event = self.journal.event(line)
+            self.ended = event is not None and event.get("event") == END
             if event is not None and event.get("event") == TORN:
                 # The line before it was cut off by a full disk or a crash; its row was not written.
                 unread = None
@@ -189,7 +192,7 @@ class History:
 
     def _enter(self, offset: int, event: Mapping[str, Any]) -> None:
         kind = event["event"]
-        if kind == "run":
+        if kind in ("run", END):
             return
         rows = self.tables.setdefault(event["table"], WrittenRows())
         if kind == "table":

@@ -171,6 +171,8 @@ def open_rollback(
         try:
             _require_same_database(journal, side.server)
             history.read_on()
+            if journal.must_end and not history.ended:
+                raise JournalDamagedError(journal, "is damaged: it ends before its run did")
         except OSError as error:
             raise JournalDamagedError(journal, f"cannot be read: {error.strerror}") from None
         yield Rollback(

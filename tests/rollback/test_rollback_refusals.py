@@ -86,6 +86,8 @@ DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a lost line break": lambda lines: [*lines[:3], lines[3][:-1], *lines[4:]],
     "all but the header": lambda lines: [lines[0], *(b"\n" for _ in lines[1:])],
     "an empty file": lambda _: [],
+    "an end that is gone": lambda lines: lines[:-3],
+    "all but its beginning": lambda lines: [*lines[:2], lines[2][:60]],
 }
 
 
@@ -99,6 +101,8 @@ def test_damage_is_an_error_before_anything_is_put_back(
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.folder is not None
         path, before = done.folder / "journal.jsonl", table.versions()
+        # As every run that was not killed leaves it.
+        (done.folder / "incident.json").write_text("{}", encoding="utf-8")
         path.write_bytes(b"".join(DAMAGES[damage](path.read_bytes().splitlines(keepends=True))))
         with pytest.raises(JournalDamagedError, match=r"restore .*journal\.jsonl from a copy"):
             rolled_back(database, chosen, tmp_path, run_of(done))
