@@ -236,7 +236,7 @@ class TableSampler:
             self._ask(
                 sql.SQL(
                     "SELECT n.name, pg_catalog.quote_ident(n.name)"
-                    " FROM unnest({}::text[]) AS n (name)"
+                    " FROM pg_catalog.unnest({}::text[]) AS n (name)"
                 ).format(sql.Literal(sorted(words)))
             )
             or ()
