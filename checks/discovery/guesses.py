@@ -21,8 +21,10 @@ from checks.discovery.names import (
     HASHES,
     MODELS,
     TEXT_TYPES,
+    UNWORDED,
     UPDATED,
     named,
+    plain,
 )
 from checks.settings.names import display_identifier, display_name
 from checks.targets.provenance import TIME_TYPES
@@ -72,6 +74,11 @@ class Guesser:
         elif not self.sampler.valid(self._quoted(self.embedding.name)):
             # A materialised view without data, a foreign table that does not answer, a lock.
             self.entry.missing = "nothing can be read of it now: see why, and run this again"
+        elif UNWORDED.search(plain(self.embedding.name)):
+            self.entry.missing = (
+                f"{self.embedding.name} is named after what has no words; remove each first # if it"
+                " is of a text all the same"
+            )
         self._name()
         self._key()
         text = self.likely.text()

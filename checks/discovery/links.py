@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 from checks.database.catalog import read_relations
 from checks.discovery.link import Link
-from checks.discovery.names import TEXT_TYPES, plain
+from checks.discovery.names import TENANTS, TEXT_TYPES, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.catalog import Relation
+    from checks.discovery.candidates import ForeignKey
     from checks.discovery.guesses import Guesser
 
 MOST_OWNERS = 20
 """Values of a column that names the owner's type, beyond which it names something else."""
+
+CONTENT_TYPES, OBJECT_ID = "django_content_type", "object_id"
+"""The table and the column of Django's generic foreign keys."""
 
 _OF_STORES = re.compile(r"_?(embeddings?(_store)?|vectors?|vec|store)$", re.IGNORECASE)
 """How the name of a store ends, after that of its table."""
@@ -28,8 +32,14 @@ _OF_STORES = re.compile(r"_?(embeddings?(_store)?|vectors?|vec|store)$", re.IGNO
 def links_of(own: Guesser) -> Iterator[Link]:
     """Foreign keys; where there is none, columns for the owner's type and id, then bare names."""
     example = own.group.example
-    for key in example.foreign_keys:
-        if set(key.parent_columns) <= key.parent.columns.keys():
+    # Whose a row is is no text of it, where there is another parent.
+    keys = sorted(
+        example.foreign_keys, key=lambda key: any(plain(name) in TENANTS for name in key.columns)
+    )
+    for key in keys:
+        if key.parent.name == CONTENT_TYPES and OBJECT_ID in own.relation.columns:
+            yield from _of_content_types(own, key)
+        elif set(key.parent_columns) <= key.parent.columns.keys():
             yield Link(
                 parent=key.parent,
                 columns=key.columns,
@@ -40,6 +50,26 @@ def links_of(own: Guesser) -> Iterator[Link]:
         return
     yield from _of_typed_owners(own)
     yield from _of_names(own)
+
+
+def _of_content_types(own: Guesser, key: ForeignKey) -> Iterator[Link]:
+    """Django's generic foreign key: the type by its number, which has application and model."""
+    (name,) = key.columns
+    called = own.sampler.content_types(key.parent)
+    found = own.sampler.combinations([own.relation.columns[name]], most=MOST_OWNERS)
+    for (value,) in found or ():
+        parent = _table_called(own, called.get(value, ""))
+        if parent is None or len(parent.primary_key) != 1:
+            continue
+        link = Link(
+            parent=parent,
+            columns=(OBJECT_ID,),
+            parent_columns=parent.primary_key,
+            reason=f"beside {name}, which is that of {parent.name}",
+            constants={name: value},
+        )
+        if own.sampler.matched(link) is not None:
+            yield link
 
 
 def _of_typed_owners(own: Guesser) -> Iterator[Link]:

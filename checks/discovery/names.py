@@ -30,15 +30,23 @@ TENANTS = (
     "organisationid", "orgid", "organization", "organisation", "org", "workspaceid", "workspace",
     "accountid", "account", "companyid", "company", "customerid", "customer", "clientid", "teamid",
     "team", "userid", "ownerid", "owner", "collectionname", "collectionid", "collection",
-    "namespace", "datasetid",
+    "namespace", "datasetid", "shopid", "siteid", "projectid",
 )  # fmt: skip
 JSON_TENANTS = tuple(name for name in TENANTS if not name.startswith(("collection", "namespace")))
-CREATED = ("createdat", "created", "createdon", "insertedat", "datecreated", "creationdate")
-UPDATED = ("updatedat", "modifiedat", "lastmodified", "updated", "modified", "updatedon")
+CREATED = (
+    "createdat", "created", "createdon", "insertedat", "datecreated", "creationdate", "createtime",
+    "createdtime", "creationtime", "inserttime",
+)  # fmt: skip
+UPDATED = (
+    "updatedat", "modifiedat", "lastmodified", "updated", "modified", "updatedon", "updatetime",
+    "updatedtime", "modifytime", "modifiedtime", "dateupdated", "datemodified",
+)  # fmt: skip
 EMBEDDED = ("embeddedat", "embeddingupdatedat", "embeddingcreatedat", "vectorizedat")
 HASHES = ("contenthash", "texthash", "bodyhash", "embeddinghash", "contentmd5", "hash", "md5")
 MODELS = ("embeddingmodel", "embeddingmodelname", "embeddermodel", "modelname", "model")
 DELETED = ("deletedat", "deletedon", "removedat", "isdeleted", "deleted")
+# What is embedded without words.
+UNWORDED = re.compile(r"image|img|photo|picture|visual|thumbnail|video|audio|voice|face|sound")
 # Labels of a row: never its text, even where the table has no other text column.
 LABELS = (
     "status", "state", "kind", "type", "category", "lang", "language", "locale", "url", "uri",

@@ -19,7 +19,7 @@ from checks.targets.provenance import LETTERS, digest_of, hash_type_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from checks.database.catalog import Column
+    from checks.database.catalog import Column, Relation
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
     from checks.database.server import Server
@@ -229,6 +229,15 @@ class TableSampler:
             )
         )
         return (found[0][0], found[0][1]) if found else None
+
+    def content_types(self, relation: Relation) -> Mapping[str, str]:
+        """What Django calls the table of each content type, by the number of the type."""
+        found = self._ask(
+            sql.SQL("SELECT id::text, app_label || '_' || model FROM {} LIMIT {}").format(
+                sql.Identifier(relation.schema, relation.name), sql.Literal(SAMPLE_ROWS)
+            )
+        )
+        return dict(found or ())
 
     def quoted(self, words: Collection[str]) -> Mapping[str, str]:
         """Names as the server quotes them."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from checks.database.catalog import Column
     from checks.discovery.link import Link
 
+ROOMY = ("text", "character varying", "character varying(255)", "character varying(191)")
+"""Types of an id that hold a UUID in letters."""
+
 WHOLE_JSON = """(
     SELECT '{{' || coalesce(string_agg(to_json(k)::text || ': ' || v::text, ', '
                                       ORDER BY k COLLATE "C"), '') || '}}'
@@ -230,16 +233,27 @@ def _time_of_embedding(own: Guesser, link: Link, updated_at: Column | None) -> I
 
 
 def _unfilled(own: Guesser, filled: set[str], lines: list[Line]) -> Iterator[Line]:
-    """That a new row needs further values, which only a person knows."""
+    """The values that a new row needs beside; those that only a person knows behind `#`."""
     written = [line.value for line in lines if line.stands]
-    needed = [
-        display_identifier(column.name)
+    needed = {
+        display_identifier(column.name): _made_up(own, column)
         for column in own.relation.columns.values()
         if column.not_null
         and not column.has_default
         and column.name not in filled
         and display_identifier(column.name) not in written
-    ]
+    }
     if needed:
-        reason = "NOT NULL: a repair that inserts a row needs their values"
-        yield Line(key="insert", value=dict.fromkeys(needed, "..."), reason=reason, stands=False)
+        reason = "NOT NULL without a default: what a repair puts into a new row"
+        values = {name: "..." if value is None else value for name, value in needed.items()}
+        yield Line(key="insert", value=values, reason=reason, stands=None not in needed.values())
+
+
+def _made_up(own: Guesser, column: Column) -> str | None:
+    """SQL of a value that says nothing: a new id, or the time; None where a value has a meaning."""
+    if (column.name,) == own.relation.primary_key and column.type == "uuid":
+        return "gen_random_uuid()"
+    if (column.name,) == own.relation.primary_key and column.full_type in ROOMY:
+        return "gen_random_uuid()::text"
+    times = named([column], (*CREATED, *UPDATED), types=TIME_TYPES)
+    return "now()" if times else None

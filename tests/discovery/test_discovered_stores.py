@@ -50,7 +50,9 @@ def test_the_model_in_the_key_of_a_store_is_told(database: str, tmp_path: Path) 
     text = discovered(database)
     (entry,) = tables(text).values()
     assert (entry["model"], entry["dimensions"]) == ("new", 3)
-    assert failing(examined(database, text, tmp_path), "completeness") == {None: 1}
+    found = examined(database, text, tmp_path)
+    assert {table.target.unrepairable for table in found.tables} == {None}
+    assert failing(found, "completeness") == {None: 1}
 
 
 def test_owners_of_several_types_and_their_fields_have_an_entry_each(
@@ -62,13 +64,16 @@ def test_owners_of_several_types_and_their_fields_have_an_entry_each(
         "CREATE TABLE replies (id bigint PRIMARY KEY, body text)",
         """CREATE TABLE embeddings (id bigserial PRIMARY KEY, embeddable_type varchar NOT NULL,
             embeddable_id bigint NOT NULL, field text NOT NULL, embedding vector(3),
+            "updatedAt" timestamp(3) NOT NULL,
             UNIQUE (embeddable_type, embeddable_id, field))""",
         "INSERT INTO posts SELECT i, 1, 't' || i, 'b' || i FROM generate_series(1, 4) AS i",
         "INSERT INTO replies SELECT i, 'r' || i FROM generate_series(1, 3) AS i",
-        """INSERT INTO embeddings (embeddable_type, embeddable_id, field, embedding)
-            SELECT 'Post', i, 'title', ARRAY[i,1,3]::vector FROM generate_series(1, 4) AS i
-            UNION ALL SELECT 'Post', i, 'body', ARRAY[i,2,3]::vector FROM generate_series(1, 3) AS i
-            UNION ALL SELECT 'Forum::Reply', i, 'body', ARRAY[i,3,3]::vector
+        """INSERT INTO embeddings
+            (embeddable_type, embeddable_id, field, embedding, "updatedAt")
+            SELECT 'Post', i, 'title', ARRAY[i,1,3]::vector, now() FROM generate_series(1, 4) AS i
+            UNION ALL
+            SELECT 'Post', i, 'body', ARRAY[i,2,3]::vector, now() FROM generate_series(1, 3) AS i
+            UNION ALL SELECT 'Forum::Reply', i, 'body', ARRAY[i,3,3]::vector, now()
             FROM generate_series(1, 2) AS i""",
     )
     text = discovered(database)
@@ -78,7 +83,9 @@ def test_owners_of_several_types_and_their_fields_have_an_entry_each(
         ("public.posts", "title", "'title'"),
         ("public.replies", "body", "'body'"),
     ]
+    assert all(e["store"]["insert"] == {'"updatedAt"': "now()"} for e in entries)
     found = examined(database, text, tmp_path)
+    assert {table.target.unrepairable for table in found.tables} == {None}
     assert failing(found, "completeness") == {"1": 1, None: 1}
     assert says(found, "orphans") == says(found, "schema") == []
 
@@ -119,7 +126,9 @@ def test_the_memories_of_a_graph_are_embedded_as_their_store_writes_them(
     assert [row[0] for row in whole] == [
         json.dumps(value, sort_keys=True, ensure_ascii=False) for value in values
     ]
-    assert failing(examined(database, text, tmp_path), "completeness") == {"users.0": 1}
+    found = examined(database, text, tmp_path)
+    assert {table.target.unrepairable for table in found.tables} == {None}
+    assert failing(found, "completeness") == {"users.0": 1}
 
 
 def test_a_store_without_a_foreign_key_is_proposed(database: str) -> None:
@@ -175,3 +184,25 @@ def test_tables_that_look_as_if_they_held_keys_are_proposed_and_not_read(databas
     assert "deciphers it" in text
     assert "api_keys" not in text
     assert tomllib.loads(text)["tables"]
+
+
+def test_a_generic_foreign_key_of_django_leads_to_the_tables_of_its_types(
+    database: str, tmp_path: Path
+) -> None:
+    run(
+        database,
+        "CREATE TABLE django_content_type (id int PRIMARY KEY, app_label varchar, model varchar)",
+        "CREATE TABLE blog_post (id bigint PRIMARY KEY, author_id int, body text)",
+        """CREATE TABLE search_embedding (id bigserial PRIMARY KEY, object_id bigint NOT NULL,
+            content_type_id int NOT NULL REFERENCES django_content_type, embedding vector(3),
+            UNIQUE (content_type_id, object_id))""",
+        "INSERT INTO django_content_type VALUES (7, 'blog', 'post'), (8, 'auth', 'user')",
+        "INSERT INTO blog_post SELECT i, 1, 'body ' || i FROM generate_series(1, 4) AS i",
+        "INSERT INTO search_embedding (object_id, content_type_id, embedding)"
+        " SELECT i, 7, ARRAY[i,2,3]::vector FROM generate_series(1, 3) AS i",
+    )
+    text = discovered(database)
+    (entry,) = tables(text).values()
+    assert (entry["name"], entry["store"]["key"]) == ("public.blog_post", ["object_id"])
+    assert entry["store"]["constants"] == {"content_type_id": "'7'"}
+    assert failing(examined(database, text, tmp_path), "completeness") == {None: 1}
