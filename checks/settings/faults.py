@@ -185,14 +185,20 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 
 def _key_path(location: tuple[int | str, ...], content: object) -> str:
-    """`tables[public.documents].checks.completeness.min`; an entry without a name is `#2`."""
+    """`tables[public.documents].checks.completeness.min`; an entry without a name is `#2`, and of
+    those that share one each has its number too.
+    """
     path = ""
     for part in location:
         if isinstance(part, int):
-            content = content[part] if isinstance(content, list) else None
-            name = content.get("name") if isinstance(content, Mapping) else None
+            listed = content if isinstance(content, list) else []
+            names = [one.get("name") if isinstance(one, Mapping) else None for one in listed]
+            content = listed[part] if listed else None
+            name = names[part] if names else None
             named = isinstance(name, str) and name.strip()
-            path += f"[{_printable(str(name)) if named else f'#{part + 1}'}]"
+            number = f"#{part + 1}"
+            several = f" {number}" if path == "tables" and names.count(name) > 1 else ""
+            path += f"[{_printable(str(name)) + several if named else number}]"
         else:
             content = content.get(part) if isinstance(content, Mapping) else None
             path += ("." if path else "") + _printable(part)

@@ -167,6 +167,10 @@ FAULTS = {
         "tables[public.docs].store.name: expected a * in the table's own name as well, "
         "found 'public.docs'; a * here stands for what it stands for there"
     ),
+    TABLE + '[[tables]]\nname = "public.docs"\ntext = 1\nembedding = "other"': (
+        "tables[public.docs #2].text: expected a column or an SQL expression in double quotes,"
+        " found 1"
+    ),
     TABLE + '[[tables]]\nname = "PUBLIC.docs"\ntext = "other"': (
         "tables[PUBLIC.docs].name: [[tables]] #2 names the same table and the same embeddings as"
         " #1; keep one of them, or say in `embedding` which column each one checks"
@@ -269,14 +273,15 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
         "speed",
         "provider.batch_size",
         "provider.dimensions",
-        "tables[docs].tenantt",
-        "tables[docs].text",
-        "tables[docs].grace",
-        "tables[docs].updated_at",
-        "tables[docs].custom[a].failing_when",
-        "tables[docs].custom[a].name",
-        "tables[docs].checks.b",
-        "tables[docs].name",
+        "tables[docs #1].tenantt",
+        "tables[docs #1].text",
+        "tables[docs #2].text",
+        "tables[docs #1].grace",
+        "tables[docs #1].updated_at",
+        "tables[docs #1].custom[a].failing_when",
+        "tables[docs #1].custom[a].name",
+        "tables[docs #1].checks.b",
+        "tables[docs #2].name",
     }
 
 
