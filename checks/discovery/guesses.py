@@ -20,6 +20,8 @@ from checks.discovery.names import (
     HASH_COLUMN_TYPES,
     HASHES,
     MODELS,
+    NO_TENANT_TYPES,
+    PARENTS,
     TEXT_TYPES,
     UNWORDED,
     UPDATED,
@@ -87,6 +89,7 @@ class Guesser:
         self.entry.add("embedding", display_identifier(self.embedding.name), self._type_words())
         self.add_dimensions()
         self.add_where()
+        self._parents()
         times = self.add_times()
         self._provenance(text, times)
         self.add_index()
@@ -222,6 +225,17 @@ class Guesser:
             if column.type == "boolean":
                 self.entry.add("where", f"{own} IS NOT TRUE", "deleted rows need no embedding")
                 return
+
+    def _parents(self) -> None:
+        """Where parents and children are in one table, only the ones may have embeddings."""
+        for column in named(self.relation.columns.values(), PARENTS, not_types=NO_TENANT_TYPES):
+            own = self._quoted(column.name)
+            for condition, others in (("IS NOT NULL", "IS NULL"), ("IS NULL", "IS NOT NULL")):
+                counted = self.sampler.embedded(self.embedding, f"{own} {condition}")
+                if counted is not None and counted[0] and counted[1:] == (0, True):
+                    reason = f"no row where {own} {others} has an embedding; is that right?"
+                    self.entry.add("where", f"{own} {condition}", reason, stands=False)
+                    return
 
     def add_times(self) -> dict[str, Column]:
         """The columns of times; those of the embedding are written once the text is known."""

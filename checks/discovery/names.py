@@ -44,6 +44,7 @@ UPDATED = (
 EMBEDDED = ("embeddedat", "embeddingupdatedat", "embeddingcreatedat", "vectorizedat")
 HASHES = ("contenthash", "texthash", "bodyhash", "embeddinghash", "contentmd5", "hash", "md5")
 MODELS = ("embeddingmodel", "embeddingmodelname", "embeddermodel", "modelname", "model")
+PARENTS = ("parentid", "parentuuid", "parentchunkid", "parentnodeid", "parentdocumentid", "parent")
 DELETED = ("deletedat", "deletedon", "removedat", "isdeleted", "deleted")
 # What is embedded without words.
 UNWORDED = re.compile(r"image|img|photo|picture|visual|thumbnail|video|audio|voice|face|sound")

@@ -230,6 +230,20 @@ class TableSampler:
         )
         return (found[0][0], found[0][1]) if found else None
 
+    def embedded(self, column: Column, condition: str) -> tuple[int, int, bool] | None:
+        """How many sampled vectors rows of a condition have, and others; whether there are such."""
+        kept = sql.SQL("({}) AS kept, {} IS NOT NULL AS whole").format(
+            embed_sql(condition), sql.Identifier(column.name)
+        )
+        found = self._ask(
+            sql.SQL(
+                "SELECT count(*) FILTER (WHERE kept AND whole),"
+                " count(*) FILTER (WHERE NOT kept AND whole), count(*) FILTER (WHERE NOT kept) > 0"
+                " FROM ({}) AS sampled"
+            ).format(self._rows(kept))
+        )
+        return (found[0][0], found[0][1], found[0][2]) if found else None
+
     def content_types(self, relation: Relation) -> Mapping[str, str]:
         """What Django calls the table of each content type, by the number of the type."""
         found = self._ask(

@@ -206,3 +206,17 @@ def test_a_generic_foreign_key_of_django_leads_to_the_tables_of_its_types(
     assert (entry["name"], entry["store"]["key"]) == ("public.blog_post", ["object_id"])
     assert entry["store"]["constants"] == {"content_type_id": "'7'"}
     assert failing(examined(database, text, tmp_path), "completeness") == {None: 1}
+
+
+def test_parents_that_never_have_an_embedding_are_asked_about(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE chunks (id int PRIMARY KEY, parent_id int REFERENCES chunks, content text,
+            embedding vector(3))""",
+        "INSERT INTO chunks SELECT i, NULL, 'whole ' || i, NULL FROM generate_series(1, 3) AS i",
+        "INSERT INTO chunks SELECT i, i % 3 + 1, 'part ' || i, CASE WHEN i % 5 > 0 THEN"
+        " ARRAY[i,2,3]::vector END FROM generate_series(4, 20) AS i",
+    )
+    text = discovered(database)
+    assert '#where = "parent_id IS NOT NULL"  # no row where parent_id IS NULL has an' in text
+    assert "where" not in next(iter(tables(text).values()))
