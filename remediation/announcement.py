@@ -77,6 +77,12 @@ def _table_lines(table: TablePlan, plan: Plan) -> Iterator[str]:
         f" ({table.counted}), {dollars(plan.dollars_of(table.tokens + table.probe_tokens))},"
         f" model {table.model}"
     )
+    requests, tokens = table.second_look
+    if requests:
+        yield (
+            f"  where the probe disagrees, at most {plural(requests, 'request')} more to look"
+            f" again, about {plural(tokens, 'token')}"
+        )
     for line in table.tenants[:TENANTS_SHOWN]:
         words = f"  {tenant_words(line.tenant)}: {plural(line.rows, 'row')}"
         if line.missing_key is None:

@@ -32,6 +32,7 @@ from checks.row_checks.row_expressions import (
     time_of,
     updated_at_of,
 )
+from checks.row_checks.text_parts import text_parts_of
 from checks.targets.store_rows import (
     joined_rows,
     own_column,
@@ -162,11 +163,11 @@ def rows_of(target: Target) -> sql.Composed:
     """A parenthesised subselect with the columns below, over the rows that ought to be whole,
     and changed since the target's `changed_since`.
 
-    key_1 … key_n, tenant (text), text (text), embedding, norm (see `norm_of`), created_at
-    (timestamptz or NULL), updated_at, embedded_at (timestamptz), content_hash, text_hash, model,
-    embedded_text (texts) and orphaned where they are declared, stored (whether there is a row that
-    may hold its embedding), beside_vector (an array of texts: what
-    stands in the columns that a write sets with the vector), identity (the key in one piece of
+    key_1 … key_n, tenant (text), text (text), text_parts (see `text_parts_of`), embedding,
+    norm (see `norm_of`), created_at (timestamptz or NULL), updated_at, embedded_at (timestamptz),
+    content_hash, text_hash, model, embedded_text (texts) and orphaned where they are declared,
+    stored (whether there is a row that may hold its embedding), beside_vector (an array of texts:
+    what stands in the columns that a write sets with the vector), identity (the key in one piece of
     text, NULL without a key), pending (younger than its grace), embeddable (its text is not
     blank), a boolean custom_1 … custom_n for each of the user's own checks, group_1 … group_n
     (text) for the columns of `group_by`, and where `has_place` is true place_table, place and
@@ -269,6 +270,7 @@ def _plain_columns(target: Target) -> dict[str, sql.Composable]:
     }
     columns["tenant"] = tenant_of(target)
     columns["text"] = text_of(target)
+    columns["text_parts"] = text_parts_of(target)
     columns["created_at"] = time_of(target, target.declared.created_at)
     columns |= {
         name: sql.SQL("{}::text").format(sql.Identifier(column))

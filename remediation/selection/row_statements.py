@@ -155,6 +155,8 @@ def compile_healthy(
 ) -> sql.Composed:
     """Up to `per_tenant` rows of each tenant that fail no check, the last keys first.
 
+    In turn of those with all parts of their text and of those that lack other ones.
+
     Takes no parameters. Returns key as texts, tenant, text and vector: an array as it is, since it
     may hold what no `vector` admits; any other type as a `vector` in binary form. The window runs
     over keys alone, so that only the few chosen vectors are read.
@@ -166,9 +168,16 @@ def compile_healthy(
 {sets}SELECT {key}, r.tenant, {sent}, {vector}
 FROM {rows} AS r
 JOIN (
-    SELECT {keys}, row_number() OVER (PARTITION BY tenant ORDER BY {last_first}) AS place
-    FROM {rows} AS healthy
-    WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
+    SELECT healthy.*, pg_catalog.row_number() OVER (
+        PARTITION BY tenant ORDER BY turn, text_parts DESC, {last_first}
+    ) AS place
+    FROM (
+        SELECT {keys}, tenant, text_parts, pg_catalog.row_number() OVER (
+            PARTITION BY tenant, text_parts ORDER BY {last_first}
+        ) AS turn
+        FROM {rows} AS healthy
+        WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
+    ) AS healthy
 ) AS chosen ON {same}
 WHERE chosen.place <= {limit}
 ORDER BY r.tenant, chosen.place

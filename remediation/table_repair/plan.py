@@ -20,6 +20,7 @@ from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
 from remediation.table_repair.estimate import Estimate
 from remediation.table_repair.probe import samples
+from remediation.table_repair.second_look import most_of_second_look
 from remediation.throttling.budget import TOKENS_PER_PRICE
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class TablePlan:
     """Checks that an earlier run repaired in vain, and why nothing is asked for their rows."""
     probe_requests: int = 0
     probe_tokens: int = 0
+    second_look: tuple[int, int] = (0, 0)
+    """Requests and tokens that are needed at most where the probe disagrees; not in the sums."""
     estimate: Estimate | None = None
     """How long it would take; None where nothing would be done."""
     counted: str = ""
@@ -254,6 +257,7 @@ def plan_table(
         hopeless=hopeless,
         probe_requests=len(probed),
         probe_tokens=sum(sample.tokens for sample in probed),
+        second_look=most_of_second_look(probed, provider),
         estimate=Estimate(
             rates=rates,
             probe_requests=len(probed),

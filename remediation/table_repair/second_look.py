@@ -20,6 +20,7 @@ from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
+from remediation.table_repair.probe import TENANTS_LOOKED_AT
 from remediation.table_repair.text_variants import TextVariant, text_variants
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from remediation.provider.embedders import Embedders
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import HealthyRow, RowReader
-    from remediation.table_repair.probe import ProbeResult
+    from remediation.table_repair.probe import ProbeResult, Sample
     from remediation.throttling.budget import Budget
 
 ROWS = 12
@@ -53,6 +54,15 @@ LEAST_UNEXPLAINED = 0.9999
 long text: which of the two, only the variants tell."""
 BETTER = 5.0
 """By what factor a variant's distance must be smaller for it to be the better text."""
+
+
+def most_of_second_look(probed: Sequence[Sample], provider: Provider) -> tuple[int, int]:
+    """The requests and about the tokens that it takes at most, for the tenants probed."""
+    texts = 2 * ROWS, VARIANT_TEXTS
+    looked_at = sorted(probed, key=lambda sample: sample.tokens)[-TENANTS_LOOKED_AT:]
+    requests = sum(-(-count // provider.batch_size) for count in (ROWS, ROWS, VARIANT_TEXTS))
+    tokens = sum(sum(texts) * -(-sample.tokens // len(sample.texts)) for sample in looked_at)
+    return len(looked_at) * requests, tokens
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ SEPARATORS = (r"E'\n'", r"E'\n\n'", "' '", "'. '", "': '", "', '", "' - '", "' |
 LENGTHS = (500, 512, 1_000, 1_024, 2_000, 2_048, 4_000, 8_000, 8_191)
 """Characters at which applications cut a text."""
 
-TITLES = ("title", "name", "subject", "heading", "headline", "question", "summary")
-TITLE_SEPARATORS = SEPARATORS[:4]
+TITLE_SEPARATORS = SEPARATORS[:5]
 
 _JOINED = re.compile(r"(\bconcat_ws\s*\(\s*)(E?'(?:[^']|'')*')(?=\s*,)", re.IGNORECASE)
 

@@ -94,6 +94,8 @@ def test_a_nearly_right_text_is_refused_with_the_line_to_paste(
         pasted = "text = " + done.docs.stopped.partition("text = ")[2].split("), so the model")[0]
         assert tomllib.loads(pasted) == {"text": right}
         assert sum(len(r.texts) for r in server.requests) <= 3 + 24 + 120
+        (planned,) = done.plan.tables
+        assert len(server.requests) <= planned.probe_requests + planned.second_look[0] == 1 + 5
 
         again = repaired(database, near_settings(server, right), tmp_path, keys=KEYS)
         assert again.docs.stopped is None
@@ -132,3 +134,26 @@ def test_a_repair_may_be_told_what_is_near_enough(database: str, tmp_path: Path)
             "fixed": 3,
         }
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("declared", ["concat_ws(E'\\n\\n', title, body)", "body"])
+def test_rows_with_all_parts_of_a_text_are_probed_where_most_lack_one(
+    database: str, tmp_path: Path, declared: str
+) -> None:
+    def joined(title: str, body: str) -> str:
+        return f"{title}: {body}"
+
+    with articles(database, joined, sentences=8) as table, NearServer() as server:
+        for number, body in table.execute("SELECT id, body FROM docs WHERE id BETWEEN 2 AND 14"):
+            table.execute(
+                "UPDATE docs SET title = NULL, embedding = %s WHERE id = %s",
+                [near_literal(body), number],
+            )
+        done = repaired(database, near_settings(server, declared), tmp_path, keys=KEYS)
+        assert "text = \"concat_ws(': ', title, body)\"" in str(done.docs.stopped)
+        assert server.requests[0].texts[0].startswith(("Parcel 1 of May", SENTENCE))
+        right = near_settings(server, "concat_ws(': ', title, body)")
+        assert repaired(database, right, tmp_path, keys=KEYS).counts() == {
+            "selected": 3,
+            "fixed": 3,
+        }
