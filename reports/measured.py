@@ -79,6 +79,8 @@ def _segments(before: TableExamination, after: TableExamination | None) -> Itera
             uncounted=measurement.uncounted,
             before=dict(measurement.failing),
             after=None if after is None else dict(again.failing if again else {}),
+            affected_before=measurement.affected,
+            affected_after=None if after is None else again.affected if again else 0,
             first=min(times, default=None),
             last=max(times, default=None),
             not_embeddable=measurement.not_embeddable,

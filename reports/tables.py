@@ -69,6 +69,9 @@ class SegmentCounts(ReportValue):
     """How sure `rows` is where they were not counted."""
     before: dict[RedactedText, NonNegativeInt]
     after: dict[RedactedText, NonNegativeInt] | None = None
+    affected_before: NonNegativeInt | None = None
+    """Rows that failed at least one check, each counted once; None: only the counts are known."""
+    affected_after: NonNegativeInt | None = None
     first: RowTime | None = None
     last: RowTime | None = None
     not_embeddable: NonNegativeInt = 0
@@ -76,11 +79,11 @@ class SegmentCounts(ReportValue):
 
     @property
     def failing_before(self) -> RowCount:
-        return _distinct(self.before)
+        return _distinct(self.before, self.affected_before)
 
     @property
     def failing_after(self) -> RowCount | None:
-        return None if self.after is None else _distinct(self.after)
+        return None if self.after is None else _distinct(self.after, self.affected_after)
 
     @property
     def failing_now(self) -> RowCount:
@@ -92,8 +95,10 @@ class SegmentCounts(ReportValue):
         return self.failing_before.rows == 0 and self.failing_now.rows == 0
 
 
-def _distinct(counts: dict[str, int]) -> RowCount:
-    """The rows that fail any check: a lower bound where several checks have failing rows."""
+def _distinct(counts: dict[str, int], affected: int | None) -> RowCount:
+    """The rows that fail any check: a lower bound where only the counts of several are known."""
+    if affected is not None:
+        return RowCount(rows=affected)
     failing = [count for count in counts.values() if count]
     return RowCount(rows=max(failing, default=0), exact=len(failing) <= 1)
 

@@ -94,6 +94,18 @@ class Looker:
         assert row is not None
         return int(row[0])
 
+    def shown_once(self, target: Target, tenant: str | None) -> int:
+        """How many rows the statements of all findings of a tenant show, each row once."""
+        queries = [
+            failing_rows_sql(target, check, tenant).removesuffix(";")
+            for check in applied_checks(target)
+            if check.proof is None
+        ]
+        ids = " UNION ".join(f"SELECT id FROM ({query}) AS shown" for query in queries)
+        row = self.connection.execute(f"SELECT count(*) FROM ({ids}) AS all_of_them").fetchone()
+        assert row is not None
+        return int(row[0])
+
     def examine(
         self, target: Target, *, tenants: tuple[str, ...] | None = None
     ) -> TableExamination:

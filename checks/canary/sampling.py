@@ -14,7 +14,7 @@ from psycopg import sql
 from checks.database.undecodable import as_read, as_sent, is_utf_8
 from checks.database.vector_types import vector_bytes, vector_read
 from checks.row_checks.row_relation import rows_of
-from checks.scanning.scan import among
+from checks.scanning.scan_statement import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from psycopg import sql
 from checks.diagnosis import facets
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import group_names, has_place, rows_of
-from checks.scanning.scan import DATABLE, among
+from checks.scanning.scan_statement import DATABLE, among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -158,6 +158,11 @@ class TableExamination:
         return sum(measurement.failing[check] for measurement in self.measurements)
 
     @property
+    def affected(self) -> int:
+        """Rows that fail at least one check, each counted once, tolerated ones included."""
+        return sum(measurement.affected for measurement in self.measurements)
+
+    @property
     def accepted(self) -> frozenset[tuple[str, str | None]]:
         """Check and tenant of every accepted failure of rows: these rows are not repaired."""
         failing = (

@@ -54,6 +54,8 @@ class Measurement:
     """How sure `rows` is where they were not counted; None where they were."""
     sampled: int | None = None
     """How many of the rows the sampled checks looked at; None where there is no sample."""
+    affected: int = 0
+    """Rows that fail at least one of the checks, each counted once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

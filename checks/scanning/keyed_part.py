@@ -6,6 +6,7 @@ All other checks look at every row. Runs inside the caller's read-only transacti
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ import numpy as np
 from psycopg import sql
 
 from checks.row_checks.keyed_rows import keyed_rows_of
-from checks.scanning.scan import among, compile_scan, scan
+from checks.scanning.scan import scan
+from checks.scanning.scan_statement import among, compile_scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,26 +51,30 @@ def scan_keyed_part(
     A rule about sets compares the rows of the part with each other, by their fingerprints. Where
     some of them may fail it together, all rows of the table are counted by it.
     """
-    whole = scan(
-        connection, target, [c for c in checks if c.name not in part.checks], tenants=tenants
-    )
+    of_all = [check for check in checks if check.name not in part.checks]
     keyed = [check for check in checks if check.name in part.checks]
     counted = [check for check in keyed if check.rule_of_sets is None]
+    whole = scan(connection, target, of_all, tenants=tenants, later=counted)
     sets = {check.name: _Fingerprints() for check in keyed if check.rule_of_sets is not None}
     found = _Found(names=[check.name for check in keyed])
     for keys in part.pages():
         rows = keyed_rows_of(target, keys)
         if counted:
-            statement = compile_scan(target, counted, tenants=tenants, rows=rows)
+            statement = compile_scan(target, counted, tenants=tenants, rows=rows, earlier=of_all)
             for row in connection.execute(statement):
-                found.add(row[1], [check.name for check in counted], row[-3 * len(counted) :])
+                _, tenant, *_, affected = row[: -3 * len(counted)]
+                found.add(tenant, [check.name for check in counted], row[-3 * len(counted) :])
+                found.affected[tenant] += affected
         for check in keyed:
             if check.rule_of_sets is not None:
                 statement = _fingerprints(check.rule_of_sets, rows, tenants=tenants)
                 sets[check.name].add(connection.execute(statement).fetchall())
     together = [check for check in keyed if check.name in sets and sets[check.name].may_fail]
     if together:
-        for one in scan(connection, target, together, tenants=tenants).measurements:
+        earlier = [*of_all, *counted]
+        again = scan(connection, target, together, tenants=tenants, earlier=earlier)
+        for one in again.measurements:
+            found.affected[one.segment.tenant] += one.affected
             for name in one.failing:
                 counts = (one.failing[name], one.first[name], one.last[name])
                 found.add(one.segment.tenant, [name], counts)
@@ -80,6 +86,8 @@ class _Found:
     """How many rows fail each of the keyed checks, by tenant, and when these were created."""
 
     names: Sequence[str]
+    affected: Counter[str | None] = field(default_factory=Counter)
+    """Rows that fail one of them and none of the other checks, by tenant."""
     _counts: dict[tuple[str | None, str], int] = field(default_factory=dict)
     _times: dict[tuple[str | None, str], list[datetime]] = field(default_factory=dict)
 
@@ -98,6 +106,7 @@ class _Found:
         times = {name: self._times.get((tenant, name)) or (None, None) for name in self.names}
         return replace(
             measured,
+            affected=measured.affected + self.affected[tenant],
             failing={
                 **measured.failing,
                 **{name: self._counts.get((tenant, name), 0) for name in self.names},

@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
-
 from checks.expectations.measurements import NOTHING_UNLISTED, Measurement, Segment
-from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
 from checks.scanning.estimates import estimates_of, unlisted_of
 from checks.scanning.gaps import count_gaps
 from checks.scanning.index_advice import index_advice
 from checks.scanning.part import WHOLE
+from checks.scanning.scan_statement import compile_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from checks.database.connection import Connection
     from checks.expectations.measurements import Unlisted
@@ -26,10 +24,6 @@ if TYPE_CHECKING:
     from checks.scanning.gaps import Gap
     from checks.scanning.part import Part
     from checks.targets.target import Target
-
-
-DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
-"""What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,240 +39,6 @@ class Scan:
     """The CREATE INDEX that would spare most of the reading."""
 
 
-def compile_scan(
-    target: Target,
-    checks: Sequence[AppliedCheck],
-    *,
-    tenants: Sequence[str] | None = None,
-    part: Part = WHOLE,
-    rows: sql.Composable | None = None,
-) -> sql.Composed:
-    """The statement of a scan: each predicate is computed once per row, then counted by tenant.
-
-    Only rows of the part are read. Result: a row per tenant: how many segments the server counts,
-    tenant, rows, not embeddable, pending, rows of the sample (NULL without one), then for each
-    check the failing count and the first and last creation time of its failing rows.
-    `rows` None: all rows; a rule about sets looks at all of them anyway.
-    """
-    sets = {n: check for n, check in enumerate(checks) if check.rule_of_sets is not None}
-    # A rule about sets looks at all tenants, whichever are selected.
-    rows = _rows(
-        target,
-        checks,
-        rows or rows_of(target),
-        tenants=None if sets else tenants,
-        part=part,
-    )
-    relations: list[sql.Composable] = [
-        sql.SQL("integrity_rows AS {} ({})").format(
-            sql.SQL("MATERIALIZED" if sets else "NOT MATERIALIZED"), rows
-        ),
-        sql.SQL(
-            """integrity_counts AS (
-    SELECT count(*) OVER () AS segments, tenant, count(*) AS total,
-           count(*) FILTER (WHERE blank) AS blank,
-           count(*) FILTER (WHERE pending) AS pending,
-           {sampled} AS sampled{counts}
-    FROM integrity_rows
-    WHERE {tenants}
-    GROUP BY tenant
-)"""
-        ).format(
-            sampled=sql.SQL(
-                "NULL::bigint" if part.sample is None else "count(*) FILTER (WHERE in_sample)"
-            ),
-            counts=_columns(
-                _counts(target, check.of_norm or sql.Identifier(f"fails_{n}"), n)
-                for n, check in enumerate(checks)
-                if n not in sets
-            ),
-            tenants=among(tenants),
-        ),
-    ]
-    for n, check in sets.items():
-        relations += _failing_together(target, check, n, part)
-    return sql.SQL(
-        """
-WITH {relations}
-SELECT c.segments, c.tenant, c.total, c.blank, c.pending, c.sampled{results}
-FROM integrity_counts AS c
-{joins}
-ORDER BY c.tenant NULLS LAST
-"""
-    ).format(
-        relations=sql.SQL(",\n").join(relations),
-        results=_columns(_result(n, of_sets=n in sets) for n, _ in enumerate(checks)),
-        joins=sql.SQL("\n").join(_joined(n) for n in sets),
-    )
-
-
-def _rows(
-    target: Target,
-    checks: Sequence[AppliedCheck],
-    rows: sql.Composable,
-    *,
-    tenants: Sequence[str] | None,
-    part: Part,
-) -> sql.Composed:
-    """The rows with what is counted of each, computed once.
-
-    OFFSET 0 keeps PostgreSQL from computing a column again wherever it is used.
-    """
-    words: dict[str, sql.Composable] = {
-        "tenant": sql.SQL("tenant"),
-        "created_at": sql.SQL("created_at"),
-        "blank": sql.SQL("embedding IS NULL AND NOT embeddable"),
-        "pending": PENDING,
-    }
-    if part.sample is not None:
-        words["in_sample"] = part.sample.takes(target)
-    for n, check in enumerate(checks):
-        rule = check.rule_of_sets
-        if check.of_norm is not None or (rule is not None and rule.fingerprint == NORM):
-            words["scanned_norm"] = _sampled(target, NORM, part)
-        elif rule is not None:
-            words[f"print_{n}"] = _sampled(target, rule.fingerprint, part)
-        else:
-            sampled = check.name in part.sampled
-            words[f"fails_{n}"] = (
-                _sampled(target, check.predicate, part) if sampled else check.predicate
-            )
-        if rule is not None and has_place(target):
-            words |= {"place_table": sql.SQL("place_table"), "place": sql.SQL("place")}
-    return sql.SQL(
-        """
-    SELECT {columns}
-    FROM {rows} AS r
-    WHERE {tenants} AND {read}
-    OFFSET 0
-"""
-    ).format(
-        read=sql.SQL("embedding IS NULL" if part.failing_only else "true"),
-        columns=sql.SQL(",\n           ").join(
-            sql.SQL("{} AS {}").format(word, sql.Identifier(name)) for name, word in words.items()
-        ),
-        rows=rows,
-        tenants=among(tenants),
-    )
-
-
-def _sampled(target: Target, word: sql.Composable, part: Part) -> sql.Composable:
-    """The word of sampled rows alone, NULL for the others, whose vectors are then not read."""
-    if part.sample is None:
-        return word
-    return sql.SQL("CASE WHEN {} THEN {} END").format(part.sample.takes(target), word)
-
-
-def _failing_together(
-    target: Target, check: AppliedCheck, n: int, part: Part
-) -> list[sql.Composable]:
-    """Reads the rows again that may fail a rule about sets, and counts those that do, by tenant."""
-    rule = check.rule_of_sets
-    assert rule is not None
-    own_print = "scanned_norm" if rule.fingerprint == NORM else f"print_{n}"
-    repeated = sql.SQL(
-        """(SELECT pg_catalog.unnest(pg_catalog.array_agg({own})) FROM (
-            SELECT {own} FROM integrity_rows WHERE {own} IS NOT NULL GROUP BY 1 HAVING count(*) > 1
-        ) AS repeated)"""
-    ).format(own=sql.Identifier(own_print))
-    # Sets in arrays and IS TRUE, as in `SetRule`: a join here is a nested loop over all rows where
-    # the statistics are of a time when no row had a vector, as they are after a repair.
-    found: sql.Composable
-    if has_place(target):
-        found = sql.SQL(
-            """((place_table, place) IN (
-        SELECT alike.place_table, alike.place
-        FROM (
-            SELECT pg_catalog.array_agg(place_table) AS tables,
-                   pg_catalog.array_agg(place) AS places
-            FROM integrity_rows WHERE {own} IN {repeated}
-        ) AS found,
-        ROWS FROM (
-            pg_catalog.unnest(found.tables), pg_catalog.unnest(found.places)
-        ) AS alike (place_table, place)
-    )) IS TRUE"""
-        ).format(own=sql.Identifier(own_print), repeated=repeated)
-    else:
-        found = sql.SQL("({own} IN {repeated}) IS TRUE").format(
-            own=_sampled(target, rule.fingerprint, part), repeated=repeated
-        )
-    return [
-        sql.SQL(
-            """{alike} AS MATERIALIZED (
-    SELECT again.*, {identity} AS known_by
-    FROM {rows} AS again
-    WHERE {found} AND {among}
-)"""
-        ).format(
-            alike=sql.Identifier(f"alike_{n}"),
-            identity=rule.identity,
-            rows=rows_of(target),
-            found=found,
-            among=rule.among,
-        ),
-        sql.SQL(
-            """{together} AS (
-    SELECT tenant{counts}
-    FROM {alike}
-    WHERE (known_by IN (
-        SELECT pg_catalog.unnest(pg_catalog.array_agg(known_by)) FROM (
-            SELECT known_by FROM {alike} GROUP BY 1 HAVING {fails}
-        ) AS failing
-    )) IS TRUE
-    GROUP BY tenant
-)"""
-        ).format(
-            together=sql.Identifier(f"together_{n}"),
-            alike=sql.Identifier(f"alike_{n}"),
-            counts=_columns([_counts(target, sql.SQL("true"), n)]),
-            fails=rule.fails,
-        ),
-    ]
-
-
-def _counts(target: Target, fails: sql.Composable, n: int) -> sql.Composable:
-    """How many rows fail, and the first and last creation time of these."""
-    names = {name: sql.Identifier(f"{name}_{n}") for name in ("failing", "first", "last")}
-    if target.declared.created_at is None:
-        times = sql.SQL("NULL::timestamptz AS {first}, NULL::timestamptz AS {last}").format(**names)
-    else:
-        times = sql.SQL(
-            """min(created_at) FILTER (WHERE {fails} AND {datable}) AS {first},
-           max(created_at) FILTER (WHERE {fails} AND {datable}) AS {last}"""
-        ).format(fails=fails, datable=DATABLE, **names)
-    return sql.SQL("count(*) FILTER (WHERE {fails}) AS {failing},\n           {times}").format(
-        fails=fails, times=times, failing=names["failing"]
-    )
-
-
-def _result(n: int, *, of_sets: bool) -> sql.Composable:
-    relation = f"together_{n}" if of_sets else "c"
-    failing, first, last = (
-        sql.Identifier(relation, f"{name}_{n}") for name in ("failing", "first", "last")
-    )
-    return sql.SQL("coalesce({}, 0), {}, {}").format(failing, first, last)
-
-
-def _joined(n: int) -> sql.Composable:
-    """The failing rows of a rule about sets beside their tenant; NULL is a tenant of its own."""
-    return sql.SQL(
-        "LEFT JOIN {set} ON coalesce({set}.tenant, '') = coalesce(c.tenant, '')"
-        " AND ({set}.tenant IS NULL) = (c.tenant IS NULL)"
-    ).format(set=sql.Identifier(f"together_{n}"))
-
-
-def _columns(more: Iterable[sql.Composable]) -> sql.Composable:
-    """Further columns of a SELECT list."""
-    return sql.SQL("").join(sql.SQL(",\n           {}").format(column) for column in more)
-
-
-def among(tenants: Sequence[str] | None) -> sql.Composable:
-    """The condition that restricts rows to the selected tenants."""
-    if tenants is None:
-        return sql.SQL("true")
-    return sql.SQL("tenant = ANY({})").format(sql.Literal(list(tenants)))
-
-
 def scan(
     connection: Connection,
     target: Target,
@@ -286,9 +46,16 @@ def scan(
     *,
     tenants: Sequence[str] | None = None,
     part: Part = WHOLE,
+    earlier: Sequence[AppliedCheck] = (),
+    later: Sequence[AppliedCheck] = (),
 ) -> Scan:
-    """Measure every segment of a target, as far as the part goes. Raises psycopg's errors."""
-    statement = compile_scan(target, checks, tenants=tenants, part=part)
+    """Measure every segment of a target, as far as the part goes. Raises psycopg's errors.
+
+    `earlier` and `later`: see `compile_scan`.
+    """
+    statement = compile_scan(
+        target, checks, tenants=tenants, part=part, earlier=earlier, later=later
+    )
     rows = connection.execute(statement).fetchall()
     gaps = count_gaps(connection, target) if tenants is None and part.whole else ()
     estimates = estimates_of(connection, target) if part.failing_only else None
@@ -307,6 +74,7 @@ def scan(
         not_embeddable: int,
         pending: int,
         sampled: int | None,
+        affected: int,
         *counts: Any,
     ) -> Measurement:
         estimated = None if estimates is None else estimates.rows_of(tenant)
@@ -317,6 +85,7 @@ def scan(
             not_embeddable=not_embeddable,
             pending=pending,
             sampled=sampled,
+            affected=affected,
             failing=by_check(counts[0::3]),
             first=by_check(counts[1::3]),
             last=by_check(counts[2::3]),

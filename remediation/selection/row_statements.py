@@ -16,7 +16,7 @@ from checks.database.undecodable import as_sent
 from checks.database.vector_types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
-from checks.scanning.scan import among
+from checks.scanning.scan_statement import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -294,3 +294,5 @@ def test_every_row_check_agrees_with_a_naive_evaluation(
             for check in checks:
                 if check.proof is None:
                     assert looker.shown(target, check, tenant) == failing[check.name]
+        for measured in seen.measurements if target.key else ():
+            assert measured.affected == looker.shown_once(target, measured.segment.tenant)

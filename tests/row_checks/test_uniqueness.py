@@ -9,7 +9,7 @@ import pytest
 
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.essence import essence
-from checks.scanning.scan import compile_scan
+from checks.scanning.scan_statement import compile_scan
 from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
 from remediation.writing import frozen_sets as freezing

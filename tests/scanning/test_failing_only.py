@@ -11,7 +11,7 @@ from checks.items.cases import cases_of
 from checks.items.judgements import judge
 from checks.row_checks.applied import applied_checks
 from checks.scanning.part import part_of
-from checks.scanning.scan import compile_scan
+from checks.scanning.scan_statement import compile_scan
 from checks.targets.missing_rows_index import immutable_conditions
 from tests.runs import TENANTS, fill, missing
 from tests.settings_files import TABLE, faults_of

@@ -13,7 +13,7 @@ from checks.items.judgements import judge
 from checks.row_checks.applied import applied_checks
 from checks.scanning.part import part_of
 from checks.scanning.sample import Sample, failing_between, parse_percent
-from checks.scanning.scan import compile_scan
+from checks.scanning.scan_statement import compile_scan
 from tests.runs import fill
 from tests.stores import DECLARED, INSIGHTS, STORE
 from tests.tables import DOCS, examined, looking, run, table

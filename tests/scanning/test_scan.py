@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from checks.expectations.measurements import tolerated_failures
 from checks.findings.failing_rows import failing_rows_sql
 from checks.row_checks.applied import applied_checks
-from checks.scanning.scan import compile_scan, scan
+from checks.scanning.scan import scan
+from checks.scanning.scan_statement import compile_scan
 from tests.tables import (
     DOCS,
     HOSTILE_TENANTS,
