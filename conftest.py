@@ -20,6 +20,7 @@ PLUGINS = (
     "remediation.rollback_plugin",
     "reports.plugin",
     "reports.outputs_plugin",
+    "reports.terminal_plugin",
     "demo.plugin",
 )
 

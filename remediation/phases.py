@@ -12,9 +12,10 @@ import psycopg
 from checks.errors import IntegrityError
 from checks.plugin import case_of
 from checks.redaction import for_terminal
-from remediation.announcement import Progress, plan_lines
+from remediation.announcement import Progress
 from remediation.execution import execute, opened
 from remediation.options import overridden, reporter_of
+from remediation.plan_table import plan_lines
 from remediation.two_pass import PASSES, REPAIR, TwoPasses
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class TerminalWatcher:
         reporter = reporter_of(self._config)
         reporter.ensure_newline()
         reporter.section("the plan", sep="-")
-        for line in plan_lines(plan, place=self._run.place, dry_run=False):
+        width = self._config.get_terminal_writer().fullwidth
+        for line in plan_lines(plan, place=self._run.place, dry_run=False, width=width):
             reporter.write_line(for_terminal(line))
         self._progress = Progress(plan.selected, self._config.get_terminal_writer())
 

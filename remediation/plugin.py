@@ -118,12 +118,13 @@ def pytest_terminal_summary(
     run = config.stash.get(REPAIR_RUN, None)
     if run is None or run.rolls_back is not None:
         return
-    from remediation.announcement import plan_lines, result_lines
+    from remediation.announcement import result_lines
+    from remediation.plan_table import plan_lines
 
     lines: list[str] = []
     if run.plan is not None and (run.dry_run or not run.plan.tables):
-        lines += plan_lines(run.plan, place=run.place, dry_run=run.dry_run)
-    lines += [finding.message for finding in run.new_findings]
+        width = config.get_terminal_writer().fullwidth
+        lines += plan_lines(run.plan, place=run.place, dry_run=run.dry_run, width=width)
     if run.refused is not None:
         lines.append(f"no repair: {run.refused}")
     lines += result_lines(run.results, run.texts)

@@ -17,7 +17,7 @@ from checks.scanning.part import WHOLE
 from checks.scanning.sample import bound_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import date
 
     from checks.expectations.measurements import Measurement, Unlisted, Verdict
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from checks.scanning.part import Part
     from checks.settings.table_checks import Accepted, Severity
     from checks.targets.target import Target
+
+TENANTS_NAMED = 50
+"""Tenants that a statement names at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +193,17 @@ class TableExamination:
         if decision.accepted:
             return replace(finding, accepted=decision.words)
         return replace(finding, outgrown=decision.words)
+
+    def query(self, check: str, tenants: Collection[str | None]) -> str | None:
+        """The statement that shows the rows of some tenants that fail a check; None for a canary.
+
+        It names the tenants only where others fail the check as well, and these are few.
+        """
+        if check not in {one.name for one in self.checks}:
+            return None
+        failing = {m.segment.tenant for m in self.measurements if m.failing[check]}
+        named = () if failing <= set(tenants) or len(tenants) > TENANTS_NAMED else tuple(tenants)
+        return failing_rows_sql(self.target, self.check(check), *named)
 
     def _finding(self, verdict: Verdict) -> Finding:
         if verdict.sampled is not None:

@@ -54,6 +54,9 @@ class Measurement:
     """How sure `rows` is where they were not counted; None where they were."""
     sampled: int | None = None
     """How many of the rows the sampled checks looked at; None where there is no sample."""
+    found: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What failing rows have in place of what is declared, as a model or a dimension: the first and
+    the last of them in order, for a check where that is known."""
     affected: int = 0
     """Rows that fail at least one of the checks, each counted once."""
 

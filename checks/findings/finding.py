@@ -53,7 +53,7 @@ class Finding:
     @property
     def message(self) -> str:
         """A few lines: what, where, how many, since when, and how to see the rows."""
-        lines = [f"{self.check}: {self.says}" if self.whole_table else self._counted_line()]
+        lines = [self.line]
         if self.bound is not None:
             lines.append(self.bound)
         if self.outgrown is not None:
@@ -65,7 +65,11 @@ class Finding:
             lines.append(f"show {those} with:\n{self.query}")
         return "\n".join(lines)
 
-    def _counted_line(self) -> str:
+    @property
+    def line(self) -> str:
+        """What, where, how many and since when, on one line."""
+        if self.whole_table:
+            return f"{self.check}: {self.says}"
         where = f"{tenant_words(self.tenant)} in {self.table}"
         return f"{self.check}: {self.counted} of {where} {self.says}{self._period()}"
 

@@ -15,7 +15,7 @@ from checks.examination.first_look import first_look
 from checks.examination.selection import Selection, UnknownNameError
 from checks.exit_status import ExitStatus
 from checks.items.cases import Case, cases_declared, cases_listed_as, cases_of
-from checks.items.checked_case import CheckedCase
+from checks.items.checked_case import CheckedCase, DoesNotHoldError
 from checks.items.judgements import judge
 from checks.items.stash import CASES, FIXTURES, RUN_CONTEXT, SETTINGS, UNEXAMINED
 from checks.redaction import for_terminal, redactor
@@ -108,7 +108,7 @@ def checked_case(request: pytest.FixtureRequest) -> CheckedCase:
     context = request.config.stash[RUN_CONTEXT]
     judgement = judge(case, context.examination)
     if judgement.not_examined is not None:
-        pytest.fail(for_terminal(judgement.not_examined), pytrace=False)
+        raise DoesNotHoldError(for_terminal(judgement.not_examined), pytrace=False)
     if judgement.not_there is not None:
         pytest.skip(for_terminal(judgement.not_there))
     return CheckedCase(

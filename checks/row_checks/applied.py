@@ -101,6 +101,7 @@ def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck |
         applied,
         predicate=predicate,
         write_shown=lambda: write(target, expressions_of(target)),
+        found=None if check.found is None else check.found(target, words),
         of_norm=None if words.norm is None or of_norm == predicate else of_norm,
     )
 

@@ -106,6 +106,8 @@ class RowCheck:
     """Whether it fetches vectors, which is what takes long; a sample then spares most of them."""
     meaningful: Callable[[Target], bool] = lambda _: True
     """Whether the target's rows allow the check at all; where not, it is not made."""
+    found: Callable[[Target, RowWords], sql.Composable] | None = None
+    """Builds the text of what a failing row has in place of what is declared."""
     proven: Callable[[Target], str | None] = lambda _: None
     """How the catalog alone proves that no row can fail, in words; None where it does not."""
 
@@ -128,6 +130,8 @@ class AppliedCheck:
     """Whether only rows without an embedding can fail it."""
     reads_vectors: bool = False
     """Whether it fetches vectors."""
+    found: sql.Composable | None = None
+    """The text of what a failing row has in place of what is declared; None: it says nothing."""
     of_norm: sql.Composable | None = None
     """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
     rule_of_sets: SetRule | None = None

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from checks.row_checks.keyed_rows import keyed_rows_of
 from checks.scanning.scan import scan
-from checks.scanning.scan_statement import among, compile_scan
+from checks.scanning.scan_statement import COUNTS, among, compile_scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,8 +62,10 @@ def scan_keyed_part(
         if counted:
             statement = compile_scan(target, counted, tenants=tenants, rows=rows, earlier=of_all)
             for row in connection.execute(statement):
-                _, tenant, *_, affected = row[: -3 * len(counted)]
-                found.add(tenant, [check.name for check in counted], row[-3 * len(counted) :])
+                *of_segment, affected = row[: -COUNTS * len(counted)]
+                counts = row[-COUNTS * len(counted) :]
+                tenant = of_segment[1]
+                found.add(tenant, [check.name for check in counted], counts)
                 found.affected[tenant] += affected
         for check in keyed:
             if check.rule_of_sets is not None:
@@ -76,7 +78,7 @@ def scan_keyed_part(
         for one in again.measurements:
             found.affected[one.segment.tenant] += one.affected
             for name in one.failing:
-                counts = (one.failing[name], one.first[name], one.last[name])
+                counts = (one.failing[name], one.first[name], one.last[name], None, None)
                 found.add(one.segment.tenant, [name], counts)
     return replace(whole, measurements=tuple(found.beside(one) for one in whole.measurements))
 
@@ -89,13 +91,16 @@ class _Found:
     affected: Counter[str | None] = field(default_factory=Counter)
     """Rows that fail one of them and none of the other checks, by tenant."""
     _counts: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    _values: dict[tuple[str | None, str], set[str]] = field(default_factory=dict)
     _times: dict[tuple[str | None, str], list[datetime]] = field(default_factory=dict)
 
     def add(self, tenant: str | None, names: Sequence[str], counts: Sequence[object]) -> None:
-        """Count, first and last creation time for each name."""
+        """The counts of a scan for each name."""
         for position, name in enumerate(names):
-            count, *times = counts[3 * position : 3 * position + 3]
+            count, *others = counts[COUNTS * position : COUNTS * (position + 1)]
+            times, values = others[:2], others[2:]
             where = (tenant, name)
+            self._values.setdefault(where, set()).update(filter(None, values))  # type: ignore[arg-type]
             self._counts[where] = self._counts.get(where, 0) + count  # type: ignore[operator]
             known = [*self._times.get(where, ()), *filter(None, times)]
             self._times[where] = [min(known), max(known)] if known else []
@@ -107,6 +112,14 @@ class _Found:
         return replace(
             measured,
             affected=measured.affected + self.affected[tenant],
+            found={
+                **measured.found,
+                **{
+                    name: tuple(dict.fromkeys((min(values), max(values))))
+                    for name in self.names
+                    if (values := self._values.get((tenant, name)))
+                },
+            },
             failing={
                 **measured.failing,
                 **{name: self._counts.get((tenant, name), 0) for name in self.names},

@@ -13,7 +13,7 @@ from checks.scanning.estimates import estimates_of, unlisted_of
 from checks.scanning.gaps import count_gaps
 from checks.scanning.index_advice import index_advice
 from checks.scanning.part import WHOLE
-from checks.scanning.scan_statement import compile_scan
+from checks.scanning.scan_statement import COUNTS, compile_scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,9 +86,14 @@ def scan(
             pending=pending,
             sampled=sampled,
             affected=affected,
-            failing=by_check(counts[0::3]),
-            first=by_check(counts[1::3]),
-            last=by_check(counts[2::3]),
+            failing=by_check(counts[0::COUNTS]),
+            first=by_check(counts[1::COUNTS]),
+            last=by_check(counts[2::COUNTS]),
+            found={
+                name: tuple(dict.fromkeys(values))
+                for name, *values in zip(names, counts[3::COUNTS], counts[4::COUNTS], strict=True)
+                if None not in values
+            },
         )
 
     measurements = tuple(measured(*row) for _, *row in rows)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 
+_COUNTS = ("failing", "first", "last", "least", "most")
+COUNTS = len(_COUNTS)
+"""Columns of a check in the result of a scan."""
+
 DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
 """What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
 
@@ -38,8 +42,9 @@ def compile_scan(
 
     Only rows of the part are read. Result: a row per tenant: how many segments the server counts,
     tenant, rows, not embeddable, pending, rows of the sample (NULL without one), rows that fail at
-    least one check, then for each check the failing count and the first and last creation time of
-    its failing rows. `rows` None: all rows; a rule about sets looks at all of them anyway.
+    least one check, then for each check `COUNTS` columns: the failing count, the first and last
+    creation time of its failing rows, and the first and last of what these have in place of what is
+    declared. `rows` None: all rows; a rule about sets looks at all of them anyway.
 
     Where several scans look at one table, a row is among those that fail at least one check in one
     of them: the first that counts it by a predicate, not by a rule about sets, or else the last.
@@ -83,7 +88,12 @@ def compile_scan(
                 but=[sql.Identifier("fails_earlier")] if earlier else (),
             ),
             counts=_columns(
-                _counts(target, check.of_norm or sql.Identifier(f"fails_{n}"), n)
+                _counts(
+                    target,
+                    check.of_norm or sql.Identifier(f"fails_{n}"),
+                    n,
+                    found=None if check.found is None else sql.Identifier(f"found_{n}"),
+                )
                 for n, check in enumerate(checks)
                 if n not in sets
             ),
@@ -150,9 +160,10 @@ def _rows(
             words[f"print_{n}"] = _sampled(target, rule.fingerprint, part)
         else:
             sampled = check.name in part.sampled
-            words[f"fails_{n}"] = (
-                _sampled(target, check.predicate, part) if sampled else check.predicate
-            )
+            fails = _sampled(target, check.predicate, part) if sampled else check.predicate
+            words[f"fails_{n}"] = fails
+            if check.found is not None:
+                words[f"found_{n}"] = sql.SQL("CASE WHEN {} THEN {} END").format(fails, check.found)
         if rule is not None and has_place(target):
             words |= {"place_table": sql.SQL("place_table"), "place": sql.SQL("place")}
     return sql.SQL(
@@ -254,9 +265,11 @@ def _failing_together(
     ]
 
 
-def _counts(target: Target, fails: sql.Composable, n: int) -> sql.Composable:
-    """How many rows fail, and the first and last creation time of these."""
-    names = {name: sql.Identifier(f"{name}_{n}") for name in ("failing", "first", "last")}
+def _counts(
+    target: Target, fails: sql.Composable, n: int, *, found: sql.Composable | None = None
+) -> sql.Composable:
+    """How many rows fail, the first and last creation time of these, and of what is found."""
+    names = {name: sql.Identifier(f"{name}_{n}") for name in _COUNTS}
     if target.declared.created_at is None:
         times = sql.SQL("NULL::timestamptz AS {first}, NULL::timestamptz AS {last}").format(**names)
     else:
@@ -264,16 +277,22 @@ def _counts(target: Target, fails: sql.Composable, n: int) -> sql.Composable:
             """min(created_at) FILTER (WHERE {fails} AND {datable}) AS {first},
            max(created_at) FILTER (WHERE {fails} AND {datable}) AS {last}"""
         ).format(fails=fails, datable=DATABLE, **names)
-    return sql.SQL("count(*) FILTER (WHERE {fails}) AS {failing},\n           {times}").format(
-        fails=fails, times=times, failing=names["failing"]
-    )
+    values = sql.SQL("NULL::text AS {least}, NULL::text AS {most}").format(**names)
+    if found is not None:
+        values = sql.SQL(
+            'min({found} COLLATE "C") AS {least}, max({found} COLLATE "C") AS {most}'
+        ).format(found=found, **names)
+    return sql.SQL(
+        "count(*) FILTER (WHERE {fails}) AS {failing},\n           {times},\n           {values}"
+    ).format(fails=fails, times=times, values=values, failing=names["failing"])
 
 
 def _any(
     predicates: Iterable[sql.Composable], *, but: Sequence[sql.Composable] = ()
 ) -> sql.Composed:
     """Whether one of the predicates is true of a row, and none of the others."""
-    own = [sql.SQL("({})").format(predicate) for predicate in predicates] or [sql.SQL("false")]
+    own: list[sql.Composable] = [sql.SQL("({})").format(one) for one in predicates]
+    own = own or [sql.SQL("false")]
     parts: list[sql.Composable] = [sql.SQL("({})").format(sql.SQL(" OR ").join(own))]
     parts += [sql.SQL("({}) IS NOT TRUE").format(other) for other in but]
     return sql.SQL(" AND ").join(parts)
@@ -285,10 +304,8 @@ def _together(n: int) -> sql.Identifier:
 
 def _result(n: int, *, of_sets: bool) -> sql.Composable:
     relation = f"together_{n}" if of_sets else "c"
-    failing, first, last = (
-        sql.Identifier(relation, f"{name}_{n}") for name in ("failing", "first", "last")
-    )
-    return sql.SQL("coalesce({}, 0), {}, {}").format(failing, first, last)
+    failing, *others = (sql.Identifier(relation, f"{name}_{n}") for name in _COUNTS)
+    return sql.SQL("coalesce({}, 0), {}").format(failing, sql.SQL(", ").join(others))
 
 
 def _joined(n: int) -> sql.Composable:

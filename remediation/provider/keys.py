@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = "{tenant}"
 COMMAND_SECONDS = 10.0
 """How long a `[keys] command` may take; a vault answers in well under a second."""
+KEYS_SQL = 'sql = "SELECT api_key FROM tenant_settings WHERE tenant_id = %(tenant)s"'
 SHOWN_CHARACTERS = 60
 """Of a tenant's name, in a message; names are the users' own and may be of any length."""
 
@@ -45,6 +46,12 @@ class MissingKey:
     """Why a tenant has no key, and the next step."""
 
     reason: str
+    cause: str = ""
+    """The same without the tenant's name, for all tenants whom it keeps from their keys."""
+
+    def __post_init__(self) -> None:
+        if not self.cause:
+            object.__setattr__(self, "cause", self.reason)
 
 
 class KeyRing:
@@ -119,8 +126,24 @@ class KeyRing:
                 if variable and len(owners) < 2
                 else "use [keys] sql or command"
             )
-            + ", or declare [keys] fallback_env"
+            + ", or declare [keys] fallback_env",
+            cause=f"no key was found; {self._ways}"
+            if len(owners) < 2
+            else "no key was found, and several tenants map to one variable; use [keys] sql or"
+            " command, or declare [keys] fallback_env",
         )
+
+    @property
+    def _ways(self) -> str:
+        """How tenants can be given keys, those ways first that the settings take already."""
+        ways = []
+        if self._env:
+            ways.append(f"set {self._env} of each (the name in capitals, _ for other characters)")
+        ways += ["have [keys] sql return a row for each"] if self._sql_lookup else []
+        ways += ["have [keys] command print each"] if self._command else []
+        if not self._sql_lookup:
+            ways.append(f"look them up in the database, as by [keys] {KEYS_SQL}")
+        return f"{', or '.join(ways)}; or declare [keys] fallback_env for the rest"
 
     def _own(self, tenant: str | None) -> str | None:
         """The variable that the tenant's name maps to, now known to be this tenant's."""
@@ -137,11 +160,15 @@ class KeyRing:
         try:
             row = self._sql_lookup(tenant)
         except KeyRowError as error:
-            return MissingKey(reason=f"[keys] sql failed for tenant {_name(tenant)}: {error}")
+            return MissingKey(
+                reason=f"[keys] sql failed for tenant {_name(tenant)}: {error}",
+                cause=f"[keys] sql failed: {error}",
+            )
         except Exception as error:  # whatever a driver raises; its message may quote the key's row
             return MissingKey(
                 reason=f"[keys] sql failed for tenant {_name(tenant)} ({type(error).__name__}); "
-                "run it by hand and correct it"
+                "run it by hand and correct it",
+                cause=f"[keys] sql failed ({type(error).__name__}); run it by hand and correct it",
             )
         if row is None:
             return None
@@ -174,7 +201,8 @@ class KeyRing:
                 return _usable(secret, name) if secret else None
             trouble = f"ended with status {status}"
         return MissingKey(
-            reason=f"{name} {trouble} for tenant {_name(tenant)}; run it by hand and correct it"
+            reason=f"{name} {trouble} for tenant {_name(tenant)}; run it by hand and correct it",
+            cause=f"{name} {trouble}; run it by hand and correct it",
         )
 
     def _run(self, argv: Sequence[str]) -> tuple[int, bytes]:

@@ -67,7 +67,7 @@ class Admission:
         refused = self.breaker.stopped_tenants.get(batch.tenant)
         if refused is None:
             key = self.embedders.keys.find(batch.tenant)
-            refused = key.reason if isinstance(key, MissingKey) else None
+            refused = key.cause if isinstance(key, MissingKey) else None
         if refused is not None:
             settled += [outcome_of(row, Outcome.FAILED, refused) for row in keep]
             keep = []

@@ -46,7 +46,7 @@ class TenantPlan:
     requests: int
     tokens: int
     missing_key: str | None
-    """Why its rows cannot be repaired; None where a key was found."""
+    """Why its rows cannot be repaired, as it holds for every tenant; None where a key was found."""
     host: str | None = None
     """Of its own endpoint; None where that is the settings', as for the model below."""
     model: str | None = None
@@ -231,7 +231,7 @@ def plan_table(
                 rows=count,
                 requests=requests[tenant],
                 tokens=tokens[tenant],
-                missing_key=key.reason if isinstance(key, MissingKey) else None,
+                missing_key=key.cause if isinstance(key, MissingKey) else None,
                 host=None if own is None else own.host,
                 model=model if model != table.target.model else None,
             )

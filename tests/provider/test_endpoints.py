@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
+from remediation.plan_table import plan_lines
 from remediation.provider.endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
 from remediation.provider.errors import KeyRefused, ModelUnavailable, ProviderError
 from remediation.provider.keys import Key, KeyRing, MissingKey
@@ -144,13 +144,13 @@ def test_each_tenants_texts_go_to_its_own_endpoint_with_its_own_key_alone(
             lines = list(plan_lines(repair.plan(), place="here", dry_run=True))
         host = own.base_url.removeprefix("http://").removesuffix("/v1")
         (line,) = [line for line in lines if "tenant 'globex'" in line]
-        assert line.endswith(f", at {host}, model {ALIAS!r}")
+        assert line.endswith(f"  at {host}, model {ALIAS}")
         (line,) = [line for line in lines if "tenant 'acme'" in line]
         assert " at " not in line
         done = repaired(database, chosen, tmp_path, keys=environment)
         assert done.counts() == {"selected": 45, "fixed": 40, "failed": 5}
         (reason,) = done.reasons(Outcome.FAILED)
-        assert reason.startswith("[keys] sql failed for tenant 'initech': base_url: expected a URL")
+        assert reason.startswith("[keys] sql failed: base_url: expected a URL")
         assert "hunter2" not in reason
         assert {request.key for request in server.requests} == {ACME}
         assert {request.key for request in own.requests} == {GLOBEX}
@@ -254,7 +254,7 @@ def test_a_tenants_declared_model_is_asked_for_checked_and_stamped(
         with opened(database, chosen, keys=keys) as repair:
             lines = list(plan_lines(repair.plan(), place="here", dry_run=True))
         (line,) = [line for line in lines if "tenant 'globex'" in line]
-        assert line.endswith(f", model {large!r}")
+        assert line.endswith(f"  model {large}")
         done = repaired(database, chosen, tmp_path, keys=keys)
         assert done.counts() == {"selected": 14, "fixed": 14}
         assert table.execute(

@@ -6,18 +6,14 @@ import io
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from _pytest._io import TerminalWriter
 
-from remediation.announcement import (
-    Progress,
-    duration,
-    plan_lines,
-    result_lines,
-    time_after_probe,
-)
+from remediation.announcement import Progress, result_lines, time_after_probe
 from remediation.journal.outcomes import Account, Outcome
+from remediation.plan_table import duration, plan_lines
 from remediation.selection.batching import FailingRow
 from remediation.table_repair.estimate import Estimate, Rates
 from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
@@ -60,19 +56,38 @@ def _lines(plan: Plan, *, dry_run: bool = True) -> list[str]:
 
 
 def test_a_plan_says_where_what_and_how_much() -> None:
-    lines = _lines(_plan(_table(_tenant("acme", 12), _tenant("globex", 3, "no key for globex"))))
+    lines = _lines(
+        _plan(_table(_tenant("acme", 1200), _tenant("globex", 3, "no key")), max_rows=2000)
+    )
     assert lines == [
         "writes to database 'x'",
-        "public.docs: 12 rows in 1 request and 2 to probe, about 150 tokens (estimated),"
-        " under $0.0000130, model m".replace("under $0.0000130", "under $0.00001"),
-        "  tenant 'acme': 12 rows, 1 request, 120 tokens",
-        "  tenant 'globex': 3 rows cannot be repaired: no key for globex",
-        "  4 rows without text to embed: would be quarantined",
-        "  2 rows quarantined in an earlier run, not sent again (--retry-quarantined sends them)",
-        "in all 12 rows, 3 requests, 150 tokens, under $0.00001, about 2 s"
-        " (assuming 0.5 s a request)",
+        "                  rows  requests  tokens      cost",
+        "public.docs      1,200         3  12,030  $0.00024  model m",
+        "  tenant 'acme'  1,200         1  12,000",
+        "  to probe                     2      30            healthy rows",
+        "about 2 s (assuming 0.5 s a request); tokens estimated",
+        "public.docs: 3 rows of tenant 'globex' cannot be repaired: no key",
+        "public.docs: 4 rows without text to embed: would be quarantined",
+        "public.docs: 2 rows quarantined in an earlier run, not sent again"
+        " (--retry-quarantined sends them)",
         "dry run: nothing was written and no provider was called",
     ]
+
+
+def test_what_keeps_many_tenants_from_their_keys_is_one_line() -> None:
+    lines = _lines(_plan(_table(*[_tenant(f"t{n}", 2, "no key was found") for n in range(30)])))
+    (line,) = [line for line in lines if "no key" in line]
+    assert "60 rows of tenant 't0', tenant 't1'" in line
+    assert "and 25 more tenants cannot be repaired: no key was found" in line
+
+
+def test_two_tables_have_a_sum_and_their_estimate_is_explained_once() -> None:
+    table = _table(_tenant("acme", 12))
+    lines = _lines(_plan(table, replace(table, table="public.notes")))
+    assert [line.split() for line in lines if line.startswith("in all")] == [
+        ["in", "all", "24", "6", "300", "under", "$0.00001"]
+    ]
+    assert sum("estimated" in line for line in lines) == 1
 
 
 def test_the_time_is_told_anew_only_where_the_probe_took_much_more_or_less() -> None:
@@ -94,7 +109,8 @@ def test_a_plan_of_nothing_says_so_and_a_cap_is_named() -> None:
 def test_of_many_tenants_the_largest_are_listed_and_the_rest_counted() -> None:
     lines = _lines(_plan(_table(*[_tenant(f"t{n}", 1) for n in range(25)])))
     assert sum(line.startswith("  tenant") for line in lines) == 20
-    assert "  … and 5 more tenants" in lines
+    (rest,) = [line for line in lines if "5 more tenants" in line]
+    assert rest.split()[-3:] == ["5", "5", "50"]
 
 
 def _result(stopped: str | None = None, **rows: int) -> TableRepair:
@@ -126,10 +142,11 @@ def test_the_last_line_says_how_many_of_how_many() -> None:
     assert "public.docs: 1 row of tenant 't0' failed: why failed" in lines
 
 
-def test_reasons_of_many_tenants_are_summed_up() -> None:
-    lines = list(result_lines([_result(failed=60)]))
-    assert len(lines) == 22
-    assert lines[-2] == "public.docs: … and 20 more rows, of other tenants or for other reasons"
+def test_one_reason_of_many_tenants_is_one_line() -> None:
+    first, last = result_lines([_result(failed=60)])
+    assert first.startswith("public.docs: 60 rows of tenant 't0', tenant 't1'")
+    assert first.endswith("and 25 more tenants failed: why failed")
+    assert last == "public.docs: 0/60 rows re-embedded, 60 errors"
 
 
 def test_without_a_terminal_progress_is_a_line_at_every_tenth() -> None:
@@ -139,9 +156,21 @@ def test_without_a_terminal_progress_is_a_line_at_every_tenth() -> None:
         progress.settled(Outcome.FAILED if number % 2 else Outcome.FIXED)
     progress.close()
     lines = written.getvalue().splitlines()
-    assert len(lines) == 11
-    assert lines[0] == "settled 4 of 40 rows (10 %)"
-    assert lines[9] == "settled 40 of 40 rows (100 %)"
+    assert len(lines) == 10
+    assert lines[0] == "2 fixed, 2 failed of 40 rows"
+    assert lines[9] == "20 fixed, 20 failed of 40 rows"
+
+
+def test_rows_whose_turn_never_came_are_no_progress() -> None:
+    written = io.StringIO()
+    progress = Progress(153, TerminalWriter(written))
+    for number in range(153):
+        progress.settled(Outcome.FAILED if number < 50 else Outcome.SKIPPED)
+    assert written.getvalue().splitlines() == [
+        "16 failed of 153 rows",
+        "31 failed of 153 rows",
+        "46 failed of 153 rows",
+    ]
 
 
 def test_on_a_terminal_progress_is_a_bar() -> None:
@@ -168,7 +197,7 @@ def test_a_pause_is_a_line_of_its_own_and_the_progress_goes_on(bar: bool) -> Non
     progress.settled(Outcome.FIXED)
     progress.close()
     after = written.getvalue().partition("too much\n")[2]
-    assert ("2/2" if bar else "settled 2 of 2 rows") in after
+    assert ("2/2" if bar else "2 fixed of 2 rows") in after
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.essence import essence
 from checks.scanning.scan_statement import compile_scan
-from remediation.announcement import plan_lines
 from remediation.journal.outcomes import Outcome
+from remediation.plan_table import plan_lines
 from remediation.writing import frozen_sets as freezing
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, examined, opened, repaired, settings

@@ -26,6 +26,11 @@ def _other_dimension(target: Target, row: RowWords) -> sql.Composable:
     return sql.SQL("{} AND {}").format(present, differs)
 
 
+def _dimension(target: Target, row: RowWords) -> sql.Composable:
+    dimension = target.embedding_type.dimension(row.embedding, target.server.vector_schema)
+    return sql.SQL("({})::text").format(dimension)
+
+
 def _dimension_is_declared(target: Target) -> str | None:
     column = target.embedding
     if column.dimension == target.dimensions:
@@ -39,6 +44,7 @@ CHECK = RowCheck(
     says="have a vector of another dimension than declared",
     remedy="re-embed",
     predicate=_other_dimension,
+    found=_dimension,
     reads_vectors=lambda target: not size_tells_dimension(target),
     proven=_dimension_is_declared,
 )

@@ -20,11 +20,17 @@ def _other_model(target: Target, row: RowWords) -> sql.Composable:
     )
 
 
+def _model(_target: Target, row: RowWords) -> sql.Composable:
+    assert row.model is not None
+    return sql.SQL("coalesce({}, 'NULL')").format(row.model)
+
+
 CHECK = RowCheck(
     name="provenance",
     order=5,
     says="have a vector that is not tagged with the declared model",
     remedy="re-embed",
     predicate=_other_model,
+    found=_model,
     applies=lambda declared: declared.declares("model_column"),
 )

@@ -1,0 +1,54 @@
+"""Says what to type next, once a run has ended: the command, and what it will do."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from checks.wording import dollars, plural
+from embedding_integrity.run import COMMAND
+from remediation.run.repair import repairable_checks
+from remediation.table_repair.plan import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pytest
+
+    from checks.examination.run_context import RunContext
+    from remediation.run.repair_run import RepairRun
+    from reports.failing_checks import FailingCheck
+
+REPAIRS = ("--remediate", "--dry-run", "--retry-quarantined")
+
+
+def next_steps(
+    config: pytest.Config,
+    context: RunContext,
+    run: RepairRun | None,
+    failing: Sequence[FailingCheck],
+) -> Iterator[str]:
+    """The next command, with what it does; none where every check holds."""
+    if run is not None and run.dry_run:
+        if run.plan is not None and run.plan.rows:
+            what = f"{plural(run.plan.rows, 'row')} for about {dollars(run.plan.dollars)}"
+            yield f"next, to repair {what}:"
+            yield f"    {command(config, '--remediate')}"
+        return
+    if not failing:
+        return
+    mendable = [
+        table
+        for table in context.examination.tables
+        if repairable_checks(table) and refusal(table) is None
+    ]
+    if run is None and mendable:
+        yield "next, to see what a repair would do and cost:"
+        yield f"    {command(config, '--remediate', '--dry-run')}"
+
+
+def command(config: pytest.Config, *options: str) -> str:
+    """The command of this run with other options of a repair, as a shell takes it."""
+    as_pytest = ("pytest", *map(str, config.invocation_params.args))
+    words = config.stash.get(COMMAND, as_pytest)
+    return shlex.join((*(word for word in words if word not in REPAIRS), *options))
