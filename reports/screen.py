@@ -102,11 +102,9 @@ def title(line: FailingCheck) -> str:
 
 def detail_lines(line: FailingCheck) -> Iterator[str]:
     """A failing check in full: how many rows, whose, and the statement that shows them."""
-    if line.failing is None:
-        yield from line.says
-    elif len(line.worst) == 1:
+    if len(line.worst) == 1:
         yield line.worst[0].line
-    else:
+    elif line.failing is not None:
         counted = f"{number(line.failing)} of {plural(line.rows, 'row')}"
         when = period(line.since, line.until)
         yield f"{counted} {line.says[0]}{f', created {when} UTC' if when else ''}"

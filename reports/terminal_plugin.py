@@ -133,10 +133,12 @@ def _leave_out_told(reporter: TerminalReporter, told: list[pytest.TestReport]) -
 def _write_in_full(reporter: TerminalReporter, failing: tuple[FailingCheck, ...]) -> None:
     from reports.screen import detail_lines, title
 
-    if not failing:
+    # What is wrong with a table is said below; here is what it takes to see the rows.
+    with_rows = [line for line in failing if line.query is not None or line.failing is not None]
+    if not with_rows:
         return
     reporter.section("FAILURES")
-    for line in failing:
+    for line in with_rows:
         reporter.write_sep("_", for_terminal(title(line)), red=True, bold=True)
         for text in detail_lines(line):
             reporter.write_line(for_terminal(text))

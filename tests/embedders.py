@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from remediation.provider.rate_limits import RateLimit
+    from remediation.provider.reachability import Reachability
     from tests.provider_server import ProviderServer
 
 KEY = "sk-acme-Zq7vT2mXw9"
@@ -55,6 +56,7 @@ def embedder(
     timeout: float = 30.0,
     retry: RetryPolicy = SOON,
     limit: RateLimit | None = None,
+    reachability: Reachability | None = None,
     **endpoint: Any,
 ) -> LoneEmbedder:
     """An embedder for that server; `endpoint` overrides fields of its Endpoint."""
@@ -65,6 +67,7 @@ def embedder(
         stop=stop or threading.Event(),
         retry=retry,
         limit=limit,
+        reachability=reachability,
     )
 
 

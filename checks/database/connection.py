@@ -115,11 +115,24 @@ def connect(
     # Raised out here: psycopg's frames hold the password, which --full-trace would print.
     if reason is None:
         raise KeyboardInterrupt
+    url = f"the URL in {target.variable}" if target.variable else "its URL"
     raise CannotExamineError(
-        f"cannot connect to {target.place}: {reason.rstrip('.?')}; check"
-        f" {f'the URL in {target.variable}' if target.variable else 'its URL'}, and that the server"
-        f" runs and lets this machine in{''.join(f' ({words})' for words in target.taken_as)}"
+        f"cannot connect to {target.place}: {reason.rstrip('.?')}; {_advice(reason, url)}"
+        f"{''.join(f' ({words})' for words in target.taken_as)}"
     )
+
+
+def _advice(reason: str, url: str) -> str:
+    """The next step where a connection was refused, by the words of libpq or the server."""
+    if "sslmode" in reason:
+        return f"correct it in {url}: disable, allow, prefer, require, verify-ca or verify-full"
+    if "SSL" in reason or "certificate" in reason:
+        return f"correct sslmode in {url}, or have the server speak TLS"
+    if "authentication" in reason or "password" in reason:
+        return f"correct role and password in {url}, with special characters percent-encoded"
+    if "does not exist" in reason:
+        return f"correct it in {url}"
+    return f"check {url}, and that the server runs and lets this machine in"
 
 
 def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:

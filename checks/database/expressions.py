@@ -26,6 +26,13 @@ ExpressionType: TypeAlias = str
 
 _COLUMN = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+"')
 
+_CLOSED = re.compile(
+    r"""[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+      | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | --[^\n]* | /\*.*?\*/""",
+    re.VERBOSE | re.DOTALL,
+)
+"""What quotes and comments hold, where parentheses are no parentheses."""
+
 SEVERAL = (
     "expected one SQL expression, found several or one that ends its own parenthesis;"
     " balance the parentheses, and join several values with concat_ws()"
@@ -125,16 +132,35 @@ def _fault(
         _plan(connection, around(relation, _condition(one_operand, expression.type)))
     except psycopg.OperationalError:
         raise
+    except psycopg.errors.SyntaxError as error:
+        return unbalanced(expression.source) or whole_reason_of(error)
     except psycopg.Error as error:
         return whole_reason_of(error)
     try:
         _plan(connection, around(relation, _condition(one_branch, expression.type)))
     except psycopg.errors.SyntaxError:
-        return SEVERAL
+        return unbalanced(expression.source) or SEVERAL
     except psycopg.errors.DatatypeMismatch:
         # CASE gives a bare NULL a type of its own; the first plan has shown that it fits.
         return None
     return None
+
+
+def unbalanced(source: str) -> str | None:
+    """What of an expression is opened and not closed, or the reverse; None where all is closed.
+
+    The server would blame the SQL that we write around it.
+    """
+    bare = _CLOSED.sub("", source)
+    if quote := next((mark for mark in ("'", '"', "/*") if mark in bare), None):
+        return f"a {quote} is not closed; found {source.strip()!r}"
+    opened, closed = bare.count("("), bare.count(")")
+    if opened == closed:
+        return None
+    return (
+        f"its parentheses do not balance: {opened} opened, {closed} closed; found"
+        f" {source.strip()!r}"
+    )
 
 
 def _condition(value: sql.Composable, wanted: ExpressionType) -> sql.Composed:

@@ -22,11 +22,13 @@ from remediation.provider.errors import (
     SameVector,
     Stopped,
     Tries,
+    Unreachable,
     UntrustworthyResponse,
     unsendable,
 )
 from remediation.provider.protocol import Answer, TryFailed, require_as_asked
 from remediation.provider.rate_limits import RateLimit, Sent
+from remediation.provider.reachability import LONGEST_HOLD, Reachability
 from remediation.provider.request_size import RequestSize
 from remediation.provider.retry import RetryPolicy
 from remediation.provider.tokens import EstimatedTokens
@@ -72,6 +74,7 @@ class Embedder:
         limit: RateLimit | None = None,
         counter: TokenCounter | None = None,
         size: RequestSize | None = None,
+        reachability: Reachability | None = None,
     ) -> None:
         key = api_key.get_secret_value()
         redactor.add(key)
@@ -88,6 +91,7 @@ class Embedder:
         self._retry = retry or RetryPolicy()
         self._limit = limit or RateLimit()
         self._counter = counter or EstimatedTokens()
+        self._reachability = reachability or Reachability()
         self._dead: str | None = None
 
     @property
@@ -145,10 +149,13 @@ class Embedder:
                 raise
             came = self._believed(came, texts, tokens)
             usage += _usage_of(came, tokens, time.monotonic() - begun)
+            self._reachability.told(came.error if isinstance(came, TryFailed) else None)
             hold = None
             if isinstance(came, TryFailed) and came.again:
                 tries = tries.and_one(untrustworthy=isinstance(came.error, UntrustworthyResponse))
                 hold = self._retry.delay(tries, came.wait)
+                if self._reachability.unknown:
+                    hold = min(hold, LONGEST_HOLD)
                 reason = came.error.reason
             self._limit.end(
                 sent, headers=came.told.headers, billed=came.told.tokens or 0, hold=hold
@@ -168,6 +175,8 @@ class Embedder:
                 return Stopped("stopped before the provider answered")
             if self._dead is not None:
                 return KeyRefused(self._dead)
+            if (dead := self._reachability.dead) is not None:
+                return dead
             held = self._limit.held
             if held > self._retry.longest_hold:
                 return Busy(f"the provider asks to wait {held:.0f} s for this key")
@@ -215,6 +224,8 @@ class Embedder:
 
     def _given_up(self, failed: TryFailed, usage: Usage) -> ProviderError:
         error = failed.error
+        if isinstance(error, Unreachable):
+            error = self._reachability.given_up(error)
         error.usage = usage
         if isinstance(error, KeyRefused):
             self._dead = error.reason

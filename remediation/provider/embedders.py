@@ -83,6 +83,9 @@ class Embedders:
         if isinstance(key, MissingKey):
             return 0.0
         limit = self._limits.of(key.secret)
+        base_url = self._endpoint_of(tenant, key).base_url
+        if self._limits.reachability(base_url).dead is not None:
+            return 0.0
         if limit.held > self._retry.longest_hold or limit.too_large(tokens, alone=False):
             return 0.0
         return limit.seconds_to_wait(tokens)
@@ -118,6 +121,7 @@ class Embedders:
                     limit=self._limits.of(secret),
                     counter=self._counter,
                     size=self._limits.sizes.of(opened.provider.endpoint),
+                    reachability=self._limits.reachability(opened.provider.endpoint.base_url),
                 )
             return opened.embedders[secret]
 

@@ -130,6 +130,10 @@ class Busy(ProviderUnavailable):
     """The key's rate limit, which is no text's fault."""
 
 
+class Unreachable(ProviderUnavailable):
+    """No connection to the endpoint: nobody is there, or nobody of that name."""
+
+
 class UntrustworthyResponse(ProviderError):
     """An answer came that is not what was asked for; nothing of it is used."""
 

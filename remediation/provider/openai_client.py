@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import openai
 
 from checks.settings.values import api_version_of
+from remediation.provider.errors import Unreachable
 from remediation.provider.exchange import ACCEPTED, bound_answer, watch_request
 
 if TYPE_CHECKING:
@@ -100,6 +101,24 @@ def headers_with(key: SecretStr, client: openai.OpenAI) -> dict[str, Any]:
         ours = {"Authorization": openai.omit, "api-key": secret}
     nobody = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
     return theirs | ours | nobody
+
+
+def unreachable(error: BaseException, base_url: str) -> Unreachable | None:
+    """The error of a connection that was never made, in words; None for any other."""
+    if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return None
+    parts = urlsplit(base_url)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    said = str(error)
+    if "refused" in said:
+        words = f"connection refused by {place}"
+    elif "not known" in said or "getaddrinfo" in said or "resolution" in said:
+        words = f"no host has the name in {place}"
+    elif "SSL" in said or "CERTIFICATE" in said:
+        words = f"no TLS with {place}"
+    else:
+        words = f"no connection to {place} ({type(error).__name__})"
+    return Unreachable(words)
 
 
 @cache

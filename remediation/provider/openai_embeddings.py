@@ -25,7 +25,7 @@ from remediation.provider.errors import (
 )
 from remediation.provider.exchange import Exchange
 from remediation.provider.model_names import repeatable, same_model
-from remediation.provider.openai_client import client_of, headers_with
+from remediation.provider.openai_client import client_of, headers_with, unreachable
 from remediation.provider.protocol import Answer, Told, TryFailed
 from remediation.provider.retry import retry_after
 
@@ -140,12 +140,12 @@ class OpenAIEmbeddings:
                 return TryFailed(ProviderUnavailable(_NO_BASE64), again=True)
             return self._refused(error, len(texts))
         except Exception as error:  # reading the body raises the transport's own errors
-            cause = type(error.__cause__ or error).__name__
+            cause = error.__cause__ or error
             late = exchange.over or isinstance(error, (openai.APITimeoutError, TimeoutError))
-            failure = ProviderUnavailable(
+            failure = unreachable(cause, self.endpoint.base_url) or ProviderUnavailable(
                 f"provider gave no whole answer within {self._timeout:g} s"
                 if late
-                else f"connection to the provider failed ({cause})"
+                else f"connection to the provider failed ({type(cause).__name__})"
             )
         else:
             return self._read(body, headers, len(texts))

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remediation.provider.reachability import Reachability
 from remediation.provider.request_size import RequestSizes
 
 if TYPE_CHECKING:
@@ -221,7 +222,10 @@ class RateLimit:
 
 @dataclass(kw_only=True, slots=True)
 class RateLimits:
-    """Every key's limits, for a whole run: repair, probe and canary send with the same keys."""
+    """Every key's limits, for a whole run: repair, probe and canary send with the same keys.
+
+    And what the tries of all of them have shown of each endpoint.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -230,6 +234,7 @@ class RateLimits:
     sizes: RequestSizes = field(default_factory=RequestSizes)
     """What one request may hold, by endpoint."""
     _limits: dict[SecretStr, RateLimit] = field(default_factory=dict, repr=False)
+    _reached: dict[str, Reachability] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def of(self, key: SecretStr) -> RateLimit:
@@ -238,6 +243,11 @@ class RateLimits:
             if key not in self._limits:
                 self._limits[key] = self._new(key)
             return self._limits[key]
+
+    def reachability(self, base_url: str) -> Reachability:
+        """Whether anybody is there. Tenants of the same endpoint share it."""
+        with self._lock:
+            return self._reached.setdefault(base_url, Reachability())
 
     def _new(self, key: SecretStr) -> RateLimit:  # noqa: ARG002 - for limits that others share
         return RateLimit(

@@ -81,6 +81,10 @@ class CircuitBreaker:
                 f" {failure.reason}",
             )
 
+    def spent(self, tenant: str | None, usage: Usage) -> None:
+        """Account for requests that tell nothing of a tenant's key."""
+        self._took[tenant] = self._took.get(tenant, NOTHING) + usage
+
     def breaks(self, outcomes: Sequence[RowOutcome]) -> str | None:
         """Why nothing more may be written after a write that made most of its rows fail a check.
 

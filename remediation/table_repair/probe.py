@@ -150,13 +150,15 @@ def probe(
     before_request: Callable[[], None],
     meanwhile: Callable[[WaitReason | None], None],
     again: Callable[[ProbeResult], ProbeResult],
+    answered: Callable[[ProbeResult], None],
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
     `before_request` is called on the caller's thread ahead of each, and may wait; `meanwhile` again
     and again while an answer is waited for, with what keeps every key from being used, if anything.
     A row agrees from a cosine of `least` on; `again` looks a second time at the few tenants of whom
-    one does not. What any of them raises ends the probe.
+    one does not. What any of them raises ends the probe; `answered` is told of each answer before,
+    so that what was asked is accounted whatever ends it.
     """
     results: list[ProbeResult] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
@@ -165,16 +167,21 @@ def probe(
             if not budget.affords(tokens):
                 return Probed(results=tuple(results), stopped=budget.no_money_left)
             budget.reserve(rows=0, tokens=tokens)
-            answers = _asked(
-                pool,
-                embedders,
-                group,
-                concurrency=concurrency,
-                least=least,
-                before_request=before_request,
-                meanwhile=meanwhile,
-            )
-            budget.settle(reserved=tokens, took=sum((answer.usage for answer in answers), NOTHING))
+            took: list[Usage] = []
+            try:
+                answers = _asked(
+                    pool,
+                    embedders,
+                    group,
+                    concurrency=concurrency,
+                    least=least,
+                    before_request=before_request,
+                    meanwhile=meanwhile,
+                    answered=answered,
+                    took=took.append,
+                )
+            finally:
+                budget.settle(reserved=tokens, took=sum(took, NOTHING))
             results += answers
     against = [i for i, result in enumerate(results) if not result.agrees]
     for position in against[:TENANTS_LOOKED_AT]:
@@ -195,6 +202,8 @@ def _asked(
     least: float,
     before_request: Callable[[], None],
     meanwhile: Callable[[WaitReason | None], None],
+    answered: Callable[[ProbeResult], None],
+    took: Callable[[Usage], None],
 ) -> list[ProbeResult]:
     asked: dict[Future[ProbeResult], Sample] = {}
 
@@ -218,6 +227,11 @@ def _asked(
         embedders.stop()
         wait_for_all(asked)
         raise
+    finally:
+        for future in asked:
+            if future.exception() is None:
+                answered(future.result())
+                took(future.result().usage)
     return [future.result() for future in asked]
 
 
@@ -270,4 +284,5 @@ def _silence(results: Sequence[ProbeResult]) -> str | None:
     if any(result.cosines for result in results):
         return None
     silent = [r for r in results if not isinstance(r.failure, (KeyRefused, ModelUnavailable))]
-    return silent[0].unanswered if silent else None
+    # The last has seen what all tries came to.
+    return silent[-1].unanswered if silent else None

@@ -77,6 +77,8 @@ class SecondLook:
     counter: TokenCounter
     before_request: Callable[[], None]
     meanwhile: Callable[[], None]
+    spent: Callable[[str | None, Usage], None]
+    """Told what each request took, as it comes back."""
     _usage: Usage = field(default=NOTHING, init=False)
 
     def of(self, result: ProbeResult) -> ProbeResult:
@@ -179,16 +181,22 @@ class SecondLook:
                 except BaseException:
                     self.embedders.stop()
                     wait_for_all([asked])
+                    self._took(tenant, asked.result())
                     raise
                 answer = asked.result()
-                took = NOTHING if answer is None else answer.usage
+                took = self._took(tenant, answer)
                 self.budget.settle(reserved=tokens, took=took)
-                self._usage += took
                 outcomes = [None] * len(chunk) if answer is None else answer.outcomes
                 vectors += [None if isinstance(v, InputRejected) else v for v in outcomes]
                 if answer is None or answer.failure is not None:
                     return vectors + [None] * (len(texts) - len(vectors))
         return vectors
+
+    def _took(self, tenant: str | None, answer: Isolated | None) -> Usage:
+        usage = NOTHING if answer is None else answer.usage
+        self._usage += usage
+        self.spent(tenant, usage)
+        return usage
 
     def _ask(self, tenant: str | None, texts: Sequence[str]) -> Isolated | None:
         try:

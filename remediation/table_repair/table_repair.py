@@ -263,6 +263,7 @@ class TableWork:
             counter=self.counter,
             before_request=lambda: self._wait(lock, stop),
             meanwhile=lambda: self._look(lock),
+            spent=self._breaker.spent,
         )
         return probe(
             groups,
@@ -273,12 +274,14 @@ class TableWork:
             again=look_again.of,
             before_request=lambda: self._wait(lock, stop),
             meanwhile=lambda waiting: self._look(lock, waiting),
+            answered=lambda result: self._breaker.answered(
+                result.tenant, result.failure, result.usage
+            ),
         )
 
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
-            self._breaker.answered(result.tenant, result.failure, result.usage)
             if result.refused is not None:
                 self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
         if self.planned.estimate is not None and any(result.cosines for result in probed.results):

@@ -18,8 +18,10 @@ from remediation.provider.errors import (
     ProviderError,
     ProviderUnavailable,
     Stopped,
+    Unreachable,
 )
-from remediation.provider.rate_limits import RateLimit
+from remediation.provider.rate_limits import RateLimit, RateLimits
+from remediation.provider.reachability import Reachability
 from remediation.provider.retry import LONGEST_ASKED, RetryPolicy, retry_after
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
@@ -83,7 +85,28 @@ def test_a_closed_port_is_an_outage() -> None:
         asked = embedder(server)
     error = failure(asked)
     assert isinstance(error, ProviderUnavailable)
-    assert "connection to the provider failed (ConnectError)" in error.reason
+    words = f"connection refused by {server.base_url}, 6 of 6 tries; check base_url"
+    assert error.reason == words
+
+
+def test_an_endpoint_that_nobody_ever_reached_is_given_up_for_all_tenants_at_once() -> None:
+    with ProviderServer() as server:
+        reachability = RateLimits().reachability(server.base_url)
+        asked = [embedder(server, reachability=reachability) for _ in range(40)]
+    errors = [failure(one) for one in asked]
+    assert {error.reason for error in errors[1:]} == {
+        f"connection refused by {server.base_url}, 12 of 12 tries; check base_url"
+    }
+    assert sum(error.usage.requests for error in errors) == 12
+
+
+def test_an_endpoint_that_was_reached_once_is_never_taken_for_a_wrong_one() -> None:
+    reachability = Reachability()
+    reachability.told(KeyRefused("somebody is there"))
+    for _ in range(100):
+        reachability.told(Unreachable("connection refused"))
+    assert reachability.dead is None
+    assert not reachability.unknown
 
 
 @pytest.mark.parametrize(

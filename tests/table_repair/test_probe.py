@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from _thread import interrupt_main
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from checks.canary.sampler import cosine
+from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, opened, repaired, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from remediation.provider.endpoint import Endpoint
+    from remediation.provider.protocol import Answer, EmbeddingProvider
 
 KEYS = environment("acme", "globex", "initech") | {"PLATFORM": "sk-platform-0000"}
 
@@ -126,3 +134,53 @@ def test_the_cosine_of_unlike_shapes_and_of_no_direction_is_none_at_all() -> Non
     assert cosine(one, -one) == pytest.approx(-1.0)
     assert cosine(one, np.ones(2, np.float32)) == 0.0
     assert cosine(one, zero) == 0.0
+
+
+def test_what_the_probe_asked_is_accounted_though_it_is_interrupted(
+    database: str, tmp_path: Path
+) -> None:
+    made = {f"t{number}": (3, 2) for number in range(12)}
+    with (
+        ProviderServer() as server,
+        docs(database, made),
+        opened(database, settings(server), keys=environment(*made)) as repair,
+    ):
+        plan, open_provider = repair.plan(), repair.provider_at
+        interrupts = iter([interrupt_main])
+
+        def provider_at(endpoint: Endpoint) -> EmbeddingProvider:
+            provider = open_provider(endpoint)
+            ask = provider.ask
+
+            def asked(texts: Sequence[str], key: SecretStr) -> Answer:
+                if len(server.requests) >= 5:
+                    next(interrupts, lambda: None)()
+                return ask(texts, key)
+
+            provider.ask = asked  # type: ignore[method-assign]
+            return provider
+
+        repair.provider_at = provider_at
+        with pytest.raises(KeyboardInterrupt):
+            repair.run(plan, tmp_path, lambda _: None)
+        (result,) = repair.results
+        assert result.usage.requests == len(server.requests) >= 5
+        assert result.usage.tokens > 0
+        assert repair.budget.spent > 0
+
+
+@pytest.mark.parametrize("probe", [0, 3])
+def test_a_provider_that_nobody_reaches_is_told_with_its_address(
+    database: str, tmp_path: Path, probe: int
+) -> None:
+    made = {f"t{number}": (3, 2) for number in range(40)}
+    with docs(database, made):
+        chosen = settings("http://127.0.0.1:1/v1", repair={"probe": probe})
+        done = repaired(database, chosen, tmp_path, keys=environment(*made))
+    # What was in flight may still be tried.
+    assert 12 <= done.docs.usage.requests <= 12 + 4
+    reasons = done.reasons(Outcome.SKIPPED) | done.reasons(Outcome.FAILED)
+    assert any(
+        "connection refused by http://127.0.0.1:1/v1, 12 of 12 tries; check base_url" in reason
+        for reason in reasons
+    )
