@@ -85,8 +85,9 @@ class Provider(Section):
     concurrency: Annotated[Count, Field(le=256)] = 8
     price_per_million_tokens: Amount = 0.02
     too_long: Literal["quarantine", "truncate"] = "quarantine"
-    answered_models: tuple[Text, ...] = ()
-    """Names under which the endpoint may answer for `model`, such as the one behind an alias."""
+    answered_models: tuple[str, ...] = ()
+    """Names under which the endpoint may answer for `model`, such as the one behind an alias;
+    "": without a name."""
     extra_body: Mapping[Text, Any] = Field(default_factory=dict)
     extra_headers: Mapping[Text, Text] = Field(default_factory=dict)
     """`${NAME}` in a value is filled in from the environment."""

@@ -135,7 +135,7 @@ class _Isolation:
         self._tries = SEARCH_TRIES if embedder.fails_at_texts else None
         self._search_until: float | None = None
         self._embedded = self._blamed = 0
-        self._controlled = False
+        self._controlled = self._plainer = False
 
     def run(self) -> Isolated:
         failure: ProviderError | None = None
@@ -175,6 +175,10 @@ class _Isolation:
             self._usage += rejected.usage
             if rejected.usage.requests and not self._embedder.has_embedded:
                 self._ask_control()
+                if self._plainer:
+                    self._plainer = False
+                    self._waiting.append(group)
+                    return
             self._refused(group, rejected)
         except ProviderError as error:
             if not error.perhaps_a_text:
@@ -305,6 +309,11 @@ class _Isolation:
         try:
             self._usage += self._embedder.embed([CONTROL_TEXT], tries=tries).usage
         except InputRejected as rejected:
+            if not self._embedder.has_embedded and self._embedder.provider.plainer():
+                self._usage += rejected.usage
+                self._plainer = True
+                self._ask_control(tries=tries)
+                return
             refuses = ModelUnavailable(
                 f"provider refuses any text, check the [provider] settings: {rejected.reason}"
             )

@@ -8,6 +8,7 @@ Must not let through a word of the provider's, which may be a text or a key, nor
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,23 @@ KNOWN_CODES = (
 )
 """What a reason repeats of a refusal: codes and types of OpenAI's, Azure's and vLLM's errors, and
 of gateways before them."""
+KNOWN_PARAMETERS = frozenset(
+    {
+        "embedding_types",
+        "encoding_format",
+        "input_type",
+        "late_chunking",
+        "output_dimension",
+        "output_dtype",
+        "prompt_name",
+        "task",
+        "task_type",
+        "text_type",
+        "truncate",
+    }
+)
+"""What a reason repeats of a refusal's words: parameters that providers ask for, such as NVIDIA's,
+Cohere's, Voyage's, Jina's and DashScope's."""
 SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format"})
 """A 400 about one of these (`error.param`) is about the settings, not about a text."""
 
@@ -171,6 +189,8 @@ def refusal(status: int, body: bytes, *, texts: int, settings: str) -> tuple[Pro
     known = [label for label in (code, kind) if label in KNOWN_CODES]
     if known:
         words += f" ({', '.join(dict.fromkeys(known))})"
+    if named := sorted(KNOWN_PARAMETERS & _words(body)):
+        words += f", which names {' and '.join(named)}"
     if error is ModelUnavailable:
         words += f", check {settings}"
     refused = error(words)
@@ -235,6 +255,10 @@ def _error_fields(body: bytes) -> tuple[str | None, str | None, str | None]:
         return None, None, None
     code, kind, parameter = (parsed.get(name) for name in ("code", "type", "param"))
     return _text(code), _text(kind), _text(parameter)
+
+
+def _words(body: bytes) -> set[str]:
+    return set(re.findall(r"[a-z_]{4,32}", body[:2_000].decode(errors="replace")))
 
 
 def _text(value: object) -> str | None:

@@ -27,14 +27,15 @@ def same_model(requested: str, answered: str) -> bool:
     """Whether the answered model is the requested one under another spelling.
 
     OpenAI has answered `text-embedding-ada-002-v2` for `text-embedding-ada-002`; gateways put the
-    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other.
+    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other; Ollama
+    adds the tag that it takes by default, LM Studio the quantisation (`name@q8_0`).
     """
     names = {requested, requested.rsplit("/", 1)[-1]} if "/" in requested else {requested}
     answers = {answered}
     if "/" not in requested:
         answers.add(answered.rsplit("/", 1)[-1])
     return any(
-        answer == name or re.fullmatch(re.escape(name) + r"-v[0-9]+", answer)
+        answer == name or re.fullmatch(re.escape(name) + r"(-v[0-9]+|:latest|@[\w.-]+)", answer)
         for name in names
         for answer in answers
     )

@@ -80,6 +80,12 @@ class OpenAIEmbeddings:
             raise came
         return came
 
+    def plainer(self) -> bool:
+        """Ask for floats from now on; the endpoint may mean base64 without a word of it."""
+        changes = self._encoding == "base64"
+        self._encoding = "float"
+        return changes
+
     def _answered(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
         try:
             return self._asked(texts, key)
@@ -189,8 +195,9 @@ class OpenAIEmbeddings:
 def _about_encoding(error: openai.APIStatusError) -> bool:
     """Whether a refusal is of `encoding_format`, or may be: then nothing is lost by floats."""
     return (
-        error.status_code in (400, 404, 415, 422, 501)
-        and re.search(rb"encoding_format|base64", error.response.content, re.IGNORECASE) is not None
+        error.status_code in (400, 404, 406, 415, 422, 500, 501)
+        and re.search(rb"encoding.?format|base.?64", error.response.content, re.IGNORECASE)
+        is not None
     )
 
 
@@ -225,8 +232,12 @@ def require_model(response: Mapping[str, Any], endpoint: Endpoint) -> None:
     It may name the model as asked for or as declared. Raises ModelUnavailable where it names the
     first while the second would be written beside the vectors.
     """
-    answered = response.get("model")
+    # None stands for no name, as an empty one does.
+    answered = "" if response.get("model") is None else response["model"]
     requested, declared = endpoint.model, endpoint.declared_model
+    if answered == "" and not endpoint.stamped:
+        # Nothing would be stamped with a name; the probe would see another model.
+        return
     if isinstance(answered, str):
         if same_model(declared, answered) or answered in endpoint.answered_models:
             return
@@ -240,6 +251,11 @@ def require_model(response: Mapping[str, Any], endpoint: Endpoint) -> None:
             " model_column would say; let it name that one, or declare its model in tenant_models"
         )
     expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
+    if answered == "":
+        raise UntrustworthyResponse(
+            f"expected vectors of model {expected}, found no name of one, which model_column would"
+            ' say all the same; answered_models = [""] in [provider] allows that'
+        )
     raise UntrustworthyResponse(
         f"expected vectors of model {expected}, found {stated}; where that is what the endpoint"
         " calls it, add it to answered_models in [provider]"
@@ -250,22 +266,22 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
     """Vectors in the order of the texts: float32, shape (texts, dimensions).
 
     Items are put in order by their `index`, which must be 0 to count - 1, each once; where
-    no item has one, they are in order. Raises UntrustworthyResponse where the items are not of
-    this form.
+    no item has one, or each has 0, they are in order. Raises UntrustworthyResponse where the items
+    are not of this form.
     """
     items = response.get("data")
     if not isinstance(items, list):
         raise UntrustworthyResponse("expected a list of embeddings in 'data', found none")
     if len(items) != count:
         raise UntrustworthyResponse(f"expected {count} embeddings, found {len(items)}")
-    if all(isinstance(item, Mapping) and "index" not in item for item in items):
-        # Some servers leave it out and answer in order; the probe would see another one.
-        items = [{**item, "index": position} for position, item in enumerate(items)]
+    stated = [_index(item) for item in items]
+    if stated and all(index == stated[0] in (None, 0) for index in stated):
+        # Some servers leave it out, or at 0, and answer in order; the probe would see another one.
+        stated = list(range(count))
     ordered = np.empty((count, dimensions), dtype=np.float32)
     seen: set[int] = set()
-    for item in items:
-        index = item.get("index") if isinstance(item, Mapping) else None
-        if type(index) is not int or not 0 <= index < count or index in seen:
+    for item, index in zip(items, stated, strict=True):
+        if index is None or not 0 <= index < count or index in seen:
             raise UntrustworthyResponse(
                 f"expected each index from 0 to {count - 1} once, found one missing, repeated or "
                 "out of range"
@@ -273,6 +289,14 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
         seen.add(index)
         ordered[index] = _vector(item.get("embedding"), index, dimensions)
     return ordered
+
+
+def _index(item: object) -> int | None:
+    """The index of an item, a number or the digits of one; None for none, -1 for anything else."""
+    index = item.get("index") if isinstance(item, Mapping) else -1
+    if isinstance(index, str) and re.fullmatch(r"[0-9]{1,9}", index, re.ASCII):
+        return int(index)
+    return index if index is None or type(index) is int else -1
 
 
 def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float32]:

@@ -79,6 +79,9 @@ class EmbeddingProvider(Protocol):
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """Send one request. Raises only TryFailed, without the request in its context."""
 
+    def plainer(self) -> bool:
+        """Ask in a plainer form from now on, as any text is refused; False: there is none."""
+
     def close(self) -> None:
         """Close the connections; nothing is asked after that."""
 

@@ -53,6 +53,10 @@ class Elsewhere:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
+    def plainer(self) -> bool:
+        """There is one form."""
+        return False
+
     def close(self) -> None:
         """Nothing to close: a connection is opened for each request."""
 

@@ -57,7 +57,7 @@ ONES = [1.0] * 8
         (lambda body: body.update(data=None), "a list of embeddings in 'data'"),
         (lambda body: body.update(data=["x"] * 3), "each index from 0 to 2 once"),
         (lambda body: body.update(model="text-embedding-3-large"), "text-embedding-3-large"),
-        (lambda body: body.pop("model"), "expected vectors of model"),
+        (lambda body: body.update(model=7), "expected vectors of model"),
         (set_vector(1, packed(*ONES[:7])), "expected 8 dimensions, embedding 1 has 7"),
         (set_vector(1, [1.0] * 9), "expected 8 dimensions, embedding 1 has 9"),
         (set_vector(1, [ONES]), "embedding 1 is something else"),
@@ -93,7 +93,7 @@ def test_an_answer_that_is_not_as_asked_is_refused_after_two_further_tries(
         (b"\xff\xfe", "expected JSON"),
         (b"[" * 12_000, "expected JSON"),
         (b"[]", "expected a JSON object from the provider, found list"),
-        (b'{"error": {"message": "busy"}}', "expected vectors of model"),
+        (b'{"error": {"message": "busy"}}', "a list of embeddings in 'data'"),
         (b" " * 1_000_000, "found more"),
     ],
 )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from checks.errors import SettingsError
 from checks.settings.integrity_toml import settings_in
+from remediation.provider.bisection import embed_isolating
 from remediation.run.preflight import RepairRefusedError
-from tests.provider_server import ProviderServer, Reply
+from tests.embedders import TEXTS, embedder, expected
+from tests.provider_server import MODEL, ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, repaired, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.provider_server import Body, ReceivedRequest
@@ -28,22 +32,103 @@ def table(database: str) -> Iterator[Docs]:
         yield table
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (422, {"message": "Unexpected value 'base64' for parameter", "code": 422}),
+        (500, {"message": "encoding-format must be float"}),
+        (400, {"message": "The parameter is incorrect."}),
+        (422, {}),
+    ],
+)
 def test_an_endpoint_that_refuses_base64_is_asked_for_floats_from_then_on(
-    database: str, tmp_path: Path, table: Docs
+    status: int, error: dict[str, object]
 ) -> None:
     def rule(request: ReceivedRequest) -> Reply | None:
         if request.body["encoding_format"] == "float":
             return None
-        error = {"message": "Unexpected value 'base64' for parameter", "code": 422}
-        return Reply(status=422, error=error)
+        return Reply(status=status, error=error)
 
     with ProviderServer(encoding="float") as server:
         server.always(rule)
-        done = repaired(database, settings(server), tmp_path, keys=KEYS)
-        assert done.counts() == {"selected": 12, "fixed": 12}
-        assert table.wrong() == []
+        with embedder(server) as asking:
+            for _ in range(2):
+                embedded = embed_isolating(asking, TEXTS)
+                np.testing.assert_array_equal(np.stack(embedded.outcomes), expected(TEXTS))  # type: ignore[arg-type]
         asked = [request.body["encoding_format"] for request in server.requests]
-        assert asked == ["base64", *["float"] * (len(asked) - 1)]
+        # Where nothing is said of it, a harmless text shows that no text is to blame.
+        assert asked in (
+            ["base64", "float", "float"],
+            ["base64", "base64", "float", "float", "float"],
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda answer: [item.update(index=str(item["index"])) for item in answer["data"]],
+        lambda answer: [item.update(index=None) for item in answer["data"]],
+        lambda answer: [item.update(index=0) for item in answer["data"]],
+        lambda answer: answer.pop("model"),
+        lambda answer: answer.update(model=""),
+        lambda answer: answer.update(model=f"{MODEL}:latest"),
+        lambda answer: answer.pop("usage"),
+        lambda answer: answer.update(usage={"total_tokens": None, "prompt_tokens": "9"}),
+        lambda answer: answer.update(object=None, usage=[], extra={"cached": True}),
+    ],
+)
+def test_what_an_answer_leaves_out_or_writes_otherwise_is_no_fault(
+    change: Callable[[Body], object],
+) -> None:
+    with ProviderServer() as server, embedder(server) as asking:
+        server.always(Reply(change=change))
+        embedded = asking.embed(TEXTS)
+        np.testing.assert_array_equal(embedded.vectors, expected(TEXTS))
+        assert embedded.usage.requests == 1
+
+
+def test_a_parameter_that_a_provider_asks_for_is_named() -> None:
+    with ProviderServer() as server:
+        words = "'input_type' parameter is required for asymmetric models, sk-1 the first text"
+        server.always(Reply(status=400, body=json.dumps({"detail": words}).encode()))
+        with embedder(server) as asking:
+            refused = embed_isolating(asking, TEXTS).failure
+    assert str(refused) == (
+        "provider refuses any text, check the [provider] settings: provider answered 400, which"
+        " names input_type"
+    )
+
+
+def test_another_model_in_one_answer_is_asked_again_and_none_of_it_is_written(
+    database: str, tmp_path: Path, table: Docs
+) -> None:
+    """A gateway that falls back to another model now and then."""
+
+    def rule(request: ReceivedRequest) -> Reply | None:
+        turn = len(server.requests)
+        other = turn == 3 or any("document 9 " in text for text in request.texts)
+        return Reply(change=lambda answer: answer.update(model="fallback")) if other else None
+
+    with ProviderServer() as server:
+        server.always(rule)
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 12, "fixed": 11, "failed": 1}
+        assert table.wrong() == [9]
+
+
+def test_an_answer_without_a_model_is_refused_where_its_name_would_be_stamped(
+    database: str, tmp_path: Path, table: Docs
+) -> None:
+    table.execute("ALTER TABLE docs ADD model text")
+    table.execute("UPDATE docs SET model = %s WHERE embedding IS NOT NULL", (MODEL,))
+    stamped = {"model_column": "model"}
+    with ProviderServer() as server:
+        server.always(Reply(change=lambda answer: answer.pop("model")))
+        refused = repaired(database, settings(server, table=stamped), tmp_path, keys=KEYS)
+        assert 'answered_models = [""]' in (refused.docs.stopped or "")
+        chosen = settings(server, table=stamped, provider={"answered_models": [""]})
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 12, "fixed": 12}
 
 
 @pytest.mark.parametrize("reverse", [False, True])
