@@ -125,5 +125,5 @@ def _touched(repair: Repair, items: Sequence[pytest.Item]) -> frozenset[str]:
     cases = filter(None, map(case_of, items))
     sampled = {case.table for case in cases if case.check == "drift"}
     # An item of many tables is named as these are declared.
-    declared = {str(table.target.declared.name) for table in repair.tables}
+    declared = {table.target.entry for table in repair.tables}
     return frozenset(table.target.name for table in repair.tables) | declared | sampled
