@@ -7,6 +7,7 @@ a row without --show-texts.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, StringConstraints, WithJsonSchema
@@ -247,7 +248,7 @@ class Incident(ReportValue):
     def unexamined(self) -> tuple[TableReport, ...]:
         return tuple(table for table in self.tables if not table.examined)
 
-    @property
+    @cached_property
     def affected_tables(self) -> tuple[TableReport, ...]:
         """The tables with failing rows, the worst first."""
         hit = [table for table in self.tables if table.affected]
@@ -262,11 +263,11 @@ class Incident(ReportValue):
         """Whether `rows` is an estimate."""
         return any(table.estimated for table in self.tables)
 
-    @property
+    @cached_property
     def failing_before(self) -> RowCount:
         return sum((table.failing_before for table in self.tables), RowCount(rows=0))
 
-    @property
+    @cached_property
     def failing_now(self) -> RowCount:
         return sum((table.failing_now for table in self.tables), RowCount(rows=0))
 
@@ -284,14 +285,14 @@ class Incident(ReportValue):
         """The affected share of all rows, 0 to 1."""
         return self.failing_before.rows / self.rows if self.rows else 0.0
 
-    @property
+    @cached_property
     def tenants(self) -> int:
         """Tenants over all tables; where healthy segments are left out, of the largest table."""
         tenanted = [table for table in self.tables if table.tenant is not None]
         named = {segment.tenant for table in tenanted for segment in table.segments}
         return max([len(named), *(table.segments_total for table in tenanted)])
 
-    @property
+    @cached_property
     def affected_tenants(self) -> dict[str | None, RowCount]:
         """Rows that failed before the repair, by tenant over all tables, the worst first."""
         counts: dict[str | None, RowCount] = {}

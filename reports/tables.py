@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -124,7 +125,7 @@ class TableReport(ReportValue):
     tenant: RedactedText | None = None
     segments: tuple[SegmentCounts, ...] = ()
 
-    @property
+    @cached_property
     def affected(self) -> tuple[SegmentCounts, ...]:
         """The segments with failing rows, the worst first."""
         hit = [segment for segment in self.segments if not segment.healthy]
@@ -144,11 +145,11 @@ class TableReport(ReportValue):
     def healthy_segments(self) -> int:
         return max(self.segments_total, len(self.segments)) - len(self.affected)
 
-    @property
+    @cached_property
     def failing_before(self) -> RowCount:
         return sum((one.failing_before for one in self.segments), RowCount(rows=0))
 
-    @property
+    @cached_property
     def failing_now(self) -> RowCount:
         return sum((one.failing_now for one in self.segments), RowCount(rows=0))
 
