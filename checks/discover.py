@@ -5,27 +5,24 @@ Thin: `checks.discovery` decides what is found and guessed. Reads only.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
 from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
+from checks.door import DoorParser, environment_here
 from checks.errors import CannotExamineError, ConnectionUrlError
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal, redactor
-from checks.settings.environment import EnvironmentFileError, read_environment
+from checks.settings.environment import EnvironmentFileError
 
 VARIABLE = "DATABASE_URL"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the file on standard output, or why there is none on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="embedding-integrity discover",
-        description=f"Print an integrity.toml for the database of {VARIABLE}. Reads only.",
-    )
-    parser.parse_args(arguments)
+    DoorParser(
+        "discover", f"Print an integrity.toml for the database of {VARIABLE}. Reads only."
+    ).parse_args(arguments)
     try:
         place = parse_url(_url(), variable=VARIABLE)
         text = survey(place)
@@ -43,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _url() -> str:
     """The URL from the environment, else from `.env` here or in the checkout, as in a run."""
-    environment = read_environment((Path.cwd(), Path(__file__).resolve().parents[1]))
-    url = environment.get(VARIABLE)
+    url = environment_here().get(VARIABLE)
     if not url:
         raise ConnectionUrlError(
             f"the environment variable {VARIABLE} is not set; expected the URL of the database to"

@@ -21,3 +21,14 @@ class CannotExamineError(IntegrityError):
 
 class ConnectionUrlError(IntegrityError):
     """A connection URL is absent or malformed; the message never shows it."""
+
+
+class MissingExtraError(IntegrityError):
+    """What an extra of the installation brings is not there; the message says how to get it."""
+
+    def __init__(self, extra: str, missing: str | None) -> None:
+        super().__init__(
+            f"expected the packages of the extra `{extra}`, {missing} was not found; run"
+            f" `pip install 'embedding-integrity[{extra}]'` in the environment of the command, or"
+            f" have pipx or uv install the wheel again with [{extra}] behind its name"
+        )

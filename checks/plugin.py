@@ -17,7 +17,12 @@ from checks.exit_status import ExitStatus
 from checks.items.stash import CASES, RUN_CONTEXT, UNEXAMINED
 from checks.redaction import for_terminal, redactor
 from checks.settings.check_names import TABLE_CHECKS
-from checks.settings.environment import Environment, EnvironmentFileError, read_environment
+from checks.settings.environment import (
+    Environment,
+    EnvironmentFileError,
+    read_environment,
+    settings_file,
+)
 from checks.wording import plural
 from embedding_integrity.beside import beside_others, stand_aside
 
@@ -150,16 +155,11 @@ def _settings(config: pytest.Config, environment: Mapping[str, str]) -> Settings
     from checks.row_checks.rules import ROW_CHECK_NAMES
     from checks.settings.integrity_toml import load_settings
 
-    named = config.getoption("--config") or environment.get("INTEGRITY_CONFIG")
-    if named:
-        path = Path(config.invocation_params.dir, named)
-    else:
-        here, at_root = (
-            folder / "integrity.toml" for folder in (config.invocation_params.dir, config.rootpath)
-        )
-        path = at_root if at_root.is_file() and not here.is_file() else here
-        if config.option.collectonly and not path.is_file():
-            return None
+    named = config.getoption("--config")
+    path = settings_file(named, environment, (config.invocation_params.dir, config.rootpath))
+    asked_for = named or environment.get("INTEGRITY_CONFIG")
+    if config.option.collectonly and not asked_for and not path.is_file():
+        return None
     try:
         return load_settings(path, row_checks=ROW_CHECK_NAMES)
     except SettingsError as error:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checks.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
@@ -74,10 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[DEMO] = _start(config, stack)
     except ImportError as error:
-        raise pytest.UsageError(
-            f"--demo expects the packages of the extra `demo`, {error.name} was not found; "
-            "run `pip install 'embedding-integrity[demo]'`"
-        ) from None
+        raise pytest.UsageError(f"--demo: {MissingExtraError('demo', error.name)}") from None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -92,11 +92,8 @@ def _open(door: Door, arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if door.extra is None:
             raise
-        print(
-            f"{NAME}: expected the packages of the extra `{door.extra}`, {error.name} was not"
-            f" found; run `pip install '{NAME}[{door.extra}]'`",
-            file=sys.stderr,
-        )
+        missing = import_module("checks.errors").MissingExtraError(door.extra, error.name)
+        print(f"{NAME}: {missing}", file=sys.stderr)
         return USAGE_ERROR
     status: int = module.main(arguments)
     return int(status)

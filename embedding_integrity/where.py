@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-
+from checks.door import DoorParser
 from embedding_integrity.place import CHECKS
 
 
 def main(arguments: list[str]) -> int:
     """Print it on a line of its own."""
-    argparse.ArgumentParser(
-        prog="embedding-integrity where",
-        description='Print the folder of the checks: pytest tests "$(embedding-integrity where)".',
+    DoorParser(
+        "where", 'Print the folder of the checks: pytest tests "$(embedding-integrity where)".'
     ).parse_args(arguments)
     print(CHECKS)
     return 0

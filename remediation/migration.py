@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,12 @@ from checks.errors import IntegrityError
 from checks.examination.selection import Selection, UnknownNameError
 from checks.redaction import redactor
 from checks.row_checks.rules import ROW_CHECK_NAMES
-from checks.settings.environment import Environment, read_environment
+from checks.settings.environment import (
+    Environment,
+    read_environment,
+    report_directory,
+    settings_file,
+)
 from checks.settings.integrity_toml import Settings, load_settings, settings_in
 from checks.wording import plural
 from remediation.announcement import result_lines
@@ -109,7 +115,9 @@ def backfill(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),
         dry_run=False,
-        report_directory=Path(report_dir or environment.get("INTEGRITY_REPORT_DIR", "incidents")),
+        report_directory=report_directory(
+            None if report_dir is None else fspath(report_dir), environment, Path.cwd()
+        ),
     )
     _await_ddl(place, chosen, table)
     from reports.unattended import write_incident
@@ -148,8 +156,10 @@ def _settings(
         return settings_in(
             {**sections, "tables": [entry]}, row_checks=ROW_CHECK_NAMES, named="settings"
         )
-    path = Path(given or environment.get("INTEGRITY_CONFIG", "integrity.toml"))
-    return load_settings(path, row_checks=ROW_CHECK_NAMES)
+    named = None if given is None else fspath(given)
+    return load_settings(
+        settings_file(named, environment, (Path.cwd(),)), row_checks=ROW_CHECK_NAMES
+    )
 
 
 def _await_ddl(place: ConnectionTarget, settings: Settings, table: str) -> None:

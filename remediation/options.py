@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from checks.plugin import active, environment_of
+from checks.settings import environment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _pytest.terminal import TerminalReporter
 
     from checks.settings.integrity_toml import Settings
@@ -153,10 +155,9 @@ def require_whole_run(config: pytest.Config, option: str, *, what: str) -> None:
 
 def report_directory(config: pytest.Config) -> Path:
     """Where this run's reports and journal go."""
-    named = config.getoption("--report-dir") or environment_of(config).get(
-        "INTEGRITY_REPORT_DIR", "incidents"
+    return environment.report_directory(
+        config.getoption("--report-dir"), environment_of(config), config.invocation_params.dir
     )
-    return Path(config.invocation_params.dir, named)
 
 
 def overridden(config: pytest.Config, settings: Settings) -> Settings:

@@ -1,4 +1,5 @@
-"""Reads the environment of a run: the process's variables over what a `.env` file holds.
+"""Reads the environment of a run: the process's variables over what a `.env` file holds; and says
+which files they name.
 
 Shows no value, not even in a traceback: some are passwords and keys. Changes no variable.
 """
@@ -58,3 +59,21 @@ def read_environment(folders: Sequence[Path]) -> Environment:
         # Raised out here: the decoder's error holds the file's bytes.
         raise EnvironmentFileError(f"{found} {trouble}; save it as UTF-8 text, or remove it")
     return Environment({**{k: v or "" for k, v in from_file.items()}, **os.environ})
+
+
+def settings_file(
+    named: str | None, environment: Mapping[str, str], folders: Sequence[Path]
+) -> Path:
+    """The named file, else that of INTEGRITY_CONFIG, else the folders' first integrity.toml.
+
+    Names start at the first folder. Where no folder has one, it is the first one's that is absent.
+    """
+    if named := named or environment.get("INTEGRITY_CONFIG"):
+        return folders[0] / named
+    paths = [folder / "integrity.toml" for folder in folders]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def report_directory(named: str | None, environment: Mapping[str, str], folder: Path) -> Path:
+    """Where reports go: as named, else INTEGRITY_REPORT_DIR, else `incidents`, from the folder."""
+    return folder / (named or environment.get("INTEGRITY_REPORT_DIR") or "incidents")

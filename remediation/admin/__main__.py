@@ -5,24 +5,21 @@ Hands the endpoint what `reports` has, and stands above it.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.errors import IntegrityError
+from checks.door import DoorParser, environment_here, reports_of, settings_of
+from checks.errors import IntegrityError, MissingExtraError
 from checks.examination.first_look import read_place
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
-from checks.row_checks.rules import ROW_CHECK_NAMES
-from checks.settings.environment import read_environment
-from checks.settings.integrity_toml import load_settings
 from remediation.admin.health import healthy
 from remediation.admin.secret import AdminSecret
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 PORT = 8765
@@ -47,24 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitStatus.USAGE_ERROR
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> DoorParser:
     """The command's options."""
-    found = argparse.ArgumentParser(
-        prog="embedding-integrity admin",
-        description="Serve the admin endpoint; its secret is in ADMIN_SECRET, or else AUTH_SECRET.",
+    found = DoorParser(
+        "admin", "Serve the admin endpoint; its secret is in ADMIN_SECRET, or else AUTH_SECRET."
     )
     found.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; 0.0.0.0 and :: do")
     found.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
-    found.add_argument(
-        "--config",
-        metavar="PATH",
-        help="the settings file (default: integrity.toml, or INTEGRITY_CONFIG)",
-    )
-    found.add_argument(
-        "--report-dir",
-        metavar="DIR",
-        help="where incident reports go (default: incidents, or INTEGRITY_REPORT_DIR)",
-    )
+    found.add_config()
+    found.add_report_dir("incident reports")
     found.add_argument(
         "--wait",
         type=float,
@@ -85,21 +73,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    environment = read_environment((Path.cwd(),))
+    environment = environment_here()
     secret = AdminSecret.from_environment(environment)
-    settings = load_settings(
-        Path(options.config or environment.get("INTEGRITY_CONFIG") or "integrity.toml"),
-        row_checks=ROW_CHECK_NAMES,
-    )
+    settings = settings_of(options, environment)
     read_place(settings, environment)
     try:
         from remediation.admin.application import Admin
         from remediation.admin.server import Server, listen, names_of
     except ImportError as error:
-        raise IntegrityError(
-            f"the endpoint needs the packages of the extra `admin`, {error.name} was not found; run"
-            " `pip install 'embedding-integrity[admin]'`"
-        ) from None
+        raise MissingExtraError("admin", error.name) from None
     from checks.expectations import engine
     from remediation.admin.readiness import ReadinessProbe
     from remediation.admin.runs import Runs
@@ -110,9 +92,7 @@ def _serve(options: argparse.Namespace) -> int:
     engine.load()
     runs = Runs(
         environment=environment,
-        report_directory=Path(
-            options.report_dir or environment.get("INTEGRITY_REPORT_DIR", "incidents")
-        ),
+        report_directory=reports_of(options, environment),
         write_incident=write_incident,
     )
     admin = Admin(

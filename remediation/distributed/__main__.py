@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from checks.database.connection import reason_of
+from checks.door import DoorParser, environment_here, reports_of, settings_of
 from checks.errors import IntegrityError
 from checks.examination.first_look import read_place
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
-from checks.row_checks.rules import ROW_CHECK_NAMES
-from checks.settings.environment import read_environment
-from checks.settings.integrity_toml import load_settings
 from remediation.distributed.shared.schema import (
     SCHEMA,
     install,
@@ -52,22 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitStatus.NOTHING_EXAMINED
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> DoorParser:
     """The command's options."""
-    found = argparse.ArgumentParser(
-        prog="embedding-integrity worker",
-        description="Take the jobs of `pytest --remediate --distributed`, until a signal.",
+    found = DoorParser(
+        "worker", "Take the jobs of `pytest --remediate --distributed`, until a signal."
     )
-    found.add_argument(
-        "--config",
-        metavar="PATH",
-        help="the settings file (default: integrity.toml, or INTEGRITY_CONFIG)",
-    )
-    found.add_argument(
-        "--report-dir",
-        metavar="DIR",
-        help="where journals go that are left over (default: incidents, or INTEGRITY_REPORT_DIR)",
-    )
+    found.add_config()
+    found.add_report_dir("the reports of sweeps, and journals that are left over,")
     found.add_argument(
         "--sweep",
         type=_every,
@@ -91,13 +80,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    environment = read_environment((Path.cwd(),))
-    settings = load_settings(
-        Path(options.config or environment.get("INTEGRITY_CONFIG") or "integrity.toml"),
-        row_checks=ROW_CHECK_NAMES,
-    )
+    environment = environment_here()
+    settings = settings_of(options, environment)
     place = write_place(settings, environment, read_place(settings, environment))
-    reports = Path(options.report_dir or environment.get("INTEGRITY_REPORT_DIR", "incidents"))
+    reports = reports_of(options, environment)
     require_extra()
     from checks.database.connection import connect
     from remediation.distributed.part_repair import PartRepairs

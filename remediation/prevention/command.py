@@ -5,23 +5,21 @@ Writes to no database; with `--output` two files.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from checks.database.connection import connect, read_only, reason_of
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
+from checks.door import DoorParser, environment_here, settings_of
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
 from checks.examination.selection import Selection, UnknownNameError, require_known_tables
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
-from checks.row_checks.rules import ROW_CHECK_NAMES
-from checks.settings.environment import EnvironmentFileError, read_environment
-from checks.settings.integrity_toml import load_settings
+from checks.settings.environment import EnvironmentFileError
 from checks.settings.names import display_identifier, parse_identifier
 from checks.targets.resolution import resolve
 from remediation.prevention.migration import Migration, NameTakenError, compose
@@ -35,15 +33,13 @@ if TYPE_CHECKING:
 
 UP, DOWN = "embedding_integrity_up.sql", "embedding_integrity_down.sql"
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the script on standard output, or why there is none on standard error."""
     options = _parser().parse_args(argv)
     try:
-        environment = read_environment((Path.cwd(), _CHECKOUT))
-        settings = load_settings(_path(options.config, environment), row_checks=ROW_CHECK_NAMES)
+        environment = environment_here()
+        settings = settings_of(options, environment)
         schema = _schema(options.schema)
         migration, unseen = _look(settings, environment, options.table, schema)
         if options.output is not None:
@@ -75,23 +71,13 @@ class _UsageError(Exception):
     """An option is wrong, in words."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """End with the status that wrong usage has here, as pytest's has."""
-        self.exit(ExitStatus.USAGE_ERROR, f"{self.format_usage()}{self.prog}: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="embedding-integrity prevent",
-        description="Print a SQL migration, to be reviewed, after which a missing or stale"
-        " embedding is impossible or seen at once. Reads the catalog only.",
+def _parser() -> DoorParser:
+    parser = DoorParser(
+        "prevent",
+        "Print a SQL migration, to be reviewed, after which a missing or stale embedding is"
+        " impossible or seen at once. Reads the catalog only.",
     )
-    parser.add_argument(
-        "--config",
-        metavar="PATH",
-        help="the settings file (default: integrity.toml, or INTEGRITY_CONFIG)",
-    )
+    parser.add_config()
     parser.add_argument(
         "--table",
         action="append",
@@ -109,14 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         "--output", metavar="DIR", help=f"write {UP} and {DOWN} into this folder instead"
     )
     return parser
-
-
-def _path(named: str | None, environment: Mapping[str, str]) -> Path:
-    """The settings file: as named, else that of this folder, else that of the checkout."""
-    if named := named or environment.get("INTEGRITY_CONFIG"):
-        return Path.cwd() / named
-    here = Path.cwd() / "integrity.toml"
-    return here if here.is_file() else _CHECKOUT / "integrity.toml"
 
 
 def _schema(named: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from checks.exit_status import ExitStatus
 from embedding_integrity.command import DOORS, Door, main
 from embedding_integrity.run import NAME
 from tests.runs import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_page_has_every_door_every_option_and_every_status(
@@ -26,14 +29,30 @@ def test_the_page_has_every_door_every_option_and_every_status(
 
 
 def test_every_door_is_a_module_that_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, door in DOORS.items():
-        if name == "demo":  # its help is pytest's own
-            assert callable(import_module(door.module).main)
-            continue
+    for name in DOORS:
         with pytest.raises(SystemExit) as ended:
             main([name, "--help"])
         assert ended.value.code == 0
         assert f"usage: embedding-integrity {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(set(DOORS) - {"demo"}))
+def test_wrong_usage_of_a_door_ends_as_wrong_usage_of_the_checks_does(name: str) -> None:
+    # argparse's own 2 would mean that a run was interrupted.
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--no-such-option"])
+    assert ended.value.code == ExitStatus.USAGE_ERROR
+
+
+@pytest.mark.parametrize("name", ["prevent", "worker", "admin"])
+def test_a_door_without_settings_names_the_folder_that_it_was_run_from(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADMIN_SECRET", "secret")
+    monkeypatch.setenv("INTEGRITY_CONFIG", "")
+    assert main([name]) == ExitStatus.USAGE_ERROR
+    assert f"integrity.toml: no such file in {tmp_path}; run" in capsys.readouterr().err
 
 
 def test_an_unknown_word_is_told_with_those_that_are_known(

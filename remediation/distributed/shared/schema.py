@@ -15,7 +15,7 @@ from psycopg import sql
 
 from checks.database.connection import connect, short_transaction
 from checks.database.session import startup_options
-from checks.errors import IntegrityError
+from checks.errors import IntegrityError, MissingExtraError
 
 if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
@@ -151,14 +151,11 @@ class NotInstalledError(IntegrityError):
 
 
 def require_extra() -> None:
-    """Raise `NotInstalledError` where procrastinate is not installed."""
+    """Raise `MissingExtraError` where procrastinate is not installed."""
     try:
         import procrastinate as procrastinate
     except ImportError as error:
-        raise NotInstalledError(
-            f"a distributed repair needs the packages of the extra `distributed`, {error.name} was"
-            " not found; run `pip install 'embedding-integrity[distributed]'`"
-        ) from None
+        raise MissingExtraError("distributed", error.name) from None
 
 
 def require_installed(connection: Connection) -> None:
