@@ -46,9 +46,11 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
             distribute: Distribute | None = None
             if config.getoption("--distributed"):
                 from remediation.distributed.coordinator import distributed
+                from remediation.distributed.shared.queue import require_session
                 from remediation.distributed.shared.schema import require_installed
 
                 require_installed(repair.connection)
+                require_session(repair.place)
                 distribute = distributed
             touched = frozenset() if run.dry_run else _touched(repair, session.items)
             context.provisional = touched

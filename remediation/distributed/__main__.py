@@ -88,6 +88,7 @@ def _run(options: argparse.Namespace) -> int:
     from checks.database.connection import connect
     from remediation.distributed.part_repair import PartRepairs
     from remediation.distributed.shared.journal import collect_left
+    from remediation.distributed.shared.queue import require_session
     from remediation.distributed.worker import run_worker
 
     if options.install:
@@ -100,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     with connect(own_session(place)) as connection:
         require_installed(connection)
+    require_session(place)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("remediation").setLevel(logging.INFO)
     repairs = PartRepairs(settings=settings, environment=environment, started_from=Path.cwd())

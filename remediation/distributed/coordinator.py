@@ -223,14 +223,14 @@ class Coordinator:
         quiet = now - self._seen_work
         if quiet > NO_WORKER_SECONDS:
             self._ending.end(
-                "no worker with these settings took a job; start one with `python -m"
-                " remediation.distributed`"
+                "no worker with these settings took a job; start one with"
+                " `embedding-integrity worker`"
             )
             self._work.drop_jobs()
         self.throttle.tell(
             WaitReason(
-                reason="no worker with these settings is at work; `python -m"
-                " remediation.distributed` starts one"
+                reason="no worker with these settings is at work; `embedding-integrity worker`"
+                " starts one"
             )
             if quiet > QUIET_SECONDS
             else None

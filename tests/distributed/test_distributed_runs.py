@@ -11,6 +11,7 @@ from checks.database.connection_url import parse_url
 from demo.endpoint import endpoint
 from remediation.distributed.__main__ import main
 from remediation.distributed.shared.schema import install
+from tests.faults.pooler import REFUSAL, pooler
 from tests.runs import ROWS, TENANTS, fill, missing, stale
 from tests.tables import rows
 from tests.waiting import wait_until
@@ -97,3 +98,39 @@ def test_the_schema_is_installed_and_removed_with_nothing_left_behind(
     with pytest.raises(SystemExit):
         main(["--sweep=7 minutes", "--max-cost-per-day=1"])
     assert "expected what divides a minute, an hour or a day" in capsys.readouterr().err
+
+
+NO_POOLER = "as a pooler such as PgBouncer does not"
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "ignores"])
+def test_a_pooler_before_the_server_is_told_at_once_and_by_name(
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refuses: bool,
+) -> None:
+    install(parse_url(database, variable="DATABASE_URL"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "integrity.toml").write_text('[[tables]]\nname = "docs"\ntext = "body"\n')
+    with pooler(database, refuses=refuses) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        assert main([]) == 4
+    found = REFUSAL if refuses else 'its search_path is "$user", public'
+    said = capsys.readouterr().err
+    for words in (NO_POOLER, found, "the URL in DATABASE_URL"):
+        assert words in said
+
+
+@pytest.mark.thorough
+def test_a_coordinator_behind_a_pooler_repairs_nothing_and_says_why(provided_site: Site) -> None:
+    site = provided_site
+    fill(site.database, {"acme": ROWS})
+    install(parse_url(site.database, variable="DATABASE_URL"))
+    with pooler(site.database, refuses=True) as url:
+        site.monkeypatch.setenv("DATABASE_URL", url)
+        run = site.run("--remediate", "--distributed")
+    assert run.status == 11, run.output
+    assert NO_POOLER in run.output
+    assert "INTERNALERROR" not in run.output

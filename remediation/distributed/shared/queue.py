@@ -12,9 +12,10 @@ import procrastinate
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from psycopg.conninfo import make_conninfo
 
-from checks.database.connection import CONNECT_TIMEOUT_SECONDS, KEEPALIVE
+from checks.database.connection import CONNECT_TIMEOUT_SECONDS, KEEPALIVE, connect
 from checks.database.session import CLIENT_ENCODING
-from remediation.distributed.shared.schema import own_session
+from checks.errors import CannotExamineError, IntegrityError
+from remediation.distributed.shared.schema import SCHEMA, own_session
 
 if TYPE_CHECKING:
     from procrastinate.jobs import Job
@@ -32,6 +33,18 @@ MOST_TRIES = 5
 TRY_AGAIN_SECONDS = 3
 
 
+class NoSessionError(IntegrityError):
+    """A pooler stands before the server; the message says what the queue needs instead."""
+
+    def __init__(self, place: ConnectionTarget, found: str) -> None:
+        variable = f" in {place.variable}" if place.variable else ""
+        super().__init__(
+            "workers and their coordinator need connections that take `options` at their start, as"
+            f" a pooler such as PgBouncer does not; found: {found}. Put the server's own address"
+            f" into the URL{variable}, for them alone"
+        )
+
+
 class GivenBackError(Exception):
     """The worker ends; another is to do the rest of the job."""
 
@@ -45,6 +58,24 @@ class TryAgain(BaseRetryStrategy):
         if job.attempts + 1 >= MOST_TRIES:
             return None
         return RetryDecision(retry_in={"seconds": TRY_AGAIN_SECONDS})
+
+
+def require_session(place: ConnectionTarget) -> None:
+    """Raise `NoSessionError` where a connection would not keep what is set as it starts.
+
+    A pool of connections would ask again and again for half a minute, and say only that it failed.
+    Raises `CannotExamineError` where none can be opened at all.
+    """
+    connect(place).close()
+    try:
+        with connect(own_session(place)) as connection:
+            (found,) = connection.execute("SELECT current_setting('search_path')").fetchone() or (
+                "",
+            )
+    except CannotExamineError as error:
+        raise NoSessionError(place, str(error).partition("; check")[0]) from None
+    if found != SCHEMA:
+        raise NoSessionError(place, f"its search_path is {found}, in spite of them")
 
 
 def open_queue(place: ConnectionTarget) -> procrastinate.App:
