@@ -99,9 +99,9 @@ def _run(options: argparse.Namespace) -> int:
             print(f"what run {run_id} replaced is in {reports / run_id}")
         print(f"schema {SCHEMA}: {'removed' if uninstall(place) else 'was not there'}")
         return 0
+    require_session(place)
     with connect(own_session(place)) as connection:
         require_installed(connection)
-    require_session(place)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("remediation").setLevel(logging.INFO)
     repairs = PartRepairs(settings=settings, environment=environment, started_from=Path.cwd())
