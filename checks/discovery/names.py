@@ -17,6 +17,7 @@ TEXT = (
     "content", "contents", "body", "text", "chunk", "chunktext", "pagecontent", "rawtext",
     "fulltext", "document", "passage", "transcript", "message", "description", "summary",
     "abstract", "note", "notes", "comment", "question", "answer", "caption",
+    "raw",
 )  # fmt: skip
 # Put together for the model already, so that no title goes in front.
 COMPOSED = (

@@ -59,11 +59,16 @@ def store_entries(own: Guesser) -> list[Entry]:
         if name is None or (entries and not link.constants):
             continue
         key = store_key(own, link)
-        for constants in key.fields:
-            parent = _guesser_of_parent(own, link, name)
-            text = _text(parent, constants, among=len(key.fields))
-            if text is not None:
-                entries.append(_entry(_restricted(own, constants), parent, link, constants, text))
+        parents = [_guesser_of_parent(own, link, name) for _ in key.fields]
+        texts = list(map(_field, parents, key.fields))
+        if not any(texts):
+            # The values tell something else than fields, such as models.
+            texts = [parents[0].likely.text()] * len(parents)
+        entries += [
+            _entry(_restricted(own, constants), parent, link, constants, text)
+            for constants, parent, text in zip(key.fields, parents, texts, strict=True)
+            if text is not None
+        ]
     return entries
 
 
@@ -129,8 +134,8 @@ def _restricted(own: Guesser, constants: Mapping[str, str]) -> Guesser:
     return Guesser(group=own.group, embedding=own.embedding, found=own.found, sampler=sampler)
 
 
-def _text(parent: Guesser, constants: Mapping[str, str], *, among: int) -> Guess | None:
-    """What is embedded: the field that a constant names, else the parent's likely text."""
+def _field(parent: Guesser, constants: Mapping[str, str]) -> Guess | None:
+    """The field of the parent's row that one of the constants names, if any."""
     columns = parent.relation.columns
     for value in constants.values():
         fields: list[tuple[str, str]] = []
@@ -147,7 +152,7 @@ def _text(parent: Guesser, constants: Mapping[str, str], *, among: int) -> Guess
             guess = parent.likely.borne_out(Guess(source=source, reason=reason))
             if guess is not None:
                 return guess
-    return parent.likely.text() if among == 1 or not constants else None
+    return None
 
 
 def _entry(

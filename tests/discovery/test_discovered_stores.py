@@ -220,3 +220,33 @@ def test_parents_that_never_have_an_embedding_are_asked_about(database: str) -> 
     text = discovered(database)
     assert '#where = "parent_id IS NOT NULL"  # no row where parent_id IS NULL has an' in text
     assert "where" not in next(iter(tables(text).values()))
+
+
+def test_models_by_number_have_an_entry_each_and_are_proposed_without_a_foreign_key(
+    database: str, tmp_path: Path
+) -> None:
+    run(
+        database,
+        "CREATE TABLE posts (id bigint PRIMARY KEY, user_id int, raw text)",
+        """CREATE TABLE ai_posts_embeddings (post_id bigint NOT NULL, model_id bigint NOT NULL,
+            strategy_id int NOT NULL, embeddings halfvec NOT NULL,
+            PRIMARY KEY (model_id, strategy_id, post_id))""",
+        "INSERT INTO posts SELECT i, 1, 'post ' || i FROM generate_series(1, 5) AS i",
+        "INSERT INTO ai_posts_embeddings SELECT i, 3, 1, ARRAY[i,2,3]::vector::halfvec"
+        " FROM generate_series(1, 4) AS i",
+        "INSERT INTO ai_posts_embeddings SELECT i, -1, 1, ARRAY[i,2]::vector::halfvec"
+        " FROM generate_series(1, 3) AS i",
+    )
+    text = discovered(database)
+    assert tables(text) == {}
+    proposed = "\n".join(
+        line.removeprefix("#") for line in text.splitlines() if not line.startswith("# ")
+    ).replace('model = "text-embedding-3-small"', "")
+    path = tmp_path / "proposed.toml"
+    path.write_text(proposed)
+    entries = tomllib.loads(proposed)["tables"]
+    assert [(e["dimensions"], e["store"]["constants"]["model_id"]) for e in entries] == [
+        (3, "'3'"),
+        (2, "'-1'"),
+    ]
+    assert entries[0]["text"] == "raw"
