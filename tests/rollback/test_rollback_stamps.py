@@ -35,8 +35,8 @@ def with_all(url: str) -> None:
         WITH_ALL,
         *(f"CREATE TABLE docs_{n} PARTITION OF docs FOR VALUES IN ({n})" for n in (1, 2)),
         "INSERT INTO docs SELECT n, 1 + n % 2, 'acme', 'document ' || n || ' of acme', false,"
-        " '[1,2,3]', 'an-older-model', '2020-02-03 04:05:06.789', decode(repeat('00ff', 8), 'hex')"
-        " FROM"
+        " '[1,2,3]', 'an-older-model', '2020-02-03 04:05:06.789',"
+        " decode('00' || substr(md5('as it was ' || n), 3), 'hex') FROM"
         " generate_series(2, 6) AS n",
         "UPDATE docs SET model = NULL, embedded_at = NULL, content_hash = NULL WHERE id = 3",
         "UPDATE docs SET embedding = NULL, model = '' WHERE id = 4",
