@@ -108,6 +108,10 @@ def test_cells_for_pytest_html_are_escaped() -> None:
     cells = ["<td>result</td>", "<td>test</td>"]
     pytest_html_results_table_row(report, cells)
     assert cells[3] == "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"
+    report.user_properties += [("findings", 600), ("failing_in_all", 1_200)]
+    cells = ["<td>result</td>", "<td>test</td>"]
+    pytest_html_results_table_row(report, cells)
+    assert cells[3:] == ["<td>600 findings</td>", "<td>1200</td>"]
 
 
 def test_all_outputs_of_a_nightly_run_say_the_same(site: Site) -> None:
