@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from remediation.journal.outcomes import Outcome
 from remediation.run.repair import repairable_checks
 from remediation.table_repair.plan import refusal
 from reports.incident import LeftFinding
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
     from checks.findings.finding import Finding
+    from remediation.journal.outcomes import OutcomeGroup
     from remediation.run.repair_run import RepairRun
     from remediation.table_repair.result import TableRepair
 
@@ -23,6 +26,10 @@ TO_REPORT = (
     "look at the rows with the SQL below and decide",
 )
 """Why a finding that no repair heals is left, and what to do next."""
+TOO_LONG = re.compile(
+    r"has [\d,]+ tokens, more than|maximum context length|too long|too many tokens"
+)
+"""Of a text that a setting may cut, in our words and in those of providers."""
 
 
 def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
@@ -31,8 +38,8 @@ def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
     reasons = {name: _reasons(result) for name, result in results.items()}
     for finding in examination.open_findings:
         table = examination.table(finding.table)
-        reason = reasons.get(finding.table, {}).get(finding.tenant)
-        why, next_step = _why(finding, table, results.get(finding.table), reason, run)
+        group = reasons.get(finding.table, {}).get(finding.tenant)
+        why, next_step = _why(finding, table, results.get(finding.table), group, run)
         yield LeftFinding(
             table=finding.table,
             tenant=finding.tenant,
@@ -44,23 +51,48 @@ def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
         )
 
 
-def _reasons(result: TableRepair) -> dict[str | None, str]:
-    """For each tenant, the most frequent reason why rows were not fixed."""
-    reasons: dict[str | None, str] = {}
+def _reasons(result: TableRepair) -> dict[str | None, OutcomeGroup]:
+    """For each tenant, the most frequent outcome and reason of rows that were not fixed."""
+    reasons: dict[str | None, OutcomeGroup] = {}
     for group in result.account.groups:
-        if group.outcome not in DONE and group.reason:
-            reasons.setdefault(group.tenant, group.reason)
+        if group.outcome not in DONE and group.reason and group.rows:
+            reasons.setdefault(group.tenant, group)
     return reasons
+
+
+def next_step_for(group: OutcomeGroup | None) -> str:
+    """What to do about rows of one outcome."""
+    again = "then run pytest --remediate again: it takes up what is left"
+    if group is None:
+        return f"mend the cause, {again}"
+    if group.outcome is Outcome.SUPERSEDED:
+        return "run pytest --remediate again: somebody else changed these rows meanwhile"
+    if group.outcome is Outcome.QUARANTINED and TOO_LONG.search(group.reason):
+        return (
+            'shorten these texts, or say too_long = "truncate" in [provider] to embed their'
+            f" beginnings, {again}"
+        )
+    if group.outcome is Outcome.QUARANTINED:
+        return (
+            "correct these texts and run pytest --remediate again, or send them as they are with"
+            " pytest --remediate --retry-quarantined"
+        )
+    if (option := re.search(r"is reached \((--max-\w+)\)", group.reason)) is not None:
+        return f"run pytest --remediate again with a larger {option[1]}: it takes up what is left"
+    if group.reason.startswith("no key was found"):
+        return "give these tenants keys, " + again
+    return f"mend the cause, {again}"
 
 
 def _why(
     finding: Finding,
     table: TableExamination,
     result: TableRepair | None,
-    reason: str | None,
+    group: OutcomeGroup | None,
     run: RepairRun,
 ) -> tuple[str, str]:
-    """Why a finding is still there, and what to do next; `reason` is that of its tenant's rows."""
+    """Why a finding is still there, and what to do next; `group` is of its tenant's rows."""
+    reason = None if group is None else group.reason
     if finding.beside is not None:
         return TO_REPORT
     if finding.whole_table:
@@ -91,4 +123,4 @@ def _why(
             "these rows began to fail while the repair ran",
             "run pytest --remediate again",
         )
-    return cause, "mend the cause, then run pytest --remediate again: it takes up what is left"
+    return cause, next_step_for(group)

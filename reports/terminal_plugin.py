@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from checks.items.cases import Case
-    from reports.failing_checks import FailingCheck
+    from reports.terminal.failing_checks import FailingCheck
 
 CASES_RUN = pytest.StashKey[dict["Case", None]]()
 """The cases that were run, in their order."""
@@ -61,7 +61,7 @@ def pytest_terminal_summary(
     if context is None or config.option.collectonly:
         yield
         return
-    from reports.next_step import next_steps
+    from reports.terminal.next_step import next_steps
 
     failing, unseen = _judged(config)
     shown = dict(terminalreporter.stats)
@@ -76,7 +76,7 @@ def pytest_terminal_summary(
         terminalreporter.stats.update(shown)
     run = config.stash.get(REPAIR_RUN, None)
     if failing or unseen:
-        from reports.screen import summary_lines
+        from reports.terminal.screen import summary_lines
 
         red = bool(unseen) or any(line.severity == "error" for line in failing)
         still = "still " if run is not None and run.results else ""
@@ -101,7 +101,7 @@ def _as_pytest(config: pytest.Config) -> bool:
 def _judged(config: pytest.Config) -> tuple[tuple[FailingCheck, ...], Mapping[str, Sequence[str]]]:
     """What does not hold, and the checks that could not be made, by the reason."""
     from checks.items.judgements import judge
-    from reports.failing_checks import failing_checks
+    from reports.terminal.failing_checks import failing_checks
 
     examination = config.stash[RUN_CONTEXT].examination
     judged = [judge(case, examination) for case in config.stash[CASES_RUN]]
@@ -131,7 +131,7 @@ def _leave_out_told(reporter: TerminalReporter, told: list[pytest.TestReport]) -
 
 
 def _write_in_full(reporter: TerminalReporter, failing: tuple[FailingCheck, ...]) -> None:
-    from reports.screen import detail_lines, title
+    from reports.terminal.screen import detail_lines, title
 
     # What is wrong with a table is said below; here is what it takes to see the rows.
     with_rows = [line for line in failing if line.query is not None or line.failing is not None]

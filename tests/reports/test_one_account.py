@@ -22,9 +22,9 @@ from remediation.run.repair import open_repair
 from remediation.run.repair_run import RepairRun
 from reports import html
 from reports.assembly import incident_of
-from reports.failing_checks import failing_checks
 from reports.incident import Incident
-from reports.screen import summary_lines
+from reports.terminal.failing_checks import failing_checks
+from reports.terminal.screen import summary_lines
 from tests.page import Page
 from tests.repairs import environment
 from tests.repairs import settings as settings_of

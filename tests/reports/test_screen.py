@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from checks.columns import in_columns, wide
-from reports.failing_checks import failing_checks
-from reports.screen import detail_lines, period, summary_lines
+from reports.terminal.failing_checks import failing_checks
+from reports.terminal.screen import detail_lines, period, summary_lines
 from tests.tables import examined, run, table
 
 if TYPE_CHECKING:

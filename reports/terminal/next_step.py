@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from checks.wording import dollars, plural
 from embedding_integrity.run import COMMAND
 from remediation.run.repair import repairable_checks
 from remediation.table_repair.plan import refusal
+from reports.left import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
     from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
-    from reports.failing_checks import FailingCheck
+    from reports.terminal.failing_checks import FailingCheck
 
+STEPS = 3
+"""Next steps that are told, those of the most rows first; the report has them all."""
 REPAIRS = ("--remediate", "--dry-run", "--retry-quarantined")
 
 
@@ -35,14 +39,24 @@ def next_steps(
             yield f"next, to repair {what}:"
             yield f"    {command(config, '--remediate')}"
         return
+    if run is not None:
+        # With its own words for what each outcome asks for.
+        left = Counter[str]()
+        for line in left_of(context.examination, run):
+            left[line.next_step] += line.rows or 1
+        for step, _ in left.most_common(STEPS):
+            yield f"next: {step}"
+        return
     if not failing:
         return
+    if any(line.check == "schema" for line in failing):
+        yield f"next: correct {context.settings.path.name}, or the table, and run the same again"
     mendable = [
         table
         for table in context.examination.tables
         if repairable_checks(table) and refusal(table) is None
     ]
-    if run is None and mendable:
+    if mendable:
         yield "next, to see what a repair would do and cost:"
         yield f"    {command(config, '--remediate', '--dry-run')}"
 

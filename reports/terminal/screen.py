@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checks.examination.examination import Examination
-    from reports.failing_checks import FailingCheck
+    from reports.terminal.failing_checks import FailingCheck
 
 LINES_SHOWN = 10
 """Failing checks on the last screen, which has 24 lines on the smallest terminal."""
