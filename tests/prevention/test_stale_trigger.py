@@ -9,6 +9,7 @@ import pytest
 from tests.migrations import catalog, migrated, migration, psql
 from tests.provider_server import ProviderServer
 from tests.repairs import Docs, docs, environment, examined, repaired, settings
+from tests.rollbacks import rolled_back, run_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,44 @@ def test_an_edit_is_seen_at_once_and_repaired_once(
         assert down.returncode == 0, down.stderr
         assert catalog(each_database) == before
         assert psql(each_database, made.down).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "declared"),
+    [
+        ("ADD content_hash text", HASH),
+        ("ADD updated_at timestamptz, ADD embedded_at timestamp(3)", TIME),
+        ("ADD unused int", {}),
+    ],
+    ids=["by hash", "by time", "by NULL"],
+)
+def test_a_rollback_puts_back_what_stood_there_and_marks_nothing(
+    database: str, tmp_path: Path, columns: str, declared: dict[str, Any]
+) -> None:
+    with ProviderServer() as server, docs(database, ROWS) as table:
+        chosen = settings(server, table=declared)
+        table.execute(f"ALTER TABLE docs {columns}")
+        if declared is HASH:
+            table.execute("UPDATE docs SET content_hash = md5(body)")
+        if declared is TIME:
+            table.execute(
+                "UPDATE docs SET embedded_at = now(), updated_at = now() - interval '1 day'"
+            )
+        # Vectors that fail, which a mark by NULL would lose; and an edit that is marked.
+        table.execute("UPDATE docs SET embedding = array_fill(0, ARRAY[8])::vector WHERE id < 4")
+        migrated(database, chosen)
+        table.execute("UPDATE docs SET body = 'edited ' || id WHERE id IN (3, 7)")
+        everything = "SELECT to_jsonb(docs)::text FROM docs ORDER BY id"
+        before, failed = table.execute(everything), failing(database, chosen)
+        assert failed
+
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 4, "fixed": 4}
+        assert failing(database, chosen) == {}
+        undone = rolled_back(database, chosen, tmp_path, run_of(done))
+        assert undone.counts() == {"selected": 4, "restored": 4}
+        assert table.execute(everything) == before
+        assert failing(database, chosen) == failed
 
 
 def test_who_writes_text_and_vector_together_marks_nothing(database: str) -> None:
