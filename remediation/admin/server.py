@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from remediation.admin.application import LARGEST_HEADERS
+from remediation.admin.connection import PromptConnection
 from remediation.admin.runs import GRACE_SECONDS, Runs
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 application,
                 # One implementation whatever else is installed: its limits are known.
-                http="h11",
+                http=PromptConnection,
                 # Of what has not come whole; the application refuses the rest.
                 h11_max_incomplete_event_size=LARGEST_HEADERS,
                 ws="none",

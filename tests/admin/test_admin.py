@@ -7,11 +7,14 @@ import json
 import re
 import socket
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checks.settings.integrity_toml import parse_override
+from remediation.admin import connection
+from remediation.admin import server as serving
 from remediation.admin.openapi import LARGEST_BATCH, document
 from remediation.admin.secret import ADDRESSES_KEPT, WRONG_IN_WINDOW, NoSecretError, WrongSecrets
 from remediation.admin.secret import AdminSecret as Secret
@@ -139,6 +142,30 @@ def test_two_callers_at_once_begin_one_run_and_one_that_hangs_up_does_not_stop_i
         (folder,) = tmp_path.iterdir()
         assert admin.ended(folder.name).counts() == {"selected": 20, "fixed": 20}
         assert table.wrong() == []
+
+
+def test_connections_that_never_end_their_headers_are_closed_and_keep_nobody_out(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEADERS_SECONDS", 0.3)
+    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 20)
+    head = f"POST {BACKFILL} HTTP/1.1\r\nhost: x\r\n".encode()
+    with (
+        ExitStack() as stack,
+        service(database, settings("http://127.0.0.1:9"), tmp_path) as admin,
+    ):
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", admin.port), timeout=30))
+            for _ in range(20)
+        ]
+        for number, each in enumerate(silent):
+            # Some say nothing; some stop within a second request.
+            if number % 3:
+                each.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" * (number % 3 - 1) + head)
+        for each in silent:
+            while each.recv(1 << 16):
+                pass
+        assert admin.ask("GET", "/healthz", secret=None).status == 200
 
 
 def test_what_cannot_be_meant_is_named_and_begins_no_run(database: str, tmp_path: Path) -> None:
