@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg import sql
 
+from checks.database.vector_health import elements_out_of_range, out_of_range
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,7 +100,8 @@ class EmbeddingType:
         schema: str | None,
         filled: int | None = None,
     ) -> sql.Composable:
-        """SQL that is true of a value without a direction, or with its tail padded with zeros.
+        """SQL that is true of a value that pgvector cannot compute with, see `vector_health`, or
+        with its tail padded with zeros.
 
         Where only the first `filled` elements are the model's, the tail is that of these, and it is
         also true of a value with another element than zero behind them.
@@ -118,17 +121,19 @@ class EmbeddingType:
                 wrong.append(sql.SQL("{} <= {}").format(last, before))
             if filled is not None:
                 wrong.append(sql.SQL("{} > {}").format(last, sql.Literal(filled)))
+            norm = self.norm(value, of_tail=None, dimensions=dimensions, schema=schema)
             return _either(
-                sql.SQL("({} IS NULL AND {} IS NOT NULL)").format(last, value),
+                out_of_range(norm, self.name),
                 self._of_dimension(wrong, value, dimensions, schema),
             )
         array = sql.SQL("({}::real[])").format(value) if self.from_extension else value
         nought = sql.SQL("0::float8" if self.name == "double precision[]" else "0::real")
-        if self.name == "vector":
-            norm = sql.SQL("{}({})").format(self.function("vector_norm", schema), value)
-            zero = sql.SQL("{} = 0::float8").format(norm)
+        if self.from_extension:
+            norm = self.norm(value, of_tail=None, dimensions=dimensions, schema=schema)
+            zero = out_of_range(norm, self.name)
         else:
-            zero = sql.SQL("{} = ALL ({})").format(nought, array)
+            element = sql.SQL("float8" if self.name == "double precision[]" else "real")
+            zero = elements_out_of_range(array, element, dimensions)
         # An array's subscripts may begin anywhere; those of a cast vector begin at 1.
         end = (
             sql.Literal(dimensions)
@@ -149,10 +154,9 @@ class EmbeddingType:
             """CASE
         WHEN pg_catalog.array_ndims({value}) > 1 THEN true
         WHEN pg_catalog.array_position({value}, NULL) IS NOT NULL THEN true
-        WHEN {value}::{type} OPERATOR(pg_catalog.&&) '{{NaN,Infinity,-Infinity}}'::{type} THEN true
         ELSE {rule}
     END"""
-        ).format(value=value, type=sql.SQL(self.name), rule=rule)
+        ).format(value=value, rule=rule)
 
     def _of_dimension(
         self,

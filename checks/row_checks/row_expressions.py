@@ -11,6 +11,7 @@ from psycopg import sql
 
 from checks.database.expressions import embed_sql
 from checks.database.undecodable import readable
+from checks.database.vector_health import least_norm, out_of_range
 from checks.database.vector_types import VARIABLE_HEADER, padded_tail
 from checks.targets.provenance import kept_text, stored_hash, wanted_hash
 from checks.targets.store_rows import own_column, source_is_gone, store_column
@@ -120,22 +121,48 @@ def embedded_text_of(target: Target) -> sql.Composable | None:
 def norm_of(target: Target, embedding: sql.Composable) -> sql.Composable | None:
     """SQL of the norm of a vector's last eighth, or of the whole one where it has no such tail.
 
-    Zero for a vector without a direction and for a padded one, and the same for the same vector.
-    None where the type or the server cannot tell it so, and of a vector that is padded by design.
+    Zero for a padded vector and for one that pgvector cannot compute with, and the same for the
+    same vector. None where the type or the server cannot tell it so, and of a vector that is padded
+    by design.
     """
     kind, server = target.embedding_type, target.server
     if kind.name not in ("vector", "halfvec") or not server.has_subvector or target.padded:
         return None
-    dimensions, schema = target.dimensions, server.vector_schema
+    schema = server.vector_schema
+    if kind.name == "halfvec":
+        # The norm of a whole one takes as long as fetching it, and none is too long.
+        return sql.SQL(
+            "(SELECT CASE WHEN norm < {least} AND {whole} < {least} THEN 0::float8 ELSE norm END"
+            " FROM (SELECT {tail} AS norm OFFSET 0) AS l)"
+        ).format(
+            least=sql.SQL("{}::float8").format(sql.Literal(least_norm(kind.name))),
+            whole=kind.norm(embedding, of_tail=None, dimensions=0, schema=schema),
+            tail=_norm_of_tail(target, embedding),
+        )
+    # Each function would fetch the vector anew; the cast to its own type fetches it for all.
+    fetched = sql.SQL("v")
+    return sql.SQL(
+        "(SELECT CASE WHEN {} THEN 0::float8 ELSE {} END"
+        " FROM (SELECT {}({}, -1, true) AS v OFFSET 0) AS l)"
+    ).format(
+        out_of_range(kind.norm(fetched, of_tail=None, dimensions=0, schema=schema), kind.name),
+        _norm_of_tail(target, fetched),
+        kind.function(kind.name, schema),
+        embedding,
+    )
+
+
+def _norm_of_tail(target: Target, embedding: sql.Composable) -> sql.Composable:
+    kind, dimensions = target.embedding_type, target.dimensions
+    schema, tail = target.server.vector_schema, padded_tail(dimensions)
     whole = kind.norm(embedding, of_tail=None, dimensions=dimensions, schema=schema)
-    tail = padded_tail(dimensions)
     if not tail:
         return whole
     of_tail = kind.norm(embedding, of_tail=tail, dimensions=dimensions, schema=schema)
     if target.embedding.dimension == dimensions:
         return of_tail
-    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
-        sql.SQL("NOT ({})").format(other_dimension_of(target, embedding)), of_tail, whole
+    return sql.SQL("CASE WHEN {} = {} THEN {} ELSE {} END").format(
+        kind.dimension(embedding, schema), sql.Literal(dimensions), of_tail, whole
     )
 
 

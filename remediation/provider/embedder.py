@@ -195,7 +195,12 @@ class Embedder:
         except TryFailed as failed:
             return failed
         try:
-            require_as_asked(answer.vectors, texts=texts, dimensions=self.endpoint.dimensions)
+            require_as_asked(
+                answer.vectors,
+                texts=texts,
+                dimensions=self.endpoint.dimensions,
+                stored_as=self.endpoint.stored_as,
+            )
         except UntrustworthyResponse as error:
             return TryFailed(error, again=True, told=answer.told)
         return answer

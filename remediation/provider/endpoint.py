@@ -48,6 +48,8 @@ class Endpoint:
     send_dimensions: bool = False
     declared: str | None = None
     stamped: bool = False
+    stored_as: str = "vector"
+    """The type of the column that holds the vectors."""
     answered_models: tuple[str, ...] = ()
     """Other names of the model that an answer may carry."""
     extra_body: str = field(default="{}", repr=False)

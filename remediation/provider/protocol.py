@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from checks.database.vector_health import healthy
 from checks.row_checks.essence import BEGINNING, essence
 from remediation.provider.errors import SameVector, UntrustworthyResponse
 
@@ -87,9 +88,15 @@ class EmbeddingProvider(Protocol):
 
 
 def require_as_asked(
-    vectors: NDArray[np.float32], *, texts: Sequence[str], dimensions: int
+    vectors: NDArray[np.float32],
+    *,
+    texts: Sequence[str],
+    dimensions: int,
+    stored_as: str = "vector",
 ) -> None:
     """Check an answer against what was asked: a finite, non-zero vector for each text.
+
+    As a column of the type `stored_as` would hold it, pgvector must be able to compute with it.
 
     Raises UntrustworthyResponse where it is not, or where all texts, though they differ in how they
     begin, have the same vector.
@@ -108,6 +115,12 @@ def require_as_asked(
     if not nonzero.all():
         raise UntrustworthyResponse(
             f"expected a vector with a length, embedding {int(np.argmin(nonzero))} is all zeros"
+        )
+    sound = healthy(vectors, stored_as)
+    if not sound.all():
+        raise UntrustworthyResponse(
+            f"expected a vector that can be compared, embedding {int(np.argmin(sound))} is too long"
+            f" or too short for {stored_as}"
         )
     if (vectors == vectors[0]).all():
         different = len({essence(text, characters=BEGINNING) for text in texts})

@@ -99,6 +99,7 @@ def endpoint_of(settings: Settings, environment: Mapping[str, str], target: Targ
             dimensions=target.model_dimensions,
             stored_dimensions=target.dimensions,
             send_dimensions=provider.send_dimensions,
+            stored_as=target.embedding_type.name,
             answered_models=provider.answered_models,
             extra_body=json.dumps(dict(provider.extra_body), default=float),
             extra_headers=extra_headers_of(provider, environment),
