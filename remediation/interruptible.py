@@ -7,6 +7,7 @@ the main thread, which never runs it in a wait without a time-out. So every wait
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +44,24 @@ def wait_for_one(
         if ended or not others:
             return others
         meanwhile()
+
+
+def wait_until_quiet(
+    futures: Collection[Future[Returned]],
+    *,
+    quiet: float,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> set[Future[Returned]]:
+    """Return the unfinished ones when none has ended for so many seconds; none when all have."""
+    left, since = set(futures), time.monotonic()
+    while left:
+        ended, left = wait(left, timeout=AWAKE_SECONDS, return_when=FIRST_COMPLETED)
+        if ended:
+            since = time.monotonic()
+        elif time.monotonic() - since > quiet:
+            return left
+        meanwhile()
+    return left
 
 
 def run_aside(work: Callable[[], None], *, on_interrupt: Callable[[], None]) -> None:

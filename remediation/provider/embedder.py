@@ -152,7 +152,7 @@ class Embedder:
             self._reachability.told(came.error if isinstance(came, TryFailed) else None)
             hold = None
             if isinstance(came, TryFailed) and came.again:
-                tries = tries.and_one(untrustworthy=isinstance(came.error, UntrustworthyResponse))
+                tries = tries.and_one(came.error)
                 hold = self._retry.delay(tries, came.wait)
                 if self._reachability.unknown:
                     hold = min(hold, LONGEST_HOLD)

@@ -25,10 +25,16 @@ class Tries:
     failed: int = 0
     untrustworthy: int = 0
     """How many of them ended in an answer that cannot be trusted."""
+    slow: int = 0
+    """How many of them had no whole answer in their time."""
 
-    def and_one(self, *, untrustworthy: bool) -> Tries:
+    def and_one(self, error: ProviderError) -> Tries:
         """These tries and one more."""
-        return Tries(failed=self.failed + 1, untrustworthy=self.untrustworthy + untrustworthy)
+        return Tries(
+            failed=self.failed + 1,
+            untrustworthy=self.untrustworthy + isinstance(error, UntrustworthyResponse),
+            slow=self.slow + isinstance(error, Slow),
+        )
 
 
 DEAD_KEY_CODES = frozenset(
@@ -142,6 +148,10 @@ class ModelUnavailable(ProviderError):
 
 class ProviderUnavailable(ProviderError):
     """No answer after all tries: outage, rate limit, time-out, lost connection."""
+
+
+class Slow(ProviderUnavailable):
+    """No whole answer in the time that one may take: each further try would take as long."""
 
 
 class Busy(ProviderUnavailable):

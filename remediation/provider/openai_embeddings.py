@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from remediation.provider.errors import (
     ModelUnavailable,
     ProviderUnavailable,
+    Slow,
     UntrustworthyResponse,
     refusal,
 )
@@ -148,11 +149,14 @@ class OpenAIEmbeddings:
         except Exception as error:  # reading the body raises the transport's own errors
             cause = error.__cause__ or error
             late = exchange.over or isinstance(error, (openai.APITimeoutError, TimeoutError))
-            failure = unreachable(cause, self.endpoint.base_url) or ProviderUnavailable(
-                f"provider gave no whole answer within {self._timeout:g} s"
-                if late
-                else f"connection to the provider failed ({type(cause).__name__})"
-            )
+            if (never := unreachable(cause, self.endpoint.base_url)) is not None:
+                failure = never
+            elif late:
+                failure = Slow(f"provider gave no whole answer within {self._timeout:g} s")
+            else:
+                failure = ProviderUnavailable(
+                    f"connection to the provider failed ({type(cause).__name__})"
+                )
         else:
             return self._read(body, headers, len(texts))
         return TryFailed(failure, again=True, told=Told(tokens=tokens, headers=headers))

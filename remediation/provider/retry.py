@@ -25,12 +25,14 @@ LONGEST_ASKED = 31_536_000.0
 class RetryPolicy:
     """Tries and waits, in seconds. Delays double from `base_delay` with full jitter.
 
-    `untrustworthy_attempts` of the `attempts` may end in an answer that cannot be trusted. A
+    `untrustworthy_attempts` of the `attempts` may end in an answer that cannot be trusted, and
+    `slow_attempts` in none within the time that one may take. A
     Retry-After beyond `longest_retry_after` ends the tries at once: the provider is not back soon.
     """
 
     attempts: int = 6
     untrustworthy_attempts: int = 3
+    slow_attempts: int = 2
     base_delay: float = 0.5
     longest_delay: float = 60.0
     longest_retry_after: float = 120.0
@@ -45,6 +47,7 @@ class RetryPolicy:
         return (
             tries.failed >= self.attempts
             or tries.untrustworthy >= self.untrustworthy_attempts
+            or tries.slow >= self.slow_attempts
             or (retry_after or 0.0) > self.longest_retry_after
         )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from remediation.selection.batching import Batch, FailingRow
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.table_repair.flight import Flight
+    from remediation.table_repair.late_probes import LateProbes
     from remediation.table_repair.waiting_batches import WaitingBatch
     from remediation.throttling.budget import Budget
 
@@ -32,10 +33,13 @@ class Admission:
     breaker: CircuitBreaker
     embedders: Embedders
     counter: TokenCounter
+    late: LateProbes
+    """Their tenants wait for them."""
 
     def must_wait(self, waiting: WaitingBatch, flight: Flight) -> bool:
         """Whether something in flight must come back before the batch is sent."""
-        return self.breaker.check_is_unproven(waiting.batch, flight.rows) or (
+        proving = flight.soon_back(waiting.batch.tenant)
+        return self.breaker.check_is_unproven(waiting.batch, proving) or (
             # What is in flight is reserved by its estimate, and may come to less.
             bool(flight) and not waiting.reserved and not self.budget.affords(waiting.batch.tokens)
         )
@@ -47,6 +51,8 @@ class Admission:
         """
         if batch.tenant in self.breaker.stopped_tenants:
             return 0.0
+        if batch.tenant in self.late.tenants:
+            return LOOK_AGAIN
         if self.breaker.key_is_unproven(batch.tenant) and batch.tenant in flight.tenants_asked:
             return LOOK_AGAIN
         return self.embedders.seconds_to_wait(batch.tenant, batch.tokens)

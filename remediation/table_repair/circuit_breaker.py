@@ -13,6 +13,7 @@ from remediation.provider.errors import (
     KeyRefused,
     ModelUnavailable,
     ProviderUnavailable,
+    Slow,
     UntrustworthyResponse,
 )
 from remediation.provider.usage import NOTHING, Usage
@@ -69,7 +70,9 @@ class CircuitBreaker:
             self.stopped_tenants.setdefault(tenant, failure.reason)
         elif isinstance(failure, (ProviderUnavailable, UntrustworthyResponse)):
             outages = self._outages[tenant] = self._outages.get(tenant, 0) + 1
-            if outages >= OUTAGES:
+            if isinstance(failure, Slow):  # two minutes and more have passed
+                self.stopped_tenants.setdefault(tenant, f"given up: {failure.reason}")
+            elif outages >= OUTAGES:
                 self.stopped_tenants.setdefault(
                     tenant, f"given up after {outages} requests in a row: {failure.reason}"
                 )

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.table_repair.flight import Landed
+    from remediation.table_repair.late_probes import LateProbes
     from remediation.throttling.budget import Budget
     from remediation.throttling.throttle import Throttle
     from remediation.writing.locked_rows import LockedRows
@@ -100,6 +101,8 @@ class Engine:
     """What the probe learnt; tenants it says nothing of ask one request at a time at first."""
     locked: LockedRows
     """Rows that other sessions hold; they are written later, and others go on."""
+    late: LateProbes
+    """Probes without an answer yet; their tenants go on after it."""
     _coming: Iterator[Batch] | None = None
     """The batches that are still to be read; None where there are none."""
     _waiting: WaitingBatches = field(default_factory=WaitingBatches)
@@ -115,7 +118,11 @@ class Engine:
             on_broken_journal=self._ending.break_off,
         )
         self._admission = Admission(
-            budget=self.budget, breaker=self.breaker, embedders=self.embedders, counter=self.counter
+            budget=self.budget,
+            breaker=self.breaker,
+            embedders=self.embedders,
+            counter=self.counter,
+            late=self.late,
         )
         self._flight = Flight(
             embedders=self.embedders,
@@ -250,6 +257,7 @@ class Engine:
             return True
         return not (
             held
+            or self._flight.full_for(waiting.batch.tenant)
             or self._admission.must_wait(waiting, self._flight)
             or self._admission.seconds_to_wait(waiting.batch, self._flight)
         )
@@ -284,7 +292,9 @@ class Engine:
             self._admission.seconds_to_wait(w.batch, self._flight) for w in self._waiting.first
         ]
         key_in = min(filter(None, waits), default=0.0)
-        self.throttle.tell(keys_must_wait(key_in) if key_in and not self._flight else None)
+        idle = key_in and not self._flight and not self.late.waiting
+        self.throttle.tell(keys_must_wait(key_in) if idle else None)
+        self.late.take_in()
         for held in self.locked.take_due():
             self._flight.write([each.new for each in held], held)
         due_in = self.locked.seconds_left()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import psycopg
 
 from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
+from remediation.table_repair.late_probes import LATE_SECONDS
 from remediation.writing.verdicts import untried
 from remediation.writing.writer import FIRST_ROWS
 
@@ -55,7 +57,8 @@ class Flight:
     """What is asked for and what is written of one table, for as long as the `with` block runs.
 
     As many requests at a time as `asking`, and as many writes as there are writers; so many batches
-    as requests, and two for each writer, are in hand at most. Used by one thread.
+    as requests, and two for each writer, are in hand at most. Tenants whose endpoints are slow to
+    answer leave their places to others: there are twice as many then. Used by one thread.
     """
 
     def __init__(
@@ -69,7 +72,8 @@ class Flight:
         self._embedders = embedders
         self._shorter = shorter
         self._asking = asking
-        self._asked: dict[int, Batch] = {}
+        self._asked: dict[int, tuple[Batch, float]] = {}
+        """Each batch that is asked for, and since when."""
         self._writing: dict[Key, tuple[FailingRow, int]] = {}
         """Each row that is written, and the number of the write that it was given with."""
         self._left: dict[int, int] = {}
@@ -90,7 +94,7 @@ class Flight:
         for writer in self._writers:
             self._threads.callback(writer.close)
         self._askers = self._threads.enter_context(
-            ThreadPoolExecutor(self._asking, thread_name_prefix="ask")
+            ThreadPoolExecutor(2 * self._asking, thread_name_prefix="ask")
         )
         self._scribes = self._threads.enter_context(
             ThreadPoolExecutor(len(self._writers), thread_name_prefix="write")
@@ -114,21 +118,42 @@ class Flight:
 
     @property
     def full(self) -> bool:
-        """Whether another batch would only wait, in memory, for a thread."""
-        asked = len(self._asked)
+        """Whether another batch would only wait, in memory, for a thread, whosever it is."""
+        asked = sum(not late for _, late in self._asked_since())
         in_hand = asked + len(self._left)
-        return asked >= self._asking or in_hand >= self._asking + 2 * len(self._writers)
+        return (
+            asked >= self._asking
+            or in_hand >= self._asking + 2 * len(self._writers)
+            or len(self._asked) >= 2 * self._asking
+        )
+
+    def full_for(self, tenant: str | None) -> bool:
+        """Whether no more may be asked of a tenant, who leaves its places to others alone."""
+        asked = sum(not late or batch.tenant == tenant for batch, late in self._asked_since())
+        return asked >= self._asking
 
     @property
-    def tenants_asked(self) -> set[str | None]:
-        """The tenants whose keys are in use."""
-        return {batch.tenant for batch in self._asked.values()}
+    def tenants_asked(self) -> Counter[str | None]:
+        """The tenants whose keys are in use, and for how many batches."""
+        return Counter(batch.tenant for batch, _ in self._asked.values())
 
     @property
     def rows(self) -> Iterator[FailingRow]:
         """The rows that are asked for or written."""
-        asked = itertools.chain.from_iterable(batch.rows for batch in self._asked.values())
-        return itertools.chain(asked, (row for row, _ in self._writing.values()))
+        return self._rows(batch for batch, _ in self._asked.values())
+
+    def soon_back(self, tenant: str | None) -> Iterator[FailingRow]:
+        """The same without what other tenants' endpoints have not answered for a while."""
+        return self._rows(b for b, late in self._asked_since() if not late or b.tenant == tenant)
+
+    def _asked_since(self) -> Iterator[tuple[Batch, bool]]:
+        """What is asked for, and whether it has been for a while."""
+        late = time.monotonic() - LATE_SECONDS
+        return ((batch, at <= late) for batch, at in self._asked.values())
+
+    def _rows(self, asked: Iterable[Batch]) -> Iterator[FailingRow]:
+        rows = itertools.chain.from_iterable(batch.rows for batch in asked)
+        return itertools.chain(rows, (row for row, _ in self._writing.values()))
 
     @property
     def wrote(self) -> tuple[int, float]:
@@ -140,7 +165,7 @@ class Flight:
 
     def ask(self, batch: Batch, tries: Tries) -> None:
         """Send a batch to the provider with its tenant's key, after the `tries` that failed."""
-        self._asked[id(batch)] = batch
+        self._asked[id(batch)] = batch, time.monotonic()
         self._askers.submit(self._ask, batch, tries)
 
     def write(

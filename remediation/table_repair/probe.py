@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from checks.canary.sampler import cosine
 from checks.findings.finding import tenant_words
-from remediation.interruptible import wait_for_all, wait_for_one
+from remediation.interruptible import wait_for_all, wait_for_one, wait_until_quiet
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
+from remediation.table_repair.late_probes import LATE_SECONDS, LateProbe
 from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from remediation.provider.errors import ProviderError
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.late_probes import LateProbes
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
 
@@ -100,6 +102,17 @@ class ProbeResult:
             " correct base_url and model of [keys] sql, or tenant_models"
         )
 
+    @property
+    def refused_late(self) -> str | None:
+        """Why nothing is written for this tenant, where others were written for before it."""
+        if self.agrees:
+            return None
+        return (
+            "the probe refused: healthy rows, embedded again, have a cosine under"
+            f" {self.least} with what is stored ({self.numbers}), though those of other tenants,"
+            " whose answers came sooner, agree"
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probed:
@@ -151,17 +164,20 @@ def probe(
     meanwhile: Callable[[WaitReason | None], None],
     again: Callable[[ProbeResult], ProbeResult],
     answered: Callable[[ProbeResult], None],
+    late: LateProbes | None,
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
     `before_request` is called on the caller's thread ahead of each, and may wait; `meanwhile` again
     and again while an answer is waited for, with what keeps every key from being used, if anything.
     A row agrees from a cosine of `least` on; `again` looks a second time at the few tenants of whom
-    one does not. What any of them raises ends the probe; `answered` is told of each answer before,
-    so that what was asked is accounted whatever ends it.
+    one does not. Once one agrees, those that have no answer for a while go into `late`, or are
+    waited for where it is None. What any of them raises ends the probe; `answered` is told of each
+    answer before, so that what was asked is accounted whatever ends it.
     """
     results: list[ProbeResult] = []
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="probe") as pool:
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="probe")
+    try:
         for group in groups:
             tokens = sum(sample.tokens for sample in group)
             if not budget.affords(tokens):
@@ -179,10 +195,17 @@ def probe(
                     meanwhile=meanwhile,
                     answered=answered,
                     took=took.append,
+                    late=late,
+                    agreed=any(result.cosines and result.agrees for result in results),
                 )
             finally:
+                unanswered = () if late is None else late.tenants
+                tokens = sum(sample.tokens for sample in group if sample.tenant not in unanswered)
                 budget.settle(reserved=tokens, took=sum(took, NOTHING))
             results += answers
+    finally:
+        # Whoever is late is waited for by those who need the answer.
+        pool.shutdown(wait=False)
     against = [i for i, result in enumerate(results) if not result.agrees]
     for position in against[:TENANTS_LOOKED_AT]:
         results[position] = again(results[position])
@@ -204,6 +227,8 @@ def _asked(
     meanwhile: Callable[[WaitReason | None], None],
     answered: Callable[[ProbeResult], None],
     took: Callable[[Usage], None],
+    late: LateProbes | None,
+    agreed: bool,
 ) -> list[ProbeResult]:
     asked: dict[Future[ProbeResult], Sample] = {}
 
@@ -222,14 +247,22 @@ def _asked(
             future = pool.submit(_probe_tenant, embedders, sample, least)
             asked[future] = sample
             running.add(future)
-        wait_for_all(asked, meanwhile=look)
+        unanswered = set(asked)
+        while unanswered := wait_until_quiet(unanswered, quiet=LATE_SECONDS, meanwhile=look):
+            came = [future.result() for future in asked if future not in unanswered]
+            if late is not None and (agreed or any(each.cosines and each.agrees for each in came)):
+                break
+        for future in unanswered:
+            assert late is not None
+            sample = asked.pop(future)
+            late.wait_for(LateProbe(tenant=sample.tenant, tokens=sample.tokens, answer=future))
     except BaseException:
         embedders.stop()
         wait_for_all(asked)
         raise
     finally:
         for future in asked:
-            if future.exception() is None:
+            if future.done() and future.exception() is None:
                 answered(future.result())
                 took(future.result().usage)
     return [future.result() for future in asked]

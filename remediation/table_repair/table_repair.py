@@ -24,6 +24,7 @@ from remediation.provider.embedders import Embedders
 from remediation.provider.usage import NOTHING
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
+from remediation.table_repair.late_probes import LateProbes
 from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
 from remediation.table_repair.result import TableRepair
 from remediation.table_repair.second_look import SecondLook
@@ -180,7 +181,11 @@ class TableWork:
                 retry=self.retry,
             )
             stack.callback(embedders.close)
-            probed = self._probe(connection, embedders, lock, stop)
+            late = LateProbes(budget=self.budget, on_answer=self._learn_late)
+            stack.callback(late.close)
+            # Before it: no try follows the one that its endpoint has not answered yet.
+            stack.callback(stop.set)
+            probed = self._probe(connection, embedders, lock, stop, late)
             self._learn(probed)
             if probed.stopped is not None:
                 return
@@ -202,6 +207,7 @@ class TableWork:
                 quarantine=self.quarantine,
                 breaker=self._breaker,
                 locked=LockedRows(patience=self.lock_patience),
+                late=late,
             )
             self._engine.run()
             self._remember(connection)
@@ -242,6 +248,7 @@ class TableWork:
         embedders: Embedders,
         lock: RepairLock,
         stop: threading.Event,
+        late: LateProbes,
     ) -> Probed:
         if self.budget.rows_left() == 0:
             return Probed(stopped=self.budget.no_rows_left)
@@ -272,6 +279,8 @@ class TableWork:
             concurrency=provider.concurrency,
             least=self.settings.repair.probe_min_cosine,
             again=look_again.of,
+            # Only here is nothing sent of a tenant whose probe is late.
+            late=late if self.engine_of is Engine else None,
             before_request=lambda: self._wait(lock, stop),
             meanwhile=lambda waiting: self._look(lock, waiting),
             answered=lambda result: self._breaker.answered(
@@ -286,6 +295,13 @@ class TableWork:
                 self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
         if self.planned.estimate is not None and any(result.cosines for result in probed.results):
             self.on_probed(self.planned.estimate.after_probe(self._breaker.usage.seconds))
+
+    def _learn_late(self, result: ProbeResult) -> None:
+        self._probes += (result,)
+        self._breaker.answered(result.tenant, result.failure, result.usage)
+        refused = result.refused or result.refused_late
+        if refused is not None:
+            self._breaker.stopped_tenants.setdefault(result.tenant, refused)
 
     def _leave(self) -> None:
         """Account for the rows of a table that was not begun, where they can still be read."""
