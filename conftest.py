@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
 PLUGINS = (
+    "checks.traceback_plugin",
     "checks.interrupt_plugin",
     "checks.plugin",
     "checks.canary_plugin",

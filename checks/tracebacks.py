@@ -1,0 +1,49 @@
+"""Takes the frames out of an error, and leaves the places: values stand in frames alone."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+def forget_frames(error: Error, *, below: Collection[Path]) -> Error:
+    """The same error without the frames of its traceback, if one of them is of a file `below`.
+
+    Where they were is added as a note: file, line and function. So it is with its causes. Of what
+    the database says, which may quote a row, the class and the SQLSTATE are left.
+    """
+    chain = list(_chain(error))
+    frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__)]
+    files = {Path(frame.filename) for frame in frames}
+    if not any(file.is_relative_to(folder) for file in files for folder in below):
+        return error
+    for each in chain:
+        for frame in traceback.extract_tb(each.__traceback__):
+            each.add_note(f"{frame.filename}:{frame.lineno} in {frame.name}")
+        each.__traceback__ = None
+        if isinstance(each, psycopg.Error):
+            each.args = (f"the database refused: {type(each).__name__} ({each.sqlstate})",)
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, its causes and contexts, and what a group holds, each once."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
