@@ -20,6 +20,7 @@ from checks.discovery.names import (
     JSON_TYPES,
     LABELS,
     MODELS,
+    NAMES_A_ROW,
     NO_TENANT_TYPES,
     TENANTS,
     TEXT,
@@ -111,7 +112,7 @@ class Likely:
             and column.readable
             and column.name not in self.relation.primary_key
             and plain(column.name) not in (*LABELS, *TENANTS, *MODELS, *HASHES)
-            and not plain(column.name).endswith("id")
+            and not NAMES_A_ROW.search(column.name)
         ]
         if len(free) == 1:
             own = self._quoted(free[0].name)

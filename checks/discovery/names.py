@@ -64,6 +64,10 @@ NO_TENANT_TYPES = (
 )  # fmt: skip
 
 
+NAMES_A_ROW = re.compile(r"(^|_)(id|uuid|guid)$|(?<=[a-z0-9])(Id|ID|Uuid|UUID)$", re.ASCII)
+"""The end of a column's name that holds the key of a row: not that of `said` or `paid`."""
+
+
 def plain(name: str) -> str:
     """A name without case and separators: tenantId, tenant_id and "Tenant ID" are one."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -47,16 +47,20 @@ WHOLE_JSON = """(
 """A JSON object as Python's json.dumps(sort_keys=True) writes it, if it holds no further ones."""
 
 
-def store_entries(own: Guesser) -> list[Entry]:
+def store_entries(own: Guesser, *, keyed: bool = False) -> list[Entry]:
     """The entries of the tables whose embeddings this one holds, one for each of their fields.
 
-    Meant for a table without a text of its own.
+    Meant for a table without a text of its own. `keyed`: by links alone that a unique key holds,
+    where the table may be something else.
     """
     entries: list[Entry] = []
     for link in links_of(own):
         name = _name_of_parent(own, link)
         # One owner is enough, unless each row says of which type its owner is.
         if name is None or (entries and not link.constants):
+            continue
+        uniques = own.relation.unique_keys
+        if keyed and not any(set(link.columns) <= set(unique) for unique in uniques):
             continue
         key = store_key(own, link)
         parents = [_guesser_of_parent(own, link, name) for _ in key.fields]

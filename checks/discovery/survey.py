@@ -129,7 +129,7 @@ def _entries(
     guesser = Guesser(group=group, found=found, sampler=sampler, embedding=column)
     text = guesser.likely.text() if guesser.relation.readable else None
     if guesser.relation.readable and (text is None or text.weak):
-        entries = store_entries(guesser)
+        entries = store_entries(guesser, keyed=text is not None)
         # What names alone suggest is no better than the only text there is.
         if entries and (text is None or all(entry.missing is None for entry in entries)):
             return entries
