@@ -188,7 +188,7 @@ class TableSampler:
 
     def matched(self, link: Link) -> int | None:
         """How many sampled rows name a row of the link's table; None where one in ten does not."""
-        found = self._joined(link, sql.SQL("count(*), count(parent.*)"))
+        found = self._joined(link, sql.SQL("count(*), pg_catalog.count(parent.*)"))
         if found is None:
             return None
         rows, there = found
