@@ -142,6 +142,7 @@ def _judged(
             part=one.part,
             unlisted=one.scan.unlisted,
             index_advice=one.scan.index_advice,
+            mixed=one.scan.mixed,
             measurements=one.scan.measurements,
             gaps=one.scan.gaps,
             verdicts=tuple(verdict for of_some in of_rows for verdict in of_some),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from checks.expectations.measurements import NOTHING_UNLISTED
 from checks.findings.acceptance import acceptances_of, decide, today_in_utc
 from checks.findings.failing_rows import failing_rows_sql
-from checks.findings.finding import Finding, sampled_finding
+from checks.findings.finding import Finding, sampled_finding, tenant_words
 from checks.scanning.gaps import gap_findings
 from checks.scanning.part import WHOLE
 from checks.scanning.sample import bound_words
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from checks.expectations.suites import Asked
     from checks.row_checks.row_check import AppliedCheck
     from checks.scanning.gaps import Gap
+    from checks.scanning.model_samples import MixedSegment
     from checks.scanning.part import Part
     from checks.settings.table_checks import Accepted, Severity
     from checks.targets.target import Target
@@ -50,6 +51,8 @@ class TableExamination:
     """What was looked at."""
     unlisted: Unlisted = NOTHING_UNLISTED
     """What is known of rows that no measurement counts."""
+    mixed: tuple[MixedSegment, ...] = ()
+    """Segments whose vectors look like those of two models."""
     index_advice: tuple[str, ...] = ()
     """The statements that would spare most of the reading."""
     tenants: tuple[str, ...] | None = None
@@ -268,7 +271,16 @@ class TableExamination:
         if self.target.unreadable is not None:
             reasons += [f"{self.target.name}: {one}" for one in self.target.unreadable.words]
         reasons += [self.error] if self.error else []
-        return tuple(self._of_table("schema", says=says) for says in reasons)
+        mixed = (
+            self._of_table(
+                "schema",
+                tenant=one.tenant,
+                says=f"{tenant_words(one.tenant)} in {self.target.name}: {one.found.words}",
+                severity="warning",
+            )
+            for one in self.mixed
+        )
+        return (*(self._of_table("schema", says=says) for says in reasons), *mixed)
 
     def _tenant_findings(self) -> tuple[Finding, ...]:
         settings = self.target.declared.check_settings("tenants")

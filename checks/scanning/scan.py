@@ -12,6 +12,7 @@ from checks.expectations.measurements import NOTHING_UNLISTED, Measurement, Segm
 from checks.scanning.estimates import estimates_of, unlisted_of
 from checks.scanning.gaps import count_gaps
 from checks.scanning.index_advice import index_advice
+from checks.scanning.model_samples import mixed_segments
 from checks.scanning.part import WHOLE
 from checks.scanning.scan_statement import COUNTS, compile_scan
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from checks.expectations.measurements import Unlisted
     from checks.row_checks.row_check import AppliedCheck
     from checks.scanning.gaps import Gap
+    from checks.scanning.model_samples import MixedSegment
     from checks.scanning.part import Part
     from checks.targets.target import Target
 
@@ -35,6 +37,8 @@ class Scan:
     gaps: tuple[Gap, ...] = ()
     """Gaps in the tables beside this one; not looked for where only some tenants are selected."""
     unlisted: Unlisted = NOTHING_UNLISTED
+    mixed: tuple[MixedSegment, ...] = ()
+    """Segments whose vectors look like those of two models."""
     index_advice: tuple[str, ...] = ()
     """The CREATE INDEX that would spare most of the reading."""
 
@@ -104,5 +108,6 @@ def scan(
         unlisted=NOTHING_UNLISTED
         if part.whole
         else unlisted_of(connection, target, estimates, tenants=tenants, seen=bool(rows)),
+        mixed=mixed_segments(connection, target, measurements) if part.whole else (),
         index_advice=index_advice(connection, target, checks, measurements, part, statement),
     )

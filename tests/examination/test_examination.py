@@ -230,7 +230,8 @@ def test_a_scan_cancelled_twice_is_an_error_and_no_verdict(docs: str) -> None:
     unmeasured(seen, "canceling statement due to user request")
 
 
-def test_a_value_that_cannot_be_read_is_an_error_and_no_verdict(docs: str) -> None:
+def test_values_that_cannot_be_read_without_a_key_are_an_error_and_no_verdict(docs: str) -> None:
+    run(docs, "ALTER TABLE docs DROP CONSTRAINT docs_pkey")
     run(docs, "UPDATE docs SET body = 'no time' WHERE id = 3")
     (seen,) = examined(docs, table(created_at="body")).tables
     unmeasured(seen, "invalid input syntax for type timestamp with time zone")
