@@ -60,6 +60,12 @@ def _reasons(result: TableRepair) -> dict[str | None, OutcomeGroup]:
     return reasons
 
 
+def _unrepairable(table: str, run: RepairRun) -> str | None:
+    """Why the plan leaves a table out, as for want of a right."""
+    planned = () if run.plan is None else run.plan.tables
+    return next((one.unrepairable for one in planned if one.table == table), None)
+
+
 def next_step_for(group: OutcomeGroup | None) -> str:
     """What to do about rows of one outcome."""
     again = "then run pytest --remediate again: it takes up what is left"
@@ -109,6 +115,8 @@ def _why(
             reason or result.stopped or f"the rollback of run {run.rolls_back} put it back",
             "mend the cause, then see with pytest --remediate --dry-run what a repair would do",
         )
+    if result is None and (unplanned := _unrepairable(finding.table, run)) is not None:
+        return unplanned, "correct it, then run pytest --remediate again"
     if result is None and (run.dry_run or not run.tried):
         return (
             "nothing was repaired yet",

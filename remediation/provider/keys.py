@@ -168,7 +168,8 @@ class KeyRing:
             return MissingKey(
                 reason=f"[keys] sql failed for tenant {_name(tenant)} ({type(error).__name__}); "
                 "run it by hand and correct it",
-                cause=f"[keys] sql failed ({type(error).__name__}); run it by hand and correct it",
+                cause=f"[keys] sql failed ({type(error).__name__}); run it by hand as the repairing"
+                " role, and correct it or grant what it lacks",
             )
         if row is None:
             return None

@@ -27,6 +27,7 @@ from remediation.run.preflight import (
     provider_at,
     rate_limits,
 )
+from remediation.run.rights import missing_rights
 from remediation.run.verification import keyed_part, measure_again, part_words
 from remediation.selection.row_reader import RowReader
 from remediation.table_repair.engine import Engine
@@ -125,13 +126,22 @@ class Repair:
         return (self.place.note,) if own and self.place.note else ()
 
     def _plan_table(self, table: TableExamination) -> TablePlan:
-        refused = refusal(table)
+        refused = refusal(table) or missing_rights(
+            self.connection,
+            self.place,
+            table.target,
+            timeout=self.settings.database.statement_timeout,
+        )
         if refused is not None:
             return TablePlan(
                 table=table.target.name,
                 model=table.target.model,
                 unrepairable=refused,
-                failing=max(open_failing(table, check.name) for check in repairable_checks(table)),
+                # A row may fail several: each counted once, unless other checks fail, too.
+                failing=min(
+                    table.affected,
+                    sum(open_failing(table, check.name) for check in repairable_checks(table)),
+                ),
             )
         return plan_table(
             self.connection,

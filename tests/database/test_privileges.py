@@ -11,7 +11,10 @@ import pytest
 
 from demo.embedding import embed
 from demo.endpoint import endpoint
+from tests.provider_server import ProviderServer
+from tests.repairs import docs, environment, opened, settings
 from tests.runs import TENANTS
+from tests.tables import role as database_role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +142,7 @@ def test_checks_run_with_the_right_to_read_and_none_to_write(granted: Site) -> N
     run = granted.run()
     assert run.status == 1, run.output
     assert run.output.count("have text but no embedding") == 2
-    assert run.output.count(f"  {len(TENANTS)}/{len(TENANTS)}  ") == 2
+    assert run.output.count(f"  {len(TENANTS)}/{len(TENANTS)}\n") == 2
     assert "as role 'integrity_checks'" in run.output
     for table in ("workflow_insights", "insights", "insight_embeddings"):
         for privilege in ("INSERT", "UPDATE"):
@@ -184,10 +187,52 @@ def test_a_rollback_needs_one_right_more_and_only_where_it_deletes(granted: Site
     assert f"public.insights: {lacking}/{lacking} rows put back" in run.output
 
 
-@pytest.mark.parametrize("right", ["UPDATE (embedding)", "SELECT"])
-def test_a_right_that_is_missing_is_named_and_ends_in_no_green(granted: Site, right: str) -> None:
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [
+        (
+            "UPDATE (embedding)",
+            'grant it: GRANT UPDATE ("embedding") ON "public"."workflow_insights" TO',
+        ),
+        ("SELECT", "permission denied for table workflow_insights"),
+    ],
+)
+def test_a_right_that_is_missing_is_named_and_ends_in_no_green(
+    granted: Site, right: str, words: str
+) -> None:
     with psycopg.connect(granted.database, autocommit=True) as connection:
         connection.execute(f"REVOKE {right} ON public.workflow_insights FROM integrity_repair")
     run = granted.run("--remediate")
     assert run.status in (1, 11), run.output
-    assert "permission denied for table workflow_insights" in run.output
+    assert words in run.output
+
+
+@pytest.mark.parametrize(
+    ("granted_columns", "lacking"),
+    [("embedding", ["model"]), ("model", ["embedding"]), (None, ["embedding", "model"])],
+)
+def test_a_plan_names_the_right_to_write_that_is_missing_with_its_grant(
+    database: str, tmp_path: Path, granted_columns: str | None, lacking: list[str]
+) -> None:
+    with (
+        ProviderServer() as server,
+        docs(database, {"acme": (3, 2)}) as rows,
+        database_role(database, "a Writer") as url,
+    ):
+        rows.execute("ALTER TABLE docs ADD model text")
+        rows.execute('GRANT SELECT ON docs TO "a Writer"')
+        if granted_columns:
+            rows.execute(f'GRANT UPDATE ({granted_columns}) ON docs TO "a Writer"')
+        chosen = settings(server, table={"model_column": "model"})
+        with opened(url, chosen, keys=environment("acme")) as repair:
+            plan = repair.plan()
+            repair.run(plan, tmp_path, lambda _: None)
+        (table,) = plan.tables
+        names = ", ".join(f'"{name}"' for name in lacking)
+        grant = f'GRANT UPDATE ({names}) ON "public"."docs" TO "a Writer";'
+        assert table.unrepairable == f"role 'a Writer' may not write there; grant it: {grant}"
+        assert table.failing == 5
+        assert server.requests == []
+        rows.execute(grant)
+        with opened(url, chosen, keys=environment("acme")) as repair:
+            assert [one.unrepairable for one in repair.plan().tables] == [None]
