@@ -157,10 +157,6 @@ def _range(counts: Sequence[int]) -> str:
 
 def _drawn(spec: Mapping[str, Any], says: str) -> Markup | None:
     """The chart as an SVG element; None where the charting library is not there."""
-    try:
-        import vl_convert
-    except ImportError:
-        return None
     whole = {
         "$schema": SCHEMA,
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -169,7 +165,13 @@ def _drawn(spec: Mapping[str, Any], says: str) -> Markup | None:
         "config": CONFIG,
         **spec,
     }
-    svg = ElementTree.fromstring(vl_convert.vegalite_to_svg(whole, vl_version=VERSION))  # noqa: S314
+    try:
+        import vl_convert
+
+        drawn = vl_convert.vegalite_to_svg(whole, vl_version=VERSION)
+    except (ImportError, ValueError):
+        return None  # A page without a chart is better than none.
+    svg = ElementTree.fromstring(drawn)  # noqa: S314
     svg.attrib.pop("width", None)
     svg.attrib.pop("height", None)
     return Markup("").join(_written(svg, f' role="img" aria-label="{escape(says)}" class="chart"'))

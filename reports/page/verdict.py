@@ -101,12 +101,18 @@ def status(incident: Incident) -> str:
 def next_command(incident: Incident) -> str | None:
     """What to type next; None where nothing is left, or where what is left says it better."""
     more: Sequence[str]
-    if incident.result is Result.OPEN:
-        more = ("--remediate",) if incident.mode == "dry run" else ("--remediate", "--dry-run")
+    if incident.mode == "dry run":
+        if incident.plan is None or not incident.plan.rows:
+            return None
+        more = ("--remediate",)
+    elif incident.result is Result.OPEN:
+        if not any("--remediate" in line.next_step for line in incident.left):
+            return None  # No repair mends what fails.
+        more = ("--remediate", "--dry-run")
     elif incident.mode == "repair" and incident.result in (Result.INTERRUPTED, Result.STOPPED):
         more = ("--remediate",)
     else:
         return None
-    dropped = ("--remediate", "--dry-run", "--report")
+    dropped = ("--remediate", "--dry-run", "--retry-quarantined")
     kept = [word for word in incident.command if word not in dropped]
     return shlex.join([*kept, *more])

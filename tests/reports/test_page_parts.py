@@ -14,7 +14,7 @@ from checks.diagnosis.facets import Count
 from checks.diagnosis.window import window_of
 from reports import html
 from reports.diagnosed import BARS, histogram
-from reports.incident import Incident, Result
+from reports.incident import Incident, LeftFinding, Result
 from reports.page import charts, verdict
 from reports.page.happened import happened
 from reports.page.markdown import escaped, fenced, markdown
@@ -98,6 +98,11 @@ def test_the_verdict_says_how_many_for_whom_and_what_came_of_it() -> None:
     assert verdict.next_command(dry) == "pytest --remediate"
     assert verdict.status(dry) == "open: a dry run, which writes nothing"
     checked = dry.model_copy(update={"mode": "check", "command": ("pytest", "--config=a b.toml")})
+    assert verdict.next_command(checked) is None
+    step = LeftFinding(
+        table="t", check="freshness", why="open", next_step="see with pytest --remediate --dry-run"
+    )
+    checked = checked.model_copy(update={"left": (step,)})
     assert verdict.next_command(checked) == "pytest '--config=a b.toml' --remediate --dry-run"
 
 
