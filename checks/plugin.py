@@ -98,6 +98,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse workers before any is started, unless others' tests want them; exits with 4."""
     for name in TABLE_CHECKS:
         config.addinivalue_line("markers", f"{name}: the {name} check of a table")
+    if getattr(config.option, "markers", False):
+        # --markers reads no settings: the built-in checks are listed, whichever a table has.
+        from checks.row_checks.rules import ROW_CHECK_NAMES
+
+        for name in ROW_CHECK_NAMES:
+            config.addinivalue_line("markers", f"{name}: the {name} check of each segment")
     if not active(config) or beside_others(config, CHECKS_DIRECTORY):
         return
     _refuse_workers(config)

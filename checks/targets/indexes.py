@@ -163,4 +163,19 @@ def _statements(target: Target, relation: IndexedRelation) -> Iterator[str]:
         name = visible(display_name(relation.schema, relation.name), keep="")
         yield f"-- {name} can hold no such {method} index: {why}"
         return
-    yield create_statement(target, relation, method, key)
+    statement = create_statement(target, relation, method, key)
+    others = {
+        found.dimension
+        for index in relation.indexes
+        if (found := key_of(index, target.embedding)) is not None
+    } - {None, target.dimensions}
+    if others:
+        # It would fail at the first vector that the other index holds, or stand beside it unused.
+        has = " and ".join(map(str, sorted(filter(None, others))))
+        yield (
+            f"-- an index of {has} dimensions is there: correct `dimensions` in the settings, or"
+            f" have every vector embedded with {target.dimensions} first, and then run"
+            f"\n-- {statement}"
+        )
+        return
+    yield statement

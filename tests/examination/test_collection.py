@@ -43,3 +43,10 @@ def test_every_id_that_is_listed_without_a_connection_runs_the_items_it_stands_f
     assert sorted(ids(again.output)) == ran
     of_rows = site.run("-v", checks=["checks/test_rows.py::test_rows[completeness-in-0e3a2d]"])
     assert of_rows.status == 4
+
+
+def test_markers_lists_every_check_without_settings(site: Site) -> None:
+    (site.folder / "integrity.toml").unlink(missing_ok=True)
+    listed = site.run("--markers").output
+    for check in ("schema", "tenants", "index", "drift", "completeness", "provenance"):
+        assert f"@pytest.mark.{check}: the {check} check of " in listed

@@ -9,9 +9,11 @@ import pytest
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError, ConnectionUrlError, SettingsError
+from checks.examination.first_look import first_look
+from checks.examination.selection import Selection
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
-from tests.tables import DOCS, examined, run, says, table
+from tests.tables import DOCS, examined, run, says, settings, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +83,12 @@ def test_a_line_that_is_no_toml(tmp_path: Path) -> None:
     line = refused(tmp_path, '[[tables]]\nname = "public.docs"\ntext = body\n')
     assert line.startswith("integrity.toml: not valid TOML: ")
     assert "line 3" in line
+
+
+def test_a_variable_that_is_not_set() -> None:
+    with pytest.raises(ConnectionUrlError) as caught:
+        first_look(settings(table()), {"DATABSE_URL": "postgresql://host/app"}, Selection())
+    assert "the environment variable DATABASE_URL is not set; expected the URL" in str(caught.value)
 
 
 def test_a_url_that_is_none() -> None:
