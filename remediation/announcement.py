@@ -94,7 +94,9 @@ def _lines_of_the_rest(
     texts = texts or {}
     left: dict[tuple[Outcome, str], list[OutcomeGroup]] = {}
     for group in result.account.groups:
-        if group.outcome is not done and group.rows:
+        # Why the work ended is said once; the last line counts the rows that it left.
+        said = group.outcome is Outcome.SKIPPED and group.reason == result.stopped and not texts
+        if group.outcome is not done and group.rows and not said:
             left.setdefault((group.outcome, group.reason), []).append(group)
     for (outcome, reason), groups in islice(left.items(), GROUPS_SHOWN):
         rows = plural(sum(group.rows for group in groups), "row")

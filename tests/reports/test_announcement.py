@@ -140,6 +140,11 @@ def test_the_last_line_says_how_many_of_how_many() -> None:
         "public.docs: 5/9 rows re-embedded, 2 errors, 2 skipped",
     ]
     assert "public.docs: 1 row of tenant 't0' failed: why failed" in lines
+    once = list(result_lines([_result("why skipped", fixed=5, skipped=2)]))
+    assert once == [
+        "public.docs: the repair stopped early: why skipped",
+        "public.docs: 5/7 rows re-embedded, 0 errors, 2 skipped",
+    ]
 
 
 def test_one_reason_of_many_tenants_is_one_line() -> None:
