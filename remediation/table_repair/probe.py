@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 TENANTS_SHOWN = 5
 COSINES_SHOWN = 3
 
+FAR = 0.9
+"""A cosine below it is no other separator's: the vector is of another model or another text."""
+
 TENANTS_LOOKED_AT = 3
 """Tenants at whom the probe looks again where they disagree."""
 
@@ -305,7 +308,23 @@ def _disagreement(results: Sequence[ProbeResult]) -> str | None:
         f" {against[0].least} with what is stored ({numbers}), so the model or the"
         " text expression is not the one they were embedded with; correct [provider] model or"
         " `text` (in [repair], probe_min_cosine says"
-        " what is near enough, and probe = 0 switches the probe off)"
+        f" what is near enough, and probe = 0 switches the probe off){_of_two_models(against)}"
+    )
+
+
+def _of_two_models(against: Sequence[ProbeResult]) -> str:
+    """The way out where some rows agree and others are far off, as in a migration half done."""
+    mixed = [
+        result.tenant
+        for result in against
+        if max(result.cosines) >= result.least and min(result.cosines) < FAR
+    ]
+    if not mixed:
+        return ""
+    return (
+        f". Some rows of {tenant_words(mixed[0])} agree, and others are far off: to embed again all"
+        " those that are, and no others, run --canary --remediate with --tenant and --table, and"
+        " with `sample` in [canary] no smaller than the tenant's rows: the canary tells each apart"
     )
 
 

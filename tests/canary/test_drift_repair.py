@@ -69,6 +69,22 @@ def test_the_probe_refuses_where_rows_that_were_not_sampled_disagree(
         assert table.versions() == versions
 
 
+def test_a_half_done_migration_is_finished_where_the_canary_sees_every_row(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (40, 0), "globex": (6, 0)}) as table, ProviderServer() as server:
+        embed_as(table, "id % 2 = 0 AND tenant = 'acme'", model="another-model")
+        before = dict(table.rows("id, embedding::text"))
+        refused = repaired_with_drift(database, settings(server), tmp_path, keys=KEYS)
+        assert "no smaller than the tenant's rows" in str(refused.docs.stopped)
+        chosen = settings(server, canary={"sample": 40})
+        done = repaired_with_drift(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 20, "fixed": 20}
+        assert table.wrong() == []
+        after = dict(table.rows("id, embedding::text"))
+        assert {key for key in after if after[key] != before[key]} == set(range(2, 41, 2))
+
+
 def test_a_row_drifts_as_long_as_it_holds_the_vector_it_was_seen_with(database: str) -> None:
     with docs(database, {"acme": (6, 0)}) as table, ProviderServer() as server:
         embed_as(table, "id IN (2, 5)", model="another-model")
