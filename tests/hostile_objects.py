@@ -118,7 +118,8 @@ $$
 """
 
 _CALLED = """
-SELECT f.funcname || '(' || pg_catalog.pg_get_function_identity_arguments(f.funcid) || ')'
+SELECT pg_catalog.format(
+    '%s(%s)', f.funcname, pg_catalog.pg_get_function_identity_arguments(f.funcid))
 FROM pg_catalog.pg_stat_user_functions AS f
 JOIN pg_catalog.pg_proc AS p ON p.oid = f.funcid
 WHERE p.proowner = 'mallory'::regrole

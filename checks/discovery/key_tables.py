@@ -20,7 +20,7 @@ _HOLDERS = """
 SELECT DISTINCT a.attrelid::bigint
 FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-  AND a.attname ~* '(api|openai|embedding|provider|llm).*key'
+  AND a.attname::text ~* '(api|openai|embedding|provider|llm).*key'
 """
 
 _KEY = re.compile(r"(api|openai|embedding|provider|llm).*key")

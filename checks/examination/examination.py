@@ -170,7 +170,7 @@ def _require_tables(connection: Connection, place: ConnectionTarget) -> None:
     row = connection.execute(
         "SELECT count(*) FROM pg_catalog.pg_class AS c"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%'"
+        " WHERE c.relkind IN ('r', 'p') AND n.nspname::text NOT LIKE 'pg\\_%'"
         " AND n.nspname <> 'information_schema'"
     ).fetchone()
     if row is not None and row[0] == 0:
