@@ -88,7 +88,7 @@ SELECT
     (SELECT collname FROM pg_catalog.pg_collation
      WHERE collname IN ('pg_c_utf8', 'und-x-icu')
        AND pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8'
-       AND collnamespace = 'pg_catalog'::pg_catalog.regnamespace
+       AND collnamespace = 'pg_catalog'::pg_catalog.regnamespace::oid
      ORDER BY collname LIMIT 1)                 AS folding_collation
 FROM pg_catalog.pg_database AS d
 LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'
