@@ -38,7 +38,6 @@ from remediation.distributed.shared.schema import shared_connection
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.interruption import GRACE_SECONDS
 from remediation.journal.journal import header, journal_words
-from remediation.provider.usage import Usage
 from remediation.throttling.wait_reasons import WaitReason
 from remediation.writing.repair_lock import LockLostError
 
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from remediation.distributed.parts import PartRow
     from remediation.journal.journal import Journal
     from remediation.journal.outcomes import Account, Outcome
+    from remediation.journal.throughput import Throughput
     from remediation.run.repair import Repair
     from remediation.selection.batching import Key
     from remediation.selection.row_reader import RowReader
@@ -114,6 +114,11 @@ class Coordinator:
         """Why the repair ended before its last row; None where it did not."""
         return self._ending.reason
 
+    @property
+    def throughput(self) -> Throughput | None:
+        """What the workers measured together, of the jobs that they ended."""
+        return self._outcomes.throughput
+
     def run(self) -> None:
         """Coordinate until every part has ended, or the repair must stop.
 
@@ -146,7 +151,7 @@ class Coordinator:
             self._outcomes.settle_rest(self._ending.reason or "")
             with suppress(psycopg.Error):
                 self._work.learn_stops(self.breaker)
-                self.breaker.answered(None, None, _difference(self.budget.usage, before))
+                self.breaker.answered(None, None, self.budget.usage - before)
 
     async def _defer(self) -> None:
         """Make jobs of all failing rows."""
@@ -345,13 +350,4 @@ def coordinator(
     )
     return Coordinator(
         repair=repair, app=app, shared=shared, ended=ended, **{name: given[name] for name in needed}
-    )
-
-
-def _difference(now: Usage, before: Usage) -> Usage:
-    return Usage(
-        requests=now.requests - before.requests,
-        unanswered=now.unanswered - before.unanswered,
-        tokens=now.tokens - before.tokens,
-        unsaid=now.unsaid - before.unsaid,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from remediation.journal.outcomes import Account, Outcome, RowOutcome
+from remediation.journal.throughput import OF_A_PART, Throughput
 from remediation.selection.batching import FailingRow
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class PartOutcomes:
     journal: Journal
     on_outcome: Callable[[Outcome], None]
     account: Account = field(default_factory=Account)
+    throughput: Throughput | None = None
+    """Of all jobs that were ended so far."""
     _open: dict[int, int] = field(default_factory=dict)
     """The parts that have not ended, and their numbers of rows."""
     _last: dict[Key, dict[str, Any]] = field(default_factory=dict)
@@ -64,6 +67,9 @@ class PartOutcomes:
                 self.on_outcome(Outcome(event["outcome"]))
             self._last[key] = event
             self._writing.pop(key, None)
+        elif event["event"] == OF_A_PART:
+            measured = Throughput.of(event)
+            self.throughput = measured if self.throughput is None else self.throughput + measured
         elif event["event"] == "replacing":
             key = tuple(event["key"])
             self._writing[key] = {**event, "vector": None, "beside": None}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,8 @@ class PartRepairs:
             )
             try:
                 engine.run()
+                with suppress(OSError):  # an estimate rests on it, and no row
+                    engine.journal.throughputs([engine.throughput])
             finally:
                 self._reading = None
                 work.tell_stops(breaker)

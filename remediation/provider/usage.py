@@ -30,6 +30,16 @@ class Usage:
             seconds=self.seconds + other.seconds,
         )
 
+    def __sub__(self, earlier: Usage) -> Usage:
+        """What was asked since then."""
+        return Usage(
+            requests=self.requests - earlier.requests,
+            unanswered=self.unanswered - earlier.unanswered,
+            tokens=self.tokens - earlier.tokens,
+            unsaid=self.unsaid - earlier.unsaid,
+            seconds=self.seconds - earlier.seconds,
+        )
+
     @property
     def tokens_are_known(self) -> bool:
         """Whether every answer said what was billed: then `tokens` is exactly that."""

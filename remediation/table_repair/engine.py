@@ -21,6 +21,7 @@ from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.quarantine import sent_for
+from remediation.journal.throughput import Throughput
 from remediation.provider.errors import (
     InputRejected,
     KeyRefused,
@@ -110,6 +111,7 @@ class Engine:
     def __post_init__(self) -> None:
         provider, writers = self.settings.provider, self.settings.repair.write_concurrency
         self._target = self.reader.target
+        self._took_before = self.breaker.usage
         self._ending = Ending(stop=self.stop)
         self._ledger = OutcomeLedger(
             table=self._target.name,
@@ -172,9 +174,19 @@ class Engine:
         return self._ending.reason
 
     @property
-    def wrote(self) -> tuple[int, float]:
-        """Rows that were written so far, and the seconds that all writers took together."""
-        return self._flight.wrote
+    def throughput(self) -> Throughput:
+        """What its requests and its writes took so far, the probe's left out."""
+        took, (rows, seconds) = self.breaker.usage - self._took_before, self._flight.wrote
+        return Throughput(
+            table=self._target.name,
+            host=self.embedders.endpoint.host,
+            model=self.embedders.endpoint.model,
+            indexed=self._target.ann_indexed,
+            requests=took.requests,
+            request_seconds=took.seconds,
+            rows=rows,
+            row_seconds=seconds,
+        )
 
     def run(self) -> None:
         """Repair until nothing is left, a cap is reached, or the repair must stop.

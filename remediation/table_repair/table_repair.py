@@ -18,10 +18,8 @@ from checks.errors import CannotExamineError
 from remediation.interruptible import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
-from remediation.journal.throughput import Throughput
 from remediation.journal.vain_writes import VainWrites
 from remediation.provider.embedders import Embedders
-from remediation.provider.usage import NOTHING
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.late_probes import LateProbes
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from remediation.journal.journal import Journal
     from remediation.journal.quarantine import Quarantine
+    from remediation.journal.throughput import Throughput
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.keys import KeyRing
     from remediation.provider.protocol import EmbeddingProvider
@@ -63,6 +62,10 @@ class RowRepair(Protocol):
     @property
     def stopped(self) -> str | None:
         """Why it ended before its last row; None where it did not."""
+
+    @property
+    def throughput(self) -> Throughput | None:
+        """What its requests and its writes took, where that was measured."""
 
     def run(self) -> None:
         """Repair; see `Engine.run`."""
@@ -125,22 +128,7 @@ class TableWork:
             or None,
             probes=self._probes,
             seconds=self._seconds,
-            # Who has others do the work has measured nothing.
-            throughput=self._throughput(engine) if isinstance(engine, Engine) else None,
-        )
-
-    def _throughput(self, engine: Engine) -> Throughput:
-        asked, rows = self._breaker.usage, engine.wrote
-        probed = sum((result.usage for result in self._probes), NOTHING)
-        return Throughput(
-            table=self.planned.table,
-            host=self.endpoint.host,
-            model=self.endpoint.model,
-            indexed=self.reader.target.ann_indexed,
-            requests=asked.requests - probed.requests,
-            request_seconds=asked.seconds - probed.seconds,
-            rows=rows[0],
-            row_seconds=rows[1],
+            throughput=engine.throughput if engine else None,
         )
 
     def run(self) -> None:

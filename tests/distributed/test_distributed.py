@@ -8,6 +8,9 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from checks.database.connection import connect
+from checks.database.server import read_server
+from remediation.journal.past_throughput import look_back
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, key_of, meanwhile
 from tests.tables import rows
@@ -49,8 +52,17 @@ def test_three_workers_repair_every_row_once_though_one_is_killed_and_one_ends_m
         assert len(twice) <= 20
         assert max(Counter(provider.texts).values()) <= 2
         assert done.docs.usage.requests >= 40
+        # The next plan's time rests on what the jobs that were ended took.
+        took = done.docs.throughput
+        assert took is not None
+        assert 30 <= took.requests <= done.docs.usage.requests
+        assert took.request_seconds >= took.requests * 0.05
+        assert 150 <= took.rows <= 210
         # The journal has the whole story, and nothing is left in the schema.
         assert done.folder is not None
+        with connect(site.place) as connection:
+            past = look_back(done.folder.parent, read_server(connection).identity)
+        assert past.runs == ((done.folder.name, took),)
         lines = (done.folder / "journal.jsonl").read_text().splitlines()
         outcomes = [event for event in map(json.loads, lines) if event["event"] == "outcome"]
         assert {tuple(event["key"]) for event in outcomes if event["outcome"] == "fixed"} == {

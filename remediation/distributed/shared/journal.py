@@ -16,13 +16,15 @@ from pydantic_core import from_json
 from checks.database.connection import connect, reason_of
 from remediation.distributed.shared.schema import SCHEMA, is_installed, own_session
 from remediation.journal.journal import FILE_NAME, FIXED, Journal
+from remediation.journal.throughput import OF_A_PART
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
     from checks.database.connection import Connection, ConnectionTarget
+    from remediation.journal.throughput import Throughput
 
 LINES_AT_ONCE = 64
 """Entries taken in together; each has the lines of one batch, with the vectors it replaced."""
@@ -63,6 +65,9 @@ class ShippedJournal(Journal):
             self._connection.execute(_ADD, (self._run_id, lines.decode()))
         except psycopg.Error as error:
             raise OSError(errno.EIO, reason_of(error)) from None
+
+    def throughputs(self, measured: Iterable[Throughput]) -> None:
+        self._append({**one.entry, "event": OF_A_PART} for one in measured)
 
     def sync(self) -> None:
         """Nothing waits."""
