@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,12 @@ from checks.database.undecodable import as_read, as_sent
 from checks.database.vector_types import vector_bytes, vector_read
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.mixed_models import mixed_models
+from checks.scanning.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from checks.database.connection import Connection
     from checks.expectations.measurements import Measurement
@@ -27,7 +31,7 @@ SEGMENTS = 3
 SEGMENT_ROWS = 100
 """A smaller one is not looked at."""
 SAMPLE = 200
-"""Rows of each."""
+"""Rows of each, about."""
 CHARACTERS = 2_000
 """Of a text."""
 
@@ -45,56 +49,57 @@ def mixed_segments(
 ) -> tuple[MixedSegment, ...]:
     """The segments that look like two models'; () where a column tells the models, or of errors.
 
-    Runs in the caller's read-only transaction, whatever the database refuses.
+    One pass over the table, which reads the vectors of the sampled rows alone, in the caller's
+    read-only transaction, whatever the database refuses.
     """
     if target.provenance_column("model_column") is not None or not target.text_is_known:
         return ()
     largest = sorted(measurements, key=lambda one: -one.rows)[:SEGMENTS]
-    found = []
-    for one in largest:
-        if one.rows < SEGMENT_ROWS:
-            continue
-        seen = _look(connection, target, one.segment.tenant)
-        if seen is not None:
-            found.append(MixedSegment(tenant=one.segment.tenant, found=seen))
-    return tuple(found)
-
-
-def _look(connection: Connection, target: Target, tenant: str | None) -> MixedModels | None:
+    looked_at = [one for one in largest if one.rows >= SEGMENT_ROWS]
+    if not looked_at:
+        return ()
     try:
         with connection.transaction():
-            rows = connection.execute(_draw(target, tenant)).fetchall()
+            rows = connection.execute(_draw(target, looked_at)).fetchall()
     except psycopg.Error:
         if connection.closed:
             raise
-        return None  # a hint is worth no error
-    vectors = [(as_read(text), vector_read(stored)) for text, stored in rows]
-    shape = (target.dimensions,)
-    sound = [(text, vector) for text, vector in vectors if vector.shape == shape]
-    if not sound:
-        return None
-    return mixed_models([text for text, _ in sound], np.stack([vector for _, vector in sound]))
-
-
-def _draw(target: Target, tenant: str | None) -> sql.Composed:
-    """Text and vector of some rows, by a hash of their keys; those of no others are read."""
-    embedding, schema = sql.SQL("r.embedding"), target.server.vector_schema
-    own = (
-        sql.SQL("tenant IS NULL")
-        if tenant is None
-        else sql.SQL("tenant = {}").format(sql.Literal(tenant))
+        return ()  # a hint is worth no error
+    drawn: dict[str | None, list[tuple[str, NDArray[np.float32]]]] = {}
+    for tenant, text, stored in rows:
+        vector = vector_read(stored)
+        if vector.shape == (target.dimensions,):
+            drawn.setdefault(tenant, []).append((as_read(text), vector))
+    seen = {
+        tenant: mixed_models([text for text, _ in some], np.stack([vector for _, vector in some]))
+        for tenant, some in drawn.items()
+    }
+    return tuple(
+        MixedSegment(tenant=tenant, found=found)
+        for tenant, found in seen.items()
+        if found is not None
     )
+
+
+def _draw(target: Target, segments: Sequence[Measurement]) -> sql.Composed:
+    """Tenant, text and vector of some rows of each segment, by a hash of where they stand."""
+    embedding, schema = sql.SQL("r.embedding"), target.server.vector_schema
+    drawn = [
+        sql.SQL("{} AND {}").format(
+            sql.SQL("r.tenant IS NULL")
+            if one.segment.tenant is None
+            else sql.SQL("r.tenant = {}").format(sql.Literal(one.segment.tenant)),
+            Sample(percent=min(Decimal(100), Decimal(100 * SAMPLE) / one.rows), seed=0).takes(
+                target
+            ),
+        )
+        for one in segments
+    ]
     return sql.SQL(
         """
-SELECT {text}, {vector}
+SELECT r.tenant, {text}, {vector}
 FROM {rows} AS r
-WHERE (r.identity IN (
-    SELECT pg_catalog.unnest(pg_catalog.array_agg(identity)) FROM (
-        SELECT identity FROM {rows} AS every_row
-        WHERE embedding IS NOT NULL AND {own}
-        ORDER BY pg_catalog.hashtextextended(identity COLLATE "C", 0) LIMIT {most}
-    ) AS chosen
-)) IS TRUE AND r.embedding IS NOT NULL
+WHERE r.embedding IS NOT NULL AND r.text IS NOT NULL AND ({drawn})
 LIMIT {most}
 """
     ).format(
@@ -105,6 +110,6 @@ LIMIT {most}
         if target.embedding_type.from_extension
         else embedding,
         rows=rows_of(target),
-        own=own,
-        most=sql.Literal(SAMPLE),
+        drawn=sql.SQL(" OR ").join(drawn),
+        most=sql.Literal(2 * SAMPLE * len(segments)),
     )

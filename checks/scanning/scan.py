@@ -101,6 +101,8 @@ def scan(
         )
 
     measurements = tuple(measured(*row) for _, *row in rows)
+    # Where vectors are compared anyway; who switched that off wants none to be read.
+    compared = part.whole and any(check.rule_of_sets is not None for check in checks)
     return Scan(
         measurements=measurements,
         segments_seen=rows[0][0] if rows else 0,
@@ -108,6 +110,6 @@ def scan(
         unlisted=NOTHING_UNLISTED
         if part.whole
         else unlisted_of(connection, target, estimates, tenants=tenants, seen=bool(rows)),
-        mixed=mixed_segments(connection, target, measurements) if part.whole else (),
+        mixed=mixed_segments(connection, target, measurements) if compared else (),
         index_advice=index_advice(connection, target, checks, measurements, part, statement),
     )

@@ -35,7 +35,8 @@ def next_steps(
     """The next command, with what it does; none where every check holds."""
     if run is not None and run.dry_run:
         if run.plan is not None and run.plan.rows:
-            what = f"{plural(run.plan.rows, 'row')} for about {dollars(run.plan.dollars)}"
+            cost = dollars(run.plan.dollars)
+            what = f"{plural(run.plan.rows, 'row')}, at an estimated cost of {cost}"
             yield f"next, to repair {what}:"
             yield f"    {command(config, '--remediate')}"
         return

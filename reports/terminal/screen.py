@@ -48,7 +48,7 @@ def summary_lines(
         yield f"… and {plural(len(failing) - len(shown_ones), 'more check')}, listed above", None
     for note in dict.fromkeys(note for line in shown_ones for note in line.notes):
         yield note, "yellow"
-    if of_rows:
+    if any(table.affected for table in examination.tables):
         yield _in_all(examination), None
 
 
@@ -105,7 +105,8 @@ def detail_lines(line: FailingCheck) -> Iterator[str]:
     if len(line.worst) == 1:
         yield line.worst[0].line
     elif line.failing is not None:
-        counted = f"{number(line.failing)} of {plural(line.rows, 'row')}"
+        kind = "sampled row" if line.worst[0].sampled else "row"
+        counted = f"{number(line.failing)} of {plural(line.rows, kind)}"
         when = period(line.since, line.until)
         yield f"{counted} {line.says[0]}{f', created {when} UTC' if when else ''}"
         if line.tenants is not None:

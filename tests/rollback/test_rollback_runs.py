@@ -47,9 +47,7 @@ def test_a_rollback_is_shown_then_made_and_the_rows_fail_again(provided_site: Si
     run = site.run(f"--rollback={run_id}")
     assert run.status == 1, run.output
     assert f"public.insights: {ALL}/{ALL} rows put back" in run.output
-    assert "4 of 12 rows of tenant 'acme' in public.insights have text but no embedding" in (
-        run.output
-    )
+    assert "tenants: 'acme' 4 of 12, 'globex' 4 of 12, 'initech' 4 of 12" in run.output
     assert missing(site.database) == dict.fromkeys(TENANTS, MISSING)
     _, folder = folders(site)
     report = json.loads((folder / "incident.json").read_text(encoding="utf-8"))

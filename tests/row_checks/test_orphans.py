@@ -254,6 +254,6 @@ def test_a_gap_is_an_item_of_a_run_and_shows_its_statement(site: Site) -> None:
     site.settings(table(store=VECTORS))
     result = site.run()
     assert result.status == 1
-    assert "test_gaps[orphans-docs-beside-vectors-" in result.output
+    assert "orphans of public.docs" in result.output
     assert "2 of 4 rows of public.vectors have no row in public.docs" in result.output
     assert "WHERE NOT EXISTS (SELECT FROM" in result.output

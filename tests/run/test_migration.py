@@ -116,7 +116,7 @@ def test_the_keys_of_the_entry_are_enough_and_what_is_left_is_counted(
     assert result.stopped is not None
     assert "5 rows" in result.stopped
     assert result.report is not None
-    assert result.report.parts[0] == "elsewhere"
+    assert "elsewhere" in result.report.parts
     with pytest.raises(SettingsError, match="txt"):
         remediation.backfill(database, table=TABLE, settings={**entry, "txt": "body"})
 

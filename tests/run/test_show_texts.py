@@ -49,7 +49,7 @@ def test_no_text_of_a_row_is_shown_or_written_unasked(refusing_site: Site) -> No
     for name, content in {"output": run.output, **written}.items():
         for text in ("secret plan", "text 1 of", "text 3 of"):
             assert text not in content, name
-    assert "Neither holds a text of a row." in site.report().read_text(encoding="utf-8")
+    assert "None holds a text of a row." in site.report().read_text(encoding="utf-8")
 
 
 def test_with_show_texts_the_beginnings_of_texts_that_are_left_are_shown_and_inert(

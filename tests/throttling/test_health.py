@@ -213,16 +213,13 @@ def test_the_log_that_others_write_counts_until_they_stop(database: str) -> None
         wait_until(lambda: known(watched) is None)
 
 
-def test_a_connection_that_is_lost_is_a_reason_to_wait_and_is_opened_again(database: str) -> None:
+def test_a_connection_that_is_lost_is_opened_again(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as other, health(database, **LAG) as watched:
         assert known(watched) is None
         other.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        hold = watched.look()
-        assert hold is not None
-        assert hold.reason.startswith("the health of the server cannot be read: ")
         assert known(watched) is None
 
 
