@@ -6,34 +6,60 @@ Thin: `checks.discovery` decides what is found and guessed. Reads only.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
 from checks.door import DoorParser, environment_here
-from checks.errors import CannotExamineError, ConnectionUrlError
+from checks.errors import ConnectionUrlError, IntegrityError, SettingsError
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal, redactor
 from checks.settings.environment import EnvironmentFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from checks.database.connection import ConnectionTarget
+    from checks.discovery.survey import Survey
 
 VARIABLE = "DATABASE_URL"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the file on standard output, or why there is none on standard error."""
-    DoorParser(
-        "discover", f"Print an integrity.toml for the database of {VARIABLE}. Reads only."
-    ).parse_args(arguments)
+    discover_parser().parse_args(arguments)
+    return discover()
+
+
+def discover_parser() -> DoorParser:
+    """The options that need no provider."""
+    return DoorParser(
+        "discover", f"Print an integrity.toml for the database of {VARIABLE}. Writes nothing."
+    )
+
+
+def discover(
+    look_closer: Callable[[Survey, ConnectionTarget], None] | None = None,
+    *,
+    model: str | None = None,
+) -> int:
+    """Print the file; `look_closer` may change what it says before. Returns the exit status."""
     try:
         place = parse_url(_url(), variable=VARIABLE)
-        text = survey(place)
+        found = replace(survey(place), model=model)
+        if look_closer is not None:
+            look_closer(found, place)
+    except SettingsError as error:
+        return _failed("\n".join(error.errors), ExitStatus.USAGE_ERROR)
     except (ConnectionUrlError, EnvironmentFileError) as error:
         return _failed(error, ExitStatus.USAGE_ERROR)
-    except CannotExamineError as error:
+    except IntegrityError as error:
         return _failed(error, ExitStatus.NOTHING_EXAMINED)
     if place.note is not None:
         print(for_terminal(place.note), file=sys.stderr)
     # The file is UTF-8 whatever the terminal's language is.
-    sys.stdout.buffer.write(redactor.clean(text).encode())
+    sys.stdout.buffer.write(redactor.clean(found.text).encode())
     sys.stdout.buffer.flush()
     return ExitStatus.HOLDS
 
@@ -49,7 +75,7 @@ def _url() -> str:
     return url
 
 
-def _failed(error: Exception, status: ExitStatus) -> int:
+def _failed(error: Exception | str, status: ExitStatus) -> int:
     print(for_terminal(str(error)), file=sys.stderr)
     return status
 

@@ -22,7 +22,9 @@ class Door:
 
 
 DOORS = {
-    "discover": Door("checks.discover", "print an integrity.toml for the database of DATABASE_URL"),
+    "discover": Door(
+        "remediation.discover", "print an integrity.toml for the database of DATABASE_URL"
+    ),
     "demo": Door("demo.__main__", "an incident of 382 rows: found, repaired, verified", "demo"),
     "prevent": Door(
         "remediation.prevention.__main__", "print a migration after which a gap is seen at once"

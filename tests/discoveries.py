@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def discovered(url: str) -> str:
-    return survey(parse_url(url, variable="DATABASE_URL"))
+    return survey(parse_url(url, variable="DATABASE_URL")).text
 
 
 def tables(text: str) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ Uses one short read-only transaction for the catalog and one for each group; wri
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,43 @@ MODELS = {1536: "text-embedding-3-small", 3072: "text-embedding-3-large"}
 """OpenAI's current models by the dimension of their vectors, as its documentation has it."""
 
 
-def survey(place: ConnectionTarget) -> str:
-    """The settings file that the database suggests, with a reason for each value.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What a database suggests; the entries' lines may still be changed."""
+
+    server: Server
+    entries: Sequence[Entry]
+    holding: Sequence[KeyTable]
+    model: str | None = None
+    """What a person says that embedded most of it."""
+
+    @property
+    def standing(self) -> list[Entry]:
+        """The entries in force, in the order of the file."""
+        return [entry for entry in self.entries if entry.missing is None]
+
+    @property
+    def dimensions(self) -> int | None:
+        """What most entries in force have; None where no vector tells."""
+        known = [entry.dimensions for entry in self.standing if entry.dimensions is not None]
+        return Counter(known).most_common(1)[0][0] if known else None
+
+    def model_of(self, entry: Entry) -> str | None:
+        """The model that embedded an entry; None where only a person knows."""
+        own = [str(line.value) for line in entry.lines if line.key == "model" and line.stands]
+        dimensions = entry.dimensions or self.dimensions
+        if own or dimensions != self.dimensions:
+            return own[0] if own else MODELS.get(dimensions or 0)
+        return self.model or MODELS.get(dimensions or 0)
+
+    @property
+    def text(self) -> str:
+        """The settings file, with a reason for each value."""
+        return _file(self)
+
+
+def survey(place: ConnectionTarget) -> Survey:
+    """Looks at everything that may hold embeddings.
 
     Raises CannotExamineError where the database cannot be reached or holds no embedding.
     """
@@ -55,7 +91,7 @@ def survey(place: ConnectionTarget) -> str:
     raise CannotExamineError(f"the survey of {place.place} broke off: {reason}; run it again")
 
 
-def _survey(connection: Connection, place: ConnectionTarget) -> str:
+def _survey(connection: Connection, place: ConnectionTarget) -> Survey:
     with read_only(connection, place, statement_timeout=CATALOG_TIMEOUT):
         server = read_server(connection)
         found = find_candidates(connection)
@@ -84,7 +120,7 @@ def _survey(connection: Connection, place: ConnectionTarget) -> str:
         unlisted |= strays
     entries = [entry for _, entry in pairs]
     _keep_one_of_a_place(entries)
-    return _file(server, entries, holding)
+    return Survey(server=server, entries=entries, holding=holding)
 
 
 def _strays(pairs: Sequence[tuple[Group, Entry]], found: Candidates) -> frozenset[int]:
@@ -152,20 +188,19 @@ def _keep_one_of_a_place(entries: Sequence[Entry]) -> None:
             seen.add(place)
 
 
-def _file(server: Server, entries: Sequence[Entry], holding: Sequence[KeyTable]) -> str:
-    standing = [entry for entry in entries if entry.missing is None]
-    dimensions = Counter(entry.dimensions for entry in standing if entry.dimensions is not None)
-    common = dimensions.most_common(1)[0][0] if dimensions else None
+def _file(found: Survey) -> str:
+    common = found.dimensions
     head = [
-        f"# Guessed from database {printable(server.database)}. Read it before you rely on it:",
+        f"# Guessed from database {printable(found.server.database)}."
+        " Read it before you rely on it:",
         "# each value has its reason beside it, and what stands behind a # is for you to decide.",
         f"# Beyond {SMALL_ROWS:,} rows, {SAMPLE_ROWS:,} from all over a table stand for it."
         " Every option: integrity.example.toml.",
     ]
-    if not standing:
+    if not found.standing:
         head.append("# NO ENTRY CAN STAND AS IT IS: fill one in, then run pytest.")
-    texts = ["\n".join(head) + "\n", _provider(common), *_keys(holding)]
-    for entry in entries:
+    texts = ["\n".join(head) + "\n", _provider(common, found.model), *_keys(found.holding)]
+    for entry in found.entries:
         if entry.dimensions not in (None, common) and not any(
             line.key == "model" for line in entry.lines
         ):
@@ -189,14 +224,16 @@ def _keys(holding: Sequence[KeyTable]) -> list[str]:
     return ["\n".join(lines) + "\n"]
 
 
-def _provider(dimensions: int | None) -> str:
+def _provider(dimensions: int | None, given: str | None) -> str:
     lines = ["[provider]"]
     if dimensions is None:
         lines.append("#dimensions = 1536  # no vector tells; fill in the model's")
     else:
         lines.append(f"dimensions = {dimensions}  # what most entries below have")
-    model = MODELS.get(dimensions or 0)
+    model = given or MODELS.get(dimensions or 0)
     words = "by its dimensions only: the repair compares before it writes"
+    if given:
+        words = "as --model says"
     if model is None:
         model, mark, words = (
             "text-embedding-3-small",

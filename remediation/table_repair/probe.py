@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.late_probes import LateProbes
+    from remediation.table_repair.text_variants import BetterText
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
 
@@ -70,6 +71,8 @@ class ProbeResult:
     cosines: tuple[float, ...] = ()
     found: str = ""
     """What a second look found out, in words; empty without one."""
+    better: BetterText | None = None
+    """Another text that a second look found to agree better."""
     failure: ProviderError | None = None
     usage: Usage = NOTHING
     own: bool = False

@@ -21,7 +21,7 @@ from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
 from remediation.table_repair.probe import TENANTS_LOOKED_AT
-from remediation.table_repair.text_variants import TextVariant, text_variants
+from remediation.table_repair.text_variants import BetterText, TextVariant, text_variants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,14 +104,14 @@ class SecondLook:
         lowest = min(*cosines, *result.cosines)
         explained = max(LEAST_WITH_NOISE, 1.0 - NOISE_FACTOR * noise)
         found = _spread(cosines, result.least, noise)
-        least = result.least
+        least, better = result.least, None
         if lowest >= explained:
             least = min(least, explained)
         else:
             compared = sorted(zip(cosines, answered, strict=True), key=lambda each: each[0])
             ranked = [(row, text, near) for near, (row, text, *_) in compared]
             better = self._better(result.tenant, ranked)
-            found += better or "; no common variant of `text` agrees better"
+            found += _words(better, min(cosines))
             if better is None and lowest >= LEAST_UNEXPLAINED:
                 least = min(least, LEAST_UNEXPLAINED)
         return replace(
@@ -119,13 +119,14 @@ class SecondLook:
             cosines=(*result.cosines, *cosines[len(result.cosines) :]),
             least=least,
             found=found,
+            better=better,
             usage=result.usage + self._usage,
         )
 
     def _better(
         self, tenant: str | None, ranked: Sequence[tuple[HealthyRow, str, float]]
-    ) -> str | None:
-        """The variant of the text that agrees decidedly better with the same rows, in words."""
+    ) -> BetterText | None:
+        """The variant of the text that agrees decidedly better with the same rows."""
         compared = [*ranked[: COMPARED - 1], *ranked[COMPARED - 1 :][-1:]]
         tried = self._texts_of_variants(compared)
         wanted = list(dict.fromkeys(t for _, texts in tried for t in texts))[:VARIANT_TEXTS]
@@ -142,10 +143,7 @@ class SecondLook:
         if best is None or (1.0 - best[0]) * BETTER > 1.0 - own:
             return None
         low, high, variant = best
-        return (
-            f"; another text agrees better ({variant.words}: {low:.6f} to {high:.6f}, yours from"
-            f" {own:.6f}): text = {toml(variant.expression)}"
-        )
+        return BetterText(variant=variant, low=low, high=high)
 
     def _texts_of_variants(
         self, compared: Sequence[tuple[HealthyRow, str, float]]
@@ -214,6 +212,15 @@ class SecondLook:
                 break
             chunk.append(text)
         return chunk
+
+
+def _words(better: BetterText | None, own: float) -> str:
+    if better is None:
+        return "; no common variant of `text` agrees better"
+    return (
+        f"; another text agrees better ({better.variant.words}: {better.low:.6f} to"
+        f" {better.high:.6f}, yours from {own:.6f}): text = {toml(better.variant.expression)}"
+    )
 
 
 def _spread(cosines: Sequence[float], least: float, noise: float) -> str:

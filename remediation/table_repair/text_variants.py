@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.discovery.names import TEXT_TYPES
 from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
 
@@ -28,12 +29,27 @@ TITLE_SEPARATORS = SEPARATORS[:5]
 _JOINED = re.compile(r"(\bconcat_ws\s*\(\s*)(E?'(?:[^']|'')*')(?=\s*,)", re.IGNORECASE)
 
 
+MOST_COLUMNS = 4
+"""Other text columns that are tried alone."""
+
+_TWO_COLUMNS = re.compile(r"concat_ws\(([^,]+), (\w+|\"[^\"]+\"), (\w+|\"[^\"]+\")\)")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextVariant:
     """Another expression, and in what it differs, in words."""
 
     words: str
     expression: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BetterText:
+    """A variant that agrees decidedly better, and its cosines with the stored vectors."""
+
+    variant: TextVariant
+    low: float
+    high: float
 
 
 def text_variants(target: Target) -> Iterator[TextVariant]:
@@ -45,6 +61,11 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
             other = own[: joined.start(2)] + separator + own[joined.end(2) :]
             if other != own:
                 yield TextVariant(words=f"separator {separator}", expression=other)
+    two = _TWO_COLUMNS.fullmatch(own)
+    if two is not None:
+        separator, first, second = two.groups()
+        swapped = f"concat_ws({separator}, {second}, {first})"
+        yield TextVariant(words=f"{second} in front", expression=swapped)
     yield TextVariant(words="newlines to spaces", expression=rf"replace({own}, E'\n', ' ')")
     yield TextVariant(
         words="white space squeezed",
@@ -54,6 +75,7 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
     yield TextVariant(words="a newline at the end", expression=rf"({own}) || E'\n'")
     yield TextVariant(words="lower-cased", expression=f"lower({own})")
     yield from _titled(target, own)
+    yield from _alone(target, own)
     for length in LENGTHS:
         yield TextVariant(words=f"cut to {length:,}", expression=f"left({own}, {length})")
 
@@ -68,3 +90,15 @@ def _titled(target: Target, own: str) -> Iterator[TextVariant]:
                     words=f"{name} in front, separator {separator}",
                     expression=f"concat_ws({separator}, {column}, {own})",
                 )
+
+
+def _alone(target: Target, own: str) -> Iterator[TextVariant]:
+    """Other columns of text, those of the expression first, as of a title that was not embedded."""
+    columns = [
+        display_identifier(name)
+        for name, column in target.facts.columns.items()
+        if column.readable and column.type in TEXT_TYPES and column not in target.key
+    ]
+    columns.sort(key=lambda name: name not in own)
+    for column in [name for name in columns if name != own][:MOST_COLUMNS]:
+        yield TextVariant(words=f"{column} alone", expression=column)

@@ -113,7 +113,7 @@ def test_no_operator_function_or_type_of_a_user_s_runs_in_the_whole_job(
     mallory(url, thoroughly=thoroughly)
     chosen = settings(server, tables=_entries({}))
     place = parse_url(url, variable="DATABASE_URL")
-    assert 'name = "app.docs"' in survey(place)
+    assert 'name = "app.docs"' in survey(place).text
     found = diagnose(place, chosen, examine(place, chosen, Selection(tables=None, tenants=None)))
     assert [diagnosis.missing for diagnosis in found.values()] == [None, None]
     done = repaired(url, chosen, tmp_path, keys=KEYS, tables=None)

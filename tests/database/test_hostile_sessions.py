@@ -130,7 +130,7 @@ def test_no_setting_of_a_role_changes_the_main_job(
         _repairer(database, "hostile_role")
         _set(database, "ROLE hostile_role", HOSTILE)
         _main_job(url, database, server, tmp_path)
-        assert 'name = "public.docs"' in survey(parse_url(url, variable="DATABASE_URL"))
+        assert 'name = "public.docs"' in survey(parse_url(url, variable="DATABASE_URL")).text
 
 
 @pytest.mark.thorough

@@ -1,0 +1,61 @@
+"""The door `embedding-integrity discover`: a settings file, with `--probe` by a provider's answers.
+
+Thin: `checks.discover` prints what is guessed, `remediation.run.text_probe` asks. Writes to no
+database.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from checks.discover import discover, discover_parser
+from checks.door import environment_here
+from checks.redaction import for_terminal
+from remediation.run.text_probe import TextProbe
+
+if TYPE_CHECKING:
+    import argparse
+
+    from checks.database.connection import ConnectionTarget
+    from checks.discovery.survey import Survey
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the file on standard output, or why there is none on standard error."""
+    parser = discover_parser()
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="embed a few healthy rows again with their tenants' keys, and print the text that"
+        " agrees with the stored vectors; what it takes at most is said before",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="the model, where dimensions do not tell it"
+    )
+    parser.add_argument(
+        "--fallback-env",
+        metavar="NAME",
+        help="with --probe: the variable of a key for tenants without their own, such as"
+        " OPENAI_API_KEY; never used unless it is named",
+    )
+    options = parser.parse_args(arguments)
+    if options.fallback_env is not None and not options.probe:
+        parser.error("--fallback-env needs --probe: nothing else asks a provider")
+    return discover(lambda found, place: _probe(options, found, place), model=options.model)
+
+
+def _probe(options: argparse.Namespace, found: Survey, place: ConnectionTarget) -> None:
+    if not options.probe:
+        return
+    TextProbe(
+        survey=found,
+        place=place,
+        environment=environment_here(),
+        fallback_env=options.fallback_env,
+        say=lambda words: print(for_terminal(words), file=sys.stderr),
+    ).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

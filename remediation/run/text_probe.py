@@ -1,0 +1,284 @@
+"""Holds the text of each entry that discovery proposes against the vectors that are stored.
+
+Asks the provider within bounds that are said before; changes the proposal, and no database.
+"""
+
+from __future__ import annotations
+
+import threading
+import tomllib
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from checks.database.connection import connect, read_only, reason_of
+from checks.discovery.entries import Line, toml
+from checks.errors import CannotExamineError
+from checks.row_checks.applied import applied_checks
+from checks.row_checks.row_relation import rows_of
+from checks.row_checks.rules import ROW_CHECK_NAMES
+from checks.settings.integrity_toml import settings_in
+from checks.targets.resolution import resolve
+from checks.wording import dollars, plural
+from remediation.provider.embedders import Embedders
+from remediation.provider.keys import Key, MissingKey
+from remediation.provider.tokens import token_counter
+from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
+from remediation.selection.row_reader import RowReader
+from remediation.table_repair.probe import probe, samples
+from remediation.table_repair.second_look import SecondLook, most_of_second_look
+from remediation.throttling.budget import budget_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from checks.database.connection import Connection, ConnectionTarget
+    from checks.discovery.entries import Entry
+    from checks.discovery.survey import Survey
+    from checks.settings.integrity_toml import Settings
+    from checks.targets.target import Target
+    from remediation.provider.keys import KeyRing
+    from remediation.provider.rate_limits import RateLimits
+    from remediation.table_repair.probe import ProbeResult, Sample
+    from remediation.throttling.budget import Budget
+
+MOST_ENTRIES = 20
+"""Entries that are probed; what a text is in twenty tables says much of the others."""
+MOST_TENANTS = 20
+"""Tenants of a table of which the one with most healthy rows is asked for."""
+LOOKS = 2
+"""How often variants are tried: those of the declared text, then those of the best of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Probe:
+    """What is asked of one entry."""
+
+    entry: Entry
+    target: Target
+    reader: RowReader
+    sample: Sample
+
+
+@dataclass(kw_only=True)
+class TextProbe:
+    """Of one survey. Create, then `run` once: it changes the survey's entries."""
+
+    survey: Survey
+    place: ConnectionTarget
+    environment: Mapping[str, str]
+    fallback_env: str | None
+    """The variable of a key for tenants that have none of their own; None: they are not probed."""
+    say: Callable[[str], None]
+    """Told what will be asked, before it is."""
+
+    def run(self) -> None:
+        """Probe each entry in force. Raises CannotExamineError, RepairRefusedError, SettingsError.
+
+        Why an entry could not be probed stands above it.
+        """
+        settings = self._settings()
+        with connect(self.place) as connection:
+            try:
+                with self._reading(connection, settings):
+                    targets = resolve(connection, settings, self.survey.server)
+                    tenants = {
+                        target.name: _tenants(connection, target)
+                        for target in targets
+                        if target.scannable
+                    }
+            except psycopg.Error as error:
+                raise CannotExamineError(
+                    f"cannot list the tenants, whose names decide whose key is whose:"
+                    f" {reason_of(error)}"
+                ) from None
+            known = [tenant for of_table in tenants.values() for tenant in of_table]
+            keys = key_ring(connection, self.place, settings, self.environment, known)
+            probes: list[_Probe] = []
+            for entry, table in zip(self.survey.standing, settings.tables, strict=True):
+                found = [t for t in targets if t.declared is table and t.scannable]
+                if not found:
+                    _remark(entry, "a `schema` finding stands in its way; run pytest")
+                elif self.survey.model_of(entry) is None:
+                    _remark(entry, "its dimensions do not tell the model; name it by --model")
+                elif len(probes) == MOST_ENTRIES:
+                    _remark(entry, f"{MOST_ENTRIES} other entries were")
+                else:
+                    probes += self._planned(
+                        connection, settings, keys, entry, found[0], tenants[found[0].name]
+                    )
+            self._announce(settings, probes)
+            budget, limits = budget_of(settings), rate_limits(settings)
+            for one in probes:
+                try:
+                    self._probe(connection, settings, keys, budget, limits, one)
+                except psycopg.Error as error:
+                    _remark(one.entry, reason_of(error))
+
+    def _settings(self) -> Settings:
+        content = tomllib.loads(self.survey.text, parse_float=Decimal)
+        if self.fallback_env is not None:
+            content["keys"] = {"fallback_env": self.fallback_env}
+        return settings_in(content, row_checks=ROW_CHECK_NAMES, named="the proposed file")
+
+    def _reading(self, connection: Connection, settings: Settings) -> AbstractContextManager[Any]:
+        timeout = settings.database.statement_timeout
+        return read_only(connection, self.place, statement_timeout=timeout)
+
+    def _planned(
+        self,
+        connection: Connection,
+        settings: Settings,
+        keys: KeyRing,
+        entry: Entry,
+        target: Target,
+        tenants: list[str | None],
+    ) -> Iterator[_Probe]:
+        asked = {tenant: keys.find(tenant) for tenant in tenants}
+        having = [tenant for tenant, key in asked.items() if isinstance(key, Key)][:MOST_TENANTS]
+        missing = [key.reason for key in asked.values() if isinstance(key, MissingKey)]
+        if not having:
+            _remark(entry, f"{missing[0] if missing else 'no row'}; or --fallback-env=NAME")
+            return
+        reader = RowReader(
+            target=target,
+            checks=tuple(check for check in applied_checks(target) if check.remedy == "re-embed"),
+            place=self.place,
+            timeout=settings.database.statement_timeout,
+        )
+        try:
+            groups = samples(
+                connection,
+                reader,
+                tenants=having,
+                rows=settings.repair.probe,
+                provider=settings.provider,
+                counter=token_counter(target.model, self.environment),
+            )
+            sampled = [sample for group in groups for sample in group]
+        except psycopg.Error as error:
+            _remark(entry, reason_of(error))
+            return
+        if not sampled:
+            _remark(entry, "no healthy row of a tenant that has a key")
+            return
+        largest = max(sampled, key=lambda sample: len(sample.texts))
+        yield _Probe(entry=entry, target=target, reader=reader, sample=largest)
+
+    def _announce(self, settings: Settings, probes: list[_Probe]) -> None:
+        requests = tokens = 0
+        for one in probes:
+            most, of_looks = most_of_second_look([one.sample], settings.provider)
+            requests += 1 + LOOKS * most
+            tokens += one.sample.tokens + LOOKS * of_looks
+        price = tokens * settings.provider.price_per_million_tokens / 1_000_000
+        entries = plural(len(probes), "entry", "entries")
+        self.say(
+            f"probing the text of {entries}: at most {requests:,} requests, about {tokens:,} tokens"
+            f" ({dollars(price)}), and fewer where the first rows agree"
+        )
+
+    def _probe(
+        self,
+        connection: Connection,
+        settings: Settings,
+        keys: KeyRing,
+        budget: Budget,
+        limits: RateLimits,
+        one: _Probe,
+    ) -> None:
+        counter = token_counter(one.target.model, self.environment)
+        embedders = Embedders(
+            endpoint_of(settings, self.environment, one.target),
+            keys,
+            provider_at=provider_at,
+            stop=threading.Event(),
+            limits=limits,
+            counter=counter,
+            models={},
+        )
+
+        def again(result: ProbeResult) -> ProbeResult:
+            look = SecondLook(
+                connection=connection,
+                reader=one.reader,
+                embedders=embedders,
+                budget=budget,
+                provider=settings.provider,
+                counter=counter,
+                before_request=lambda: None,
+                meanwhile=lambda: None,
+                spent=lambda *_: None,
+            )
+            first = found = look.of(result)
+            for _ in range(LOOKS - 1):
+                if found.better is None or found.better.low >= result.least:
+                    break
+                better = found.better
+                look.reader = _with_text(one.reader, better.variant.expression)
+                found = look.of(replace(result, cosines=(better.low, better.high)))
+                # Its noise may explain what the variant lacks.
+                least = found.least if found.agrees else first.least
+                found = replace(first, better=found.better or better, least=least)
+            return found
+
+        try:
+            probed = probe(
+                [[one.sample]],
+                embedders,
+                budget=budget,
+                concurrency=1,
+                least=settings.repair.probe_min_cosine,
+                before_request=lambda: None,
+                meanwhile=lambda _: None,
+                again=again,
+                answered=lambda _: None,
+                late=None,
+            )
+        finally:
+            embedders.close()
+        if not probed.results:
+            _remark(one.entry, probed.stopped or "no answer")
+        else:
+            _learn(one.entry, probed.results[0])
+
+
+def _tenants(connection: Connection, target: Target) -> list[str | None]:
+    statement = sql.SQL("SELECT DISTINCT tenant FROM {} AS r ORDER BY tenant")
+    return [tenant for (tenant,) in connection.execute(statement.format(rows_of(target)))]
+
+
+def _with_text(reader: RowReader, expression: str) -> RowReader:
+    declared = reader.target.declared.model_copy(update={"text": expression})
+    return replace(reader, target=replace(reader.target, declared=declared))
+
+
+def _remark(entry: Entry, reason: str) -> None:
+    entry.remarks.append(f"Its text was not probed: {reason}")
+
+
+def _learn(entry: Entry, result: ProbeResult) -> None:
+    """Say beside the text what the stored vectors say, and take the text that agrees with them."""
+    position = next(i for i, line in enumerate(entry.lines) if line.key == "text")
+    guess, better = entry.lines[position], result.better
+    if result.unanswered is not None:
+        _remark(entry, result.unanswered)
+    elif better is not None and better.low >= result.least:
+        entry.lines[position] = Line(
+            key="text",
+            value=better.variant.expression,
+            reason=f"agrees with healthy rows, embedded again: {better.low:.6f} to"
+            f" {better.high:.6f}; the guess was {toml(guess.value)}",
+        )
+    elif result.agrees:
+        reason = f"{guess.reason}; healthy rows, embedded again, agree ({result.numbers})"
+        entry.lines[position] = replace(guess, reason=reason)
+    else:
+        entry.remarks.append(
+            f"No common text agrees with the stored vectors, or the model is another one:"
+            f" {result.numbers}"
+        )

@@ -1,0 +1,115 @@
+"""`discover --probe`: the text of a proposed entry, by the vectors that are stored."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checks.exit_status import ExitStatus
+from remediation.discover import main
+from tests.nearby_texts import NearServer, near_literal
+from tests.tables import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "sk-discover-0001"
+SENTENCE = "the tram stops at every corner of the old town.  Then it turns"
+
+
+def notes(url: str, text_of: Callable[[str, str], str], *, rows: int = 14) -> None:
+    """Rows embedded as an application's `text_of` has it, and one without a vector."""
+    run(
+        url, "CREATE TABLE notes (id int PRIMARY KEY, title text, body text, embedding vector(256))"
+    )
+    for number in range(rows + 1):
+        title = f"Line {number}"
+        body = "\n".join(f"{SENTENCE} {number * 5 + i}" for i in range(4))
+        vector = f"'{near_literal(text_of(title, body))}'" if number < rows else "NULL"
+        run(url, f"INSERT INTO notes VALUES ({number}, '{title}', '{body}', {vector})")
+
+
+class Discover:
+    """The door, with what it printed."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        self._monkeypatch, self._captured = monkeypatch, capfdbinary
+
+    def run(self, url: str, server: NearServer, *options: str) -> dict[str, Any]:
+        self._monkeypatch.setenv("DATABASE_URL", url)
+        self._monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        self._monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        assert main(["--probe", "--model=text-embedding-3-small", *options]) == ExitStatus.HOLDS
+        written = self._captured.readouterr()
+        self.printed, self.said = written.out.decode(), written.err.decode()
+        assert KEY not in self.printed + self.said
+        (entry,) = tomllib.loads(self.printed)["tables"]
+        return dict(entry)
+
+
+@pytest.fixture
+def discover(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Discover:
+    return Discover(monkeypatch, capfdbinary)
+
+
+@pytest.mark.parametrize(
+    ("text_of", "right"),
+    [
+        (lambda title, body: f"{title} | {body}", "concat_ws(' | ', title, body)"),
+        (lambda _, body: body, "body"),
+        (lambda title, _: title, "title"),
+        (
+            lambda title, body: f"{title}: {body}".replace("\n", " "),
+            "replace(concat_ws(': ', title, body), E'\\n', ' ')",
+        ),
+    ],
+    ids=["separator", "without its title", "the title alone", "two changes at once"],
+)
+def test_the_text_that_agrees_with_the_stored_vectors_is_printed(
+    database: str, discover: Discover, text_of: Callable[[str, str], str], right: str
+) -> None:
+    notes(database, text_of)
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+        assert entry["text"] == right
+        assert "agrees with healthy rows, embedded again" in discover.printed
+        # What it takes at most is said before.
+        most = int(discover.said.partition("at most ")[2].partition(" requests")[0])
+        assert len(server.requests) <= most
+
+
+def test_a_guess_that_agrees_costs_one_request(database: str, discover: Discover) -> None:
+    notes(database, lambda title, body: f"{title}\n\n{body}")
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+        assert entry["text"] == r"concat_ws(E'\n\n', title, body)"
+        assert [len(request.texts) for request in server.requests] == [3]
+        assert "embedded again, agree (1.000000" in discover.printed
+
+
+def test_where_no_text_agrees_the_cosines_are_told_and_the_guess_stands(
+    database: str, discover: Discover
+) -> None:
+    notes(database, lambda title, body: f"{body[::-1]} {title[::-1]}")
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    assert entry["text"] == r"concat_ws(E'\n\n', title, body)"
+    assert "# No common text agrees with the stored vectors" in discover.printed
+    assert "of 12 healthy rows 0 agree, cosines 0." in discover.printed
+
+
+def test_the_platform_s_key_is_not_used_unless_it_is_named(
+    database: str, discover: Discover
+) -> None:
+    notes(database, lambda _, body: body)
+    with NearServer() as server:
+        discover.run(database, server)
+        assert server.requests == []
+    assert "# Its text was not probed: a row without a tenant" in discover.printed
+    assert "--fallback-env=NAME" in discover.printed
