@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from checks.database.vector_types import padded_tail
 from checks.discovery.entries import Entry, Line
 from checks.discovery.index_lines import index_lines
-from checks.discovery.known import KnownLayout, known_layout
+from checks.discovery.layouts.known import KnownLayout, known_layout
 from checks.discovery.likely import Guess, Likely
 from checks.discovery.names import (
     CREATED,
@@ -34,8 +34,8 @@ from checks.wording import plural
 
 if TYPE_CHECKING:
     from checks.database.catalog import Column, Relation
-    from checks.discovery.candidates import Candidates
-    from checks.discovery.folding import Group
+    from checks.discovery.layouts.candidates import Candidates
+    from checks.discovery.layouts.folding import Group
     from checks.discovery.samples import TableSampler
 
 LEAST_ALIKE = 3

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.discovery.candidates import STORE_SUFFIX
 from checks.discovery.entries import printable
+from checks.discovery.layouts.candidates import STORE_SUFFIX
 from checks.discovery.names import (
     COMPOSED,
     HASHES,
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.catalog import Column, Relation
-    from checks.discovery.candidates import Candidates
-    from checks.discovery.folding import Group
-    from checks.discovery.known import KnownLayout
+    from checks.discovery.layouts.candidates import Candidates
+    from checks.discovery.layouts.folding import Group
+    from checks.discovery.layouts.known import KnownLayout
     from checks.discovery.samples import TableSampler, Values
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.database.expressions import ExpressionType
     from checks.database.server import Server
-    from checks.discovery.candidates import Candidate
+    from checks.discovery.layouts.candidates import Candidate
     from checks.discovery.link import Link
 
 SAMPLE_ROWS = 1000

@@ -14,13 +14,13 @@ import psycopg
 
 from checks.database.connection import connect, read_only, reason_of
 from checks.database.server import read_server
-from checks.discovery.candidates import find_candidates
 from checks.discovery.entries import entry_text, printable, toml
-from checks.discovery.folding import fold
 from checks.discovery.guesses import Guesser
-from checks.discovery.key_tables import key_tables
+from checks.discovery.layouts.candidates import find_candidates
+from checks.discovery.layouts.folding import fold
+from checks.discovery.layouts.key_tables import key_tables
 from checks.discovery.samples import SAMPLE_ROWS, SAMPLE_TIMEOUT, SMALL_ROWS, TableSampler
-from checks.discovery.stores import propose_source, store_entries
+from checks.discovery.stores.store_entries import propose_source, store_entries
 from checks.errors import CannotExamineError
 from checks.settings.names import display_name
 from checks.wording import plural
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from checks.database.catalog import Column
     from checks.database.connection import Connection, ConnectionTarget
     from checks.database.server import Server
-    from checks.discovery.candidates import Candidates
     from checks.discovery.entries import Entry
-    from checks.discovery.folding import Group
-    from checks.discovery.key_tables import KeyTable
+    from checks.discovery.layouts.candidates import Candidates
+    from checks.discovery.layouts.folding import Group
+    from checks.discovery.layouts.key_tables import KeyTable
 
 CATALOG_TIMEOUT = timedelta(minutes=1)
 """The catalog of tens of thousands of tables takes seconds."""

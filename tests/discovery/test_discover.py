@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checks.discovery.known import KNOWN
+from checks.discovery.layouts.known import KNOWN
 from tests.discoveries import discovered, examined, tables
 from tests.layout_tables import LAYOUTS
 from tests.layouts import DIMENSIONS, settings_of

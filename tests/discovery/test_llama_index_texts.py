@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from checks.database.expressions import embed_sql
-from checks.discovery.known import LLAMA_INDEX_TEXT
+from checks.discovery.layouts.known import LLAMA_INDEX_TEXT
 
 NODES = json.loads((Path(__file__).parent / "llama_index_nodes.json").read_text(encoding="utf-8"))
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.database.catalog import Relation
-    from checks.discovery.candidates import ForeignKey
     from checks.discovery.guesses import Guesser
+    from checks.discovery.layouts.candidates import ForeignKey
 
 MOST_OWNERS = 20
 """Values of a column that names the owner's type, beyond which it names something else."""

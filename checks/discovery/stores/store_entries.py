@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.discovery.candidates import Candidate
 from checks.discovery.entries import Entry, Line
-from checks.discovery.folding import Group
 from checks.discovery.guesses import Guesser
+from checks.discovery.layouts.candidates import Candidate
+from checks.discovery.layouts.folding import Group
 from checks.discovery.likely import Guess
-from checks.discovery.links import links_of
 from checks.discovery.names import (
     CREATED,
     EMBEDDED,
@@ -26,7 +25,8 @@ from checks.discovery.names import (
     named,
     plain,
 )
-from checks.discovery.store_keys import store_key
+from checks.discovery.stores.links import links_of
+from checks.discovery.stores.store_keys import store_key
 from checks.settings.names import TableName, display_identifier, display_name
 from checks.targets.provenance import TIME_TYPES
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from checks.discovery.known import known_layout
+from checks.discovery.layouts.known import known_layout
 from checks.settings.names import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from checks.database.catalog import RelationName
-    from checks.discovery.candidates import Candidate
+    from checks.discovery.layouts.candidates import Candidate
 
 NamePart = Literal["schema", "table"]
 

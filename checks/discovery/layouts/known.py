@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.discovery.candidates import STORE_SUFFIX
+from checks.discovery.layouts.candidates import STORE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Column, Relation
     from checks.database.connection import Connection
-    from checks.discovery.candidates import Candidates
+    from checks.discovery.layouts.candidates import Candidates
 
 _HOLDERS = """
 SELECT DISTINCT a.attrelid::bigint
