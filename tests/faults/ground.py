@@ -20,12 +20,13 @@ from tests.faults.stage import Stage
 from tests.starter import Starter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from tests.faults.killer import Killer
     from tests.faults.provider import Provider
     from tests.faults.racer import Racer
+    from tests.faults.watch import Clients, Watch
 
 
 class Ground:
@@ -99,8 +100,9 @@ class Ground:
         url: str | None = None,
         killer: Killer | None = None,
         racer: Racer | None = None,
+        others: Sequence[Watch | Clients] = (),
     ) -> Seen:
-        """One run, with what was there before and after it."""
+        """One run, with what was there before and after it. What goes on beside it ends with it."""
         before, folders = stage.rows() if racer is None else racer.before, set(stage.incidents())
         asked = len(provider.received)
         run = stage.run(url=url, provider=provider.base_url, killer=killer)
@@ -108,6 +110,8 @@ class Ground:
         if racer is not None:
             self.counts["racing edits"] += racer.made
             racer.stop()
+        for other in others:
+            other.stop()
         new = [folder for folder in stage.incidents() if folder not in folders]
         return Seen(
             stage=stage,

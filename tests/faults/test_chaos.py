@@ -32,6 +32,7 @@ NAMED = {
     "key-insufficient-quota",
     "always-shuffled",
     "always-index-twice",
+    "load-hashed-0.8",
 }
 """As in the long form."""
 LONG_FORM = {"key-insufficient-quota", "always-index-twice", "half-at-update-sent"}

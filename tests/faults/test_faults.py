@@ -12,7 +12,9 @@ import pytest
 
 from tests.faults.link import Fate, Link, Toward, black_hole, cut, delay, half
 from tests.faults.provider import Provider
+from tests.faults.watch import Clients, Watch, named
 from tests.faults.wire import Step
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.faults.link import Action, Moment
@@ -135,3 +137,52 @@ def test_the_provider_answers_by_its_script_and_tells_each_text_with_its_key() -
         ("sk-1", ("text 3",), None, True),
         ("sk-dead", ("more",), "401", False),
     ]
+
+
+def test_a_watch_tells_of_locks_idle_transactions_and_snapshots(table: str) -> None:
+    with (
+        Watch(table) as watch,
+        psycopg.connect(named(table)) as ours,
+        psycopg.connect(table, autocommit=True) as other,
+    ):
+        ours.execute(UPDATE)
+        other.execute("SET lock_timeout = '400ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(UPDATE)
+        ours.rollback()
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE t")
+        ours.execute("SET LOCAL lock_timeout = '400ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            ours.execute(UPDATE)
+    assert {words.partition(" for ")[0] for words in watch.over(0.1)} == {
+        "others waited",
+        "we waited",
+        "a transaction of ours was idle",
+        "a snapshot of ours was held",
+    }
+    assert watch.over(60.0) == []
+
+
+def test_a_watch_takes_an_applications_own_sessions_and_an_idle_lock_for_no_fault(
+    table: str,
+) -> None:
+    with (
+        psycopg.connect(table) as application,
+        psycopg.connect(named(table)) as ours,
+        Watch(table) as watch,
+    ):
+        application.execute(UPDATE)
+        ours.execute("SELECT pg_advisory_xact_lock(1)")
+        wait_until(lambda: watch.looks > 10)
+    assert watch.sessions == 1
+    assert watch.over(0.0) == []
+
+
+def test_an_applications_clients_hold_rows_and_change_none(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE docs AS SELECT id FROM generate_series(1, 200) AS id")
+        before = connection.execute("SELECT id, ctid FROM docs ORDER BY id").fetchall()
+        with Clients(database, seed=1, number=2, hold=0.01) as clients:
+            wait_until(lambda: clients.transactions > 5)
+        assert connection.execute("SELECT id, ctid FROM docs ORDER BY id").fetchall() == before
