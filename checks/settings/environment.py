@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
@@ -16,6 +17,10 @@ from checks.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+LARGEST_FILE = 100_000
+"""Bytes of a `.env`: its parser takes the square of its lines, a minute for eight times as many."""
 
 
 class EnvironmentFileError(IntegrityError):
@@ -44,13 +49,20 @@ class Environment(Mapping[str, str]):
 def read_environment(folders: Sequence[Path]) -> Environment:
     """The environment over the first `.env` among the folders.
 
-    Raises `EnvironmentFileError` for a file that is not UTF-8 or cannot be read.
+    A folder of that name is none: it may be a virtual environment. Raises `EnvironmentFileError`
+    for a file that is no UTF-8 text, that is larger than such a file is, or that cannot be read.
     """
     found = next((path / ".env" for path in folders if (path / ".env").is_file()), None)
-    trouble = None
-    from_file: Mapping[str, str | None] = {}
+    trouble, text = None, ""
     try:
-        from_file = dotenv_values(found, encoding="utf-8") if found else {}
+        written = _start_of(found) if found else b""
+        if len(written) > LARGEST_FILE:
+            trouble = f"is expected to have at most {LARGEST_FILE:,} bytes, and has more"
+        elif b"\0" in written:  # UTF-16, for one
+            trouble = "is not text, as it holds a NUL character"
+        else:
+            # A byte order mark, as some editors write it, would be part of the first name.
+            text = written.decode("utf-8-sig")
     except UnicodeDecodeError:
         trouble = "is not UTF-8"
     except OSError as error:
@@ -58,7 +70,14 @@ def read_environment(folders: Sequence[Path]) -> Environment:
     if trouble is not None:
         # Raised out here: the decoder's error holds the file's bytes.
         raise EnvironmentFileError(f"{found} {trouble}; save it as UTF-8 text, or remove it")
+    from_file = dotenv_values(stream=StringIO(text))
     return Environment({**{k: v or "" for k, v in from_file.items()}, **os.environ})
+
+
+def _start_of(path: Path) -> bytes:
+    """The file, or one byte more of it than is allowed. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(LARGEST_FILE + 1)
 
 
 def settings_file(
