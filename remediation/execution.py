@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import psycopg
 
-from checks.database.connection import reason_of
 from checks.diagnosis.diagnosis import diagnose
+from checks.errors import CannotExamineError
 from remediation.announcement import result_lines, time_after_probe
+from remediation.interruptible import words_of
 from remediation.journal.quarantine import recall
 from remediation.run.repair import Repair, open_repair
 from remediation.run.verification import take_in
@@ -94,8 +95,8 @@ def execute(
     """
     try:
         run.plan = repair.plan()
-    except psycopg.Error as error:
-        run.refused = f"the plan could not be made: {reason_of(error)}"
+    except (CannotExamineError, psycopg.Error) as error:
+        run.refused = f"the plan could not be made: {words_of(error)}"
         return
     for words in run.plan.notes:
         run.note(words)
@@ -116,7 +117,10 @@ def execute(
         with distribute(repair) if distribute else nullcontext():
             repair.run(run.plan, run.report_directory, watcher.settled, tell, tell_time)
     except OSError as error:
-        run.refused = f"the journal cannot be opened: {error.strerror}; nothing was replaced"
+        run.refused = (
+            f"the journal cannot be begun below {run.report_directory}: {error.strerror}; nothing"
+            " was replaced; make it a folder that can be written, or name another (--report-dir)"
+        )
     finally:
         watcher.ended()
         run.results = repair.results

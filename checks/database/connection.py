@@ -124,6 +124,10 @@ def connect(
 
 def _advice(reason: str, url: str) -> str:
     """The next step where a connection was refused, by the words of libpq or the server."""
+    if "does not match host name" in reason:
+        return f"in {url}, name the host as its certificate does"
+    if "certificate" in reason and ("verify" in reason or "root" in reason):
+        return f"name its authority's certificate with sslrootcert in {url}"
     if "sslmode" in reason:
         return f"correct it in {url}: disable, allow, prefer, require, verify-ca or verify-full"
     if "SSL" in reason or "certificate" in reason:

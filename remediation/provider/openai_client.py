@@ -6,6 +6,7 @@ Sends nothing; what bounds a request and its answer is in `exchange`.
 from __future__ import annotations
 
 import logging
+import ssl
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
@@ -19,8 +20,6 @@ from remediation.provider.errors import Unreachable
 from remediation.provider.exchange import ACCEPTED, bound_answer, watch_request
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2 as httpx
     from pydantic import SecretStr
 
@@ -114,11 +113,25 @@ def unreachable(error: BaseException, base_url: str) -> Unreachable | None:
         words = f"connection refused by {place}"
     elif "not known" in said or "getaddrinfo" in said or "resolution" in said:
         words = f"no host has the name in {place}"
+    elif "CERTIFICATE_VERIFY_FAILED" in said:
+        words = (
+            f"the certificate of {place} is not one that this machine trusts"
+            f" ({_verdict_on(error)}; SSL_CERT_FILE names further authorities)"
+        )
     elif "SSL" in said or "CERTIFICATE" in said:
         words = f"no TLS with {place}"
     else:
         words = f"no connection to {place} ({type(error).__name__})"
     return Unreachable(words)
+
+
+def _verdict_on(error: BaseException | None) -> str:
+    """What OpenSSL has against a certificate, in its own fixed words."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(error.verify_message).partition(",")[0]
+        error = error.__cause__ or error.__context__
+    return "it cannot be verified"
 
 
 @cache

@@ -9,6 +9,8 @@ import json
 import tempfile
 from typing import TYPE_CHECKING
 
+from checks.errors import CannotExamineError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,14 +36,29 @@ class SelectedKeys:
         return self._rows
 
     def replace(self, pages: Iterable[Sequence[Key]]) -> None:
-        """Forget the keys of an earlier selection, and take in these."""
+        """Forget the keys of an earlier selection, and take in these.
+
+        Raises `CannotExamineError` where the disk has no place for them.
+        """
         self.complete, self._rows = False, 0
-        self._file.seek(0)
-        self._file.truncate()
         for page in pages:
-            self._file.write(json.dumps(page).encode("ascii") + b"\n")
+            self._keep(json.dumps(page).encode("ascii") + b"\n", first=self._rows == 0)
             self._rows += len(page)
         self.complete = True
+
+    def _keep(self, line: bytes, *, first: bool) -> None:
+        try:
+            if first:
+                self._file.seek(0)
+                self._file.truncate()
+            self._file.write(line)
+            # Else a full disk would show when the keys are read, in the midst of a repair.
+            self._file.flush()
+        except OSError as error:
+            raise CannotExamineError(
+                "the keys of the failing rows cannot be kept in a temporary file"
+                f" ({error.strerror}); free space, or set TMPDIR to a folder that has some"
+            ) from None
 
     def pages(self) -> Iterator[list[Key]]:
         """The keys, in the pages in which they came."""
