@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from checks.diagnosis import facets as by
 from checks.diagnosis.diagnosis import weighed
@@ -61,6 +61,8 @@ class DiagnosedTable(ReportValue):
 
     keys: Annotated[tuple[RedactedText, ...], Field(max_length=KEYS)] = ()
     """Keys of failing rows, as PostgreSQL writes a row of their columns; some of them."""
+    seconds: NonNegativeFloat = 0.0
+    """What the statements of the diagnosis took."""
 
     def pointing(self, direction: str) -> tuple[ReportedEvidence, ...]:
         """The evidence for or against a migration."""
@@ -91,6 +93,7 @@ def _table(name: str, one: Diagnosis) -> DiagnosedTable:
         table=name,
         rows=one.found.rows,
         failing=one.found.failing,
+        seconds=one.seconds,
         missing=one.missing,
         first=None if one.window is None else one.window.first,
         last=None if one.window is None else one.window.last,

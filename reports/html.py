@@ -92,6 +92,7 @@ def render(incident: Incident) -> str:
         findings_before=sections.groups(incident.findings_before),
         findings_after=sections.groups(incident.findings_after or ()),
         left=sections.left(incident),
+        timings=sections.timings(incident),
         scope=sections.scopes(incident),
         stylesheet=Markup(stylesheet),  # noqa: S704 - our own file
         stylesheet_hash=base64.b64encode(digest).decode(),

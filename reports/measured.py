@@ -48,6 +48,7 @@ def _table(before: TableExamination, after: TableExamination | None, run: Repair
         rows=before.rows,
         estimated=before.unlisted.rows is not None,
         looked_at=before.looked_at,
+        scan_seconds=before.seconds,
         segments_total=len(before.measurements),
         text=declared.text,
         embedding=declared.embedding

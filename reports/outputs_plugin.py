@@ -6,14 +6,16 @@ Imports late what its hooks need, as `checks.plugin` does.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
-from checks.plugin import active, environment_of
+from checks.plugin import active, case_of, environment_of
 from checks.redaction import for_terminal
+from checks.settings.check_names import CANARIES
 from reports.plugin import INCIDENT, RUN_ID, STARTED, SUMMARY_VARIABLE
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 UNWRITTEN = pytest.StashKey[list[str]]()
 """What could not be written, and why."""
+SCANNED_FOR = pytest.StashKey[Counter[str]]()
+"""How many items share the scan of each table, or of the tables of a pattern."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +44,26 @@ def pytest_configure(config: pytest.Config) -> None:
         from reports.outputs import tables_of_tests
 
         config.pluginmanager.register(tables_of_tests)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    cases = filter(None, map(case_of, session.items))
+    counts = Counter(case.table for case in cases if case.check not in CANARIES)
+    session.config.stash[SCANNED_FOR] = counts
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a check's time its share of its table's scan, which was made ahead of all items."""
+    report = yield
+    case, context = case_of(item), item.config.stash.get(RUN_CONTEXT, None)
+    if call.when != "call" or case is None or context is None or case.check in CANARIES:
+        return report
+    seconds = sum(table.seconds for table in context.examination.tables_of(case.table))
+    report.duration += seconds / item.config.stash[SCANNED_FOR][case.table]
+    return report
 
 
 @pytest.hookimpl(trylast=True)

@@ -26,6 +26,7 @@ LINES = 50
 GROUPS = 20
 STATEMENTS = 2
 TABLES_DIAGNOSED = 5
+TABLES_TIMED = 20
 NAMED = 5
 SHORT_NAME = 80
 
@@ -227,3 +228,31 @@ def pointing(
 ) -> Shown[tuple[str, ReportedEvidence]]:
     """The evidence for or against a migration, each piece with its table."""
     return take([(one.table, piece) for one in tables for piece in one.pointing(direction)], GROUPS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """What the statements over a table took, in seconds; `diagnosis` None: it had none."""
+
+    table: str
+    scan: float
+    diagnosis: float | None
+
+    @property
+    def seconds(self) -> float:
+        return self.scan + (self.diagnosis or 0.0)
+
+
+def timings(incident: Incident) -> Shown[Timing]:
+    """The tables that were scanned, those that took longest first."""
+    diagnosed = (
+        {one.table: one.seconds for one in incident.diagnosis.tables}
+        if (incident.diagnosis)
+        else {}
+    )
+    timed = [
+        Timing(table=table.name, scan=table.scan_seconds, diagnosis=diagnosed.get(table.name))
+        for table in incident.tables
+        if table.scan_seconds
+    ]
+    return take(sorted(timed, key=lambda one: -one.seconds), TABLES_TIMED)

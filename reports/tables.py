@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    NonNegativeFloat,
     NonNegativeInt,
 )
 
@@ -119,6 +120,8 @@ class TableReport(ReportValue):
     """Whether `rows` is an estimate."""
     looked_at: tuple[RedactedText, ...] = ()
     """Which part was looked at and which was not, and what would spare reading; () for all."""
+    scan_seconds: NonNegativeFloat = 0.0
+    """What the first scan of it took."""
     segments_total: NonNegativeInt = 0
     text: RedactedText | None = None
     embedding: RedactedText | None = None

@@ -5,7 +5,8 @@ A diagnosis that fails or takes too long is said to be missing; it never ends a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Diagnosis:
     evidence: tuple[Evidence, ...] = ()
     missing: str | None = None
     """Why there is none."""
+    seconds: float = 0.0
+    """What its statements took."""
 
 
 def diagnose(
@@ -71,6 +74,7 @@ def diagnose(
         with connect(place) as connection:
             for name in worst[:MOST_TABLES]:
                 table = examination.table(name)
+                begun = time.monotonic()
                 try:
                     with read_only(
                         connection,
@@ -81,6 +85,7 @@ def diagnose(
                         found[name] = _diagnosis(connection, table, failing[name], longest=longest)
                 except psycopg.Error as error:
                     found[name] = Diagnosis(table=name, missing=reason_of(error))
+                found[name] = replace(found[name], seconds=time.monotonic() - begun)
     except CannotExamineError as error:
         return dict.fromkeys(worst, Diagnosis(table="", missing=str(error))) | found
     return found

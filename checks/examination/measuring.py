@@ -6,10 +6,11 @@ What PostgreSQL or the engine refuses becomes the table's error, never a verdict
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class Scanned:
     checks: tuple[AppliedCheck, ...]
     part: Part
     scan: Scan
+    seconds: float
 
     @property
     def asked(self) -> tuple[Asked, ...]:
@@ -107,9 +109,16 @@ def examine_targets(
             continue
         target, (part, checks), scan = seen[position]
         if isinstance(scan, psycopg.Error):
-            results[position] = _unmeasured(target, checks, scan, tenants=tenants, today=day)
+            failed = _unmeasured(target, checks, scan, tenants=tenants, today=day)
+            results[position] = replace(failed, seconds=work.seconds[position])
         else:
-            scanned[position] = Scanned(target=target, checks=checks, part=part, scan=scan)
+            scanned[position] = Scanned(
+                target=target,
+                checks=checks,
+                part=part,
+                scan=scan,
+                seconds=work.seconds[position],
+            )
     results |= _judged(scanned, tenants=tenants, today=day)
     return tuple(results[position] for position in range(len(targets)))
 
@@ -148,6 +157,7 @@ def _judged(
             verdicts=tuple(verdict for of_some in of_rows for verdict in of_some),
             gap_verdicts=tuple(verdict for of_gap in of_gaps for verdict in of_gap),
             asked=asked[position],
+            seconds=one.seconds,
             tenants=tenants,
             today=today,
         )
@@ -190,6 +200,8 @@ class _Scanning:
     """Positions of the targets that nobody scans yet."""
     keyed: Mapping[str, KeyedPart]
     broken_off: threading.Event = field(default_factory=threading.Event)
+    seconds: dict[int, float] = field(default_factory=dict)
+    """What each scan took, by position."""
 
     def side_by_side(self, connection: Connection, most: int) -> dict[int, Seen]:
         """What came of each, by position. The given connection serves, with up to `most` in all."""
@@ -225,6 +237,7 @@ class _Scanning:
             except IndexError:
                 return seen
             target = self.targets[position]
+            begun = time.monotonic()
             seen[position] = one = self._seen(connection, target)
             if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]):
                 readable = self._without_unreadable(connection, target)
@@ -233,6 +246,7 @@ class _Scanning:
                     seen[position] = (
                         self._seen(connection, readable) if whole else (readable, *one[1:])
                     )
+            self.seconds[position] = time.monotonic() - begun
 
     def _seen(self, connection: Connection, target: Target) -> Seen:
         asking = part_of(target, applied_checks(target), sample=self.sample)

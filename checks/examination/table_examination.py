@@ -55,6 +55,8 @@ class TableExamination:
     """Segments whose vectors look like those of two models."""
     index_advice: tuple[str, ...] = ()
     """The statements that would spare most of the reading."""
+    seconds: float = 0.0
+    """What the scan took."""
     tenants: tuple[str, ...] | None = None
     """The tenants the scan was restricted to; None for all."""
     today: date = field(default_factory=today_in_utc)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,9 @@ from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
 from checks.examination.run_context import RunContext
 from checks.examination.selection import Selection
+from checks.items.cases import cases_of
+from checks.items.checked_case import CheckedCase, DoesNotHoldError
+from checks.items.judgements import judge
 from demo.postgres import create_database, drop_database
 from remediation.plan_table import plan_lines
 from remediation.run.repair import open_repair
@@ -31,6 +37,8 @@ from tests.repairs import settings as settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from checks.examination.examination import Examination
 
 TENANTS = ("acme", "globex", "initech")
 FAILS = {
@@ -88,6 +96,22 @@ def held(connection: psycopg.Connection[Any], table: str) -> tuple[dict[str, int
     return counts, affected
 
 
+def junit_counts(examination: Examination) -> dict[tuple[str, str], int]:
+    """Failing rows by table and check, from the properties that JUnit's cases carry."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for case in cases_of(examination):
+        told: list[tuple[str, object]] = []
+        checked = CheckedCase(
+            judgement=judge(case, examination),
+            record=lambda name, value, told=told: told.append((name, value)),  # type: ignore[misc]
+        )
+        with suppress(DoesNotHoldError), warnings.catch_warnings(action="ignore"):
+            checked.must_hold()
+        if failing := dict(told).get("failing"):
+            counts[case.table, case.check] += int(str(failing))
+    return {key: count for key, count in counts.items() if count}
+
+
 @settings(
     max_examples=5,
     deadline=None,
@@ -132,6 +156,7 @@ def test_every_output_of_a_run_says_what_the_database_holds(
         for check, count in counts.items()
         if count
     }
+    assert junit_counts(examination) == by_check
     screen = [line for line, _ in summary_lines(failing, examination, width=80)]
     if affected:
         assert f"in all {affected} of {len(docs) + len(notes)} rows" in screen[-1]

@@ -139,6 +139,9 @@ def test_all_outputs_of_a_nightly_run_say_the_same(site: Site) -> None:
     assert f"{failing} of {rows} rows" in (page.parent / "message.json").read_text()
     cases = list(ET.parse(site.folder / "out.xml").getroot().iter("testcase"))
     assert {case.get("classname") for case in cases} == {"public.insights"}
+    assert all(float(case.get("time") or 0) > 0 for case in cases)
+    scan = written["tables"][0]["scan_seconds"]
+    assert scan <= sum(float(case.get("time") or 0) for case in cases) + 0.001 * len(cases)
     told = [{p.get("name"): p.get("value") for p in case.iter("property")} for case in cases]
     assert all(one["table"] == "public.insights" and one["check"] for one in told)
     assert sum(int(one.get("failing") or 0) for one in told) == failing
