@@ -5,7 +5,7 @@ Imports late what its hooks need, as `checks.plugin` does.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,17 +20,22 @@ from remediation.run.repair_run import RepairRun, new_run_id
 from remediation.stash import REPAIR_RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from _pytest.terminal import TerminalReporter
 
+    from checks.diagnosis.diagnosis import Diagnosis
     from reports.history.trend import Trend
     from reports.html import WrittenReport
     from reports.incident import Incident
 
 FALLS = 5
 """Falls of coverage that the terminal tells."""
+BRIEF = timedelta(seconds=10)
+"""What the diagnosis takes at most where there is no report."""
+DIAGNOSES: pytest.StashKey[Mapping[str, Diagnosis]] = pytest.StashKey()
+"""Of what still fails at the end."""
 INCIDENT: pytest.StashKey[Incident] = pytest.StashKey()
 RUN_ID = pytest.StashKey[str]()
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -72,7 +77,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     shown = any(environment_of(config).get(name) for name in (SUMMARY_VARIABLE, "GITHUB_ACTIONS"))
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
-        run = _run_of_checks(config, directory, diagnosed=writes or shown)
+        run = _run_of_checks(session, directory, briefly=not (writes or shown))
+    config.stash[DIAGNOSES] = {} if run.measured_again else run.diagnoses
     config.stash[RUN_ID] = run.run_id
     trend = _trend(session, run) if writes or directory.is_dir() else None
     if not (writes or shown):
@@ -114,8 +120,9 @@ def _trend(session: pytest.Session, run: RepairRun) -> Trend | None:
     return trend
 
 
-def _run_of_checks(config: pytest.Config, directory: Path, *, diagnosed: bool) -> RepairRun:
-    """A run that repairs nothing, diagnosed where a report is asked for."""
+def _run_of_checks(session: pytest.Session, directory: Path, *, briefly: bool) -> RepairRun:
+    """A run that repairs nothing; diagnosed briefly where the terminal alone tells of it."""
+    config = session.config
     run = RepairRun(
         run_id=new_run_id(),
         started_at=config.stash[STARTED],
@@ -123,10 +130,13 @@ def _run_of_checks(config: pytest.Config, directory: Path, *, diagnosed: bool) -
         report_directory=directory,
     )
     context = config.stash.get(RUN_CONTEXT, None)
-    if diagnosed and context is not None:
+    interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+    if context is not None and not (briefly and interrupted):
         from checks.diagnosis.diagnosis import diagnose
 
-        run.diagnoses = diagnose(context.place, context.settings, context.before)
+        run.diagnoses = diagnose(
+            context.place, context.settings, context.before, within=BRIEF if briefly else None
+        )
     return run
 
 

@@ -15,6 +15,7 @@ from checks.items.stash import RUN_CONTEXT
 from checks.plugin import case_of
 from checks.redaction import for_terminal
 from remediation.stash import REPAIR_RUN
+from reports.plugin import DIAGNOSES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -84,7 +85,13 @@ def pytest_terminal_summary(
         terminalreporter.write_sep("=", what, bold=True, red=red, yellow=not red)
         writer = config.get_terminal_writer()
         width = writer.fullwidth
-        for line, colour in summary_lines(failing, context.examination, width=width):
+        told = summary_lines(
+            failing,
+            context.examination,
+            width=width,
+            diagnoses=config.stash.get(DIAGNOSES, {}),
+        )
+        for line, colour in told:
             terminalreporter.write_line(for_terminal(line), **({colour: True} if colour else {}))
     for reason, checks in unseen.items():
         names = ", ".join(dict.fromkeys(checks))

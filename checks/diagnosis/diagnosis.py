@@ -53,9 +53,16 @@ class Diagnosis:
 
 
 def diagnose(
-    place: ConnectionTarget, settings: Settings, examination: Examination
+    place: ConnectionTarget,
+    settings: Settings,
+    examination: Examination,
+    *,
+    within: timedelta | None = None,
 ) -> dict[str, Diagnosis]:
-    """The diagnoses of an examination, by table; only of tables with failing rows."""
+    """The diagnoses of an examination, by table; only of tables with failing rows.
+
+    No table is begun later than `within`, and none of its statements goes on for longer than that.
+    """
     failing = {
         table.target.name: checks
         for table in examination.tables
@@ -69,17 +76,21 @@ def diagnose(
         return {}
     longest = CHARACTERS_PER_TOKEN * settings.provider.max_tokens_per_input
     timeout = min(PATIENCE, settings.database.statement_timeout)
+    latest = time.monotonic() + (within or MOST_TABLES * PATIENCE).total_seconds()
     found: dict[str, Diagnosis] = {}
     try:
         with connect(place) as connection:
             for name in worst[:MOST_TABLES]:
                 table = examination.table(name)
                 begun = time.monotonic()
+                left = timedelta(seconds=latest - begun)
+                if left <= timedelta(0):
+                    break
                 try:
                     with read_only(
                         connection,
                         place,
-                        statement_timeout=timeout,
+                        statement_timeout=min(timeout, left),
                         row_security=table.target.row_security,
                     ):
                         found[name] = _diagnosis(connection, table, failing[name], longest=longest)

@@ -6,6 +6,7 @@ Text only; `terminal_plugin` writes it.
 from __future__ import annotations
 
 from datetime import UTC
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from checks.columns import in_columns
@@ -13,9 +14,10 @@ from checks.examination.suspicion import shown
 from checks.wording import number, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from checks.diagnosis.diagnosis import Diagnosis
     from checks.examination.examination import Examination
     from reports.terminal.failing_checks import FailingCheck
 
@@ -26,19 +28,29 @@ HEAD = ("check", "table", "failing", "of rows", "tenants", "created (UTC)")
 
 
 def summary_lines(
-    failing: Sequence[FailingCheck], examination: Examination, *, width: int
+    failing: Sequence[FailingCheck],
+    examination: Examination,
+    *,
+    width: int,
+    diagnoses: Mapping[str, Diagnosis] = MappingProxyType({}),
 ) -> Iterator[tuple[str, str | None]]:
-    """The table of what does not hold: a line and its colour each, and what they come to."""
+    """The table of what does not hold: a line and its colour each, and what they come to.
+
+    `diagnoses`, by table, tell when most of the failing rows were created.
+    """
     shown_ones = failing[:LINES_SHOWN]
     of_rows = [line for line in shown_ones if line.failing is not None]
     if of_rows:
         rows = [HEAD, *(_cells(line) for line in of_rows)]
         head, *lines = in_columns(rows, width=width, right=(2, 3, 4), cut=(1,))
         yield head, None
+        untold = dict(diagnoses)
         for line, text in zip(of_rows, lines, strict=True):
             yield text, "red" if line.severity == "error" else "yellow"
             if line.found:
                 yield f"  found: {shown(line.found)}", None
+            if (mostly := _mostly(untold.pop(line.table, None))) is not None:
+                yield f"  {mostly}", None
     for line in shown_ones:
         if line.failing is None:
             colour = "red" if line.severity == "error" else "yellow"
@@ -63,6 +75,17 @@ def _cells(line: FailingCheck) -> tuple[str, ...]:
         "" if line.tenants is None else f"{len(line.worst)}/{line.tenants}",
         period(line.since, line.until),
     )
+
+
+def _mostly(diagnosis: Diagnosis | None) -> str | None:
+    """When most failing rows were created; None where it is as long as all of them took."""
+    if diagnosis is None or diagnosis.window is None:
+        return None
+    window, failing = diagnosis.window, diagnosis.found.failing
+    if window.failing == failing:
+        return None
+    when = period(window.first, window.last)
+    return f"created mostly {when}: {number(window.failing)} of {number(failing)}"
 
 
 def _in_all(examination: Examination) -> str:

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from checks.columns import in_columns, wide
+from checks.database.connection_url import parse_url
+from checks.diagnosis.diagnosis import diagnose
 from reports.terminal.failing_checks import failing_checks
 from reports.terminal.screen import detail_lines, period, summary_lines
-from tests.tables import examined, run, table
+from tests.tables import examined, run, settings, table
 
 if TYPE_CHECKING:
     from checks.examination.examination import Examination
@@ -58,6 +60,29 @@ def test_a_line_for_each_check_and_table_says_how_many_whose_and_since_when(data
         "provenance      docs         1        4      1/2  17 Nov 2026 21:41",
         "  found: old",
         "in all 3 of 4 rows, of 2 of 2 tenants, in 1 of 1 table",
+    ]
+
+
+def test_the_window_that_holds_most_failing_rows_is_told_apart_from_the_first_and_the_last(
+    database: str,
+) -> None:
+    kinds: list[str | None] = ["[1,2,3]"] * 300
+    kinds[100:109] = [None] * 9
+    kinds[280] = None
+    filled(database, "docs", *[("acme", kind, "m") for kind in kinds])
+    # Twelve days, of which nine hours are damaged.
+    run(
+        database,
+        "UPDATE docs SET created_at = '2026-11-17 21:40+00'::timestamptz + id * interval '1h'",
+    )
+    examination = seen(database, "docs", checks={"uniqueness": {"enabled": False}})
+    failing = failing_checks(examination.open_findings, examination)
+    place, declared = parse_url(database, variable="DATABASE_URL"), table("docs", **DECLARED)
+    diagnoses = diagnose(place, settings(declared), examination)
+    lines = [line for line, _ in summary_lines(failing, examination, width=80, diagnoses=diagnoses)]
+    assert lines[1:3] == [
+        "completeness  docs        10      300      1/1  22 Nov 01:40 to 29 Nov 13:40",
+        "  created mostly 22 Nov 01:40 to 09:40: 9 of 10",
     ]
 
 
