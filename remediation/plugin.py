@@ -14,7 +14,7 @@ from checks.errors import IntegrityError
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal
 from remediation.options import overridden, report_directory
-from remediation.stash import REPAIR_RUN, begin_run
+from remediation.stash import CANARY_EMBEDDERS, REPAIR_RUN, begin_run
 from remediation.two_pass import PASSES, REPAIR
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def embedder(pytestconfig: pytest.Config) -> Iterator[CanaryEmbedder]:
         opened = repair.embedder(dry_run=pytestconfig.getoption("--dry-run"))
     try:
         with opened as ready:
+            pytestconfig.stash.setdefault(CANARY_EMBEDDERS, []).append(ready)
             yield ready
     except IntegrityError as error:
         pytest.fail(f"drift: could not look: {for_terminal(str(error))}", pytrace=False)

@@ -12,6 +12,10 @@ from remediation.run.repair_run import RepairRun, new_run_id
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from remediation.run.canary_embedder import CanaryEmbedder
+
+CANARY_EMBEDDERS: pytest.StashKey[list[CanaryEmbedder]] = pytest.StashKey()
+"""The embedders of the canary, one for each pass."""
 REPAIR_RUN = pytest.StashKey[RepairRun]()
 
 

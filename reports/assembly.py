@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from checks.exit_status import ExitStatus
 from remediation.provider.endpoint import base_url_of
+from remediation.throttling.budget import budget_of
 from reports import incident as values
 from reports.diagnosed import diagnosis_of
 from reports.ending import headline_of, result_of
 from reports.incident import Incident, Result
 from reports.left import left_of
 from reports.measured import absent_of, findings_of, tables_of
-from reports.repaired import plan_of, repair_of
+from reports.repaired import canary_of, plan_of, repair_of
 
 if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
@@ -90,6 +91,7 @@ def incident_of(
         findings_after=None if after is None else findings_of(after),
         plan=plan_of(run),
         repair=repair_of(run),
+        canary=canary_of(run, budget_of(context.settings)),
         left=tuple(left_of(context.examination, run)),
         diagnosis=diagnosis_of(run.diagnoses),
         trend=trend,

@@ -153,8 +153,9 @@ class ProbeSummary(ScopedValue):
         return not all(cosine >= self.least for cosine in self.cosines)
 
 
-class RepairSummary(ReportValue):
-    outcomes: tuple[OutcomeCounts, ...] = ()
+class ReportedUsage(ReportValue):
+    """What was asked of the provider."""
+
     requests: NonNegativeInt = 0
     requests_unanswered: NonNegativeInt = 0
     """Requests without a usable answer; `requests` includes them."""
@@ -164,9 +165,6 @@ class RepairSummary(ReportValue):
     """Tokens, by our own count, of answers that did not say how many were billed."""
     dollars: NonNegativeFloat | None = None
     """The price of both counts of tokens."""
-    seconds: NonNegativeFloat = 0.0
-    problems: tuple[UnfixedRows, ...] = ()
-    probes: tuple[ProbeSummary, ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -177,6 +175,15 @@ class RepairSummary(ReportValue):
             tokens=self.tokens,
             unsaid=self.tokens_unsaid,
         )
+
+
+class RepairSummary(ReportedUsage):
+    """What a repair or a rollback did; the usage is without that of the canary."""
+
+    outcomes: tuple[OutcomeCounts, ...] = ()
+    seconds: NonNegativeFloat = 0.0
+    problems: tuple[UnfixedRows, ...] = ()
+    probes: tuple[ProbeSummary, ...] = ()
 
     @property
     def totals(self) -> OutcomeCounts:
@@ -229,6 +236,8 @@ class Incident(ReportValue):
     findings_after: tuple[ReportedFinding, ...] | None = None
     plan: PlanSummary | None = None
     repair: RepairSummary | None = None
+    canary: ReportedUsage | None = None
+    """What --canary asked of the provider; None without it."""
     left: tuple[LeftFinding, ...] = ()
     diagnosis: ReportedDiagnosis | None = None
     """What failing rows had in common before the repair."""

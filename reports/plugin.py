@@ -15,9 +15,10 @@ from checks.plugin import environment_of
 from checks.redaction import for_terminal
 from embedding_integrity.run import COMMAND
 from remediation.options import report_directory
+from remediation.provider.usage import NOTHING
 from remediation.rollback_plugin import PAST
 from remediation.run.repair_run import RepairRun, new_run_id
-from remediation.stash import REPAIR_RUN
+from remediation.stash import CANARY_EMBEDDERS, REPAIR_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -78,6 +79,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
         run = _run_of_checks(session, directory, briefly=not (writes or shown))
+    if (embedders := config.stash.get(CANARY_EMBEDDERS, None)) is not None:
+        run.canary = sum((embedder.took for embedder in embedders), NOTHING)
     config.stash[DIAGNOSES] = {} if run.measured_again else run.diagnoses
     config.stash[RUN_ID] = run.run_id
     trend = _trend(session, run) if writes or directory.is_dir() else None

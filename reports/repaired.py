@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import OutcomeGroup
     from remediation.run.repair_run import RepairRun
     from remediation.table_repair.result import TableRepair
+    from remediation.throttling.budget import Budget
 
 DONE = (Outcome.FIXED, Outcome.RESTORED)
 """The outcomes that a repair and a rollback aim at; every other one is reported as a problem."""
@@ -83,6 +84,20 @@ def repair_of(run: RepairRun) -> values.RepairSummary | None:
             # A probe without an answer proves nothing; its rows are reported as problems.
             if probe.failure is None
         ),
+    )
+
+
+def canary_of(run: RepairRun, budget: Budget) -> values.ReportedUsage | None:
+    """What the canary asked of the provider, at the budget's price; None without a canary."""
+    usage = run.canary
+    if usage is None:
+        return None
+    return values.ReportedUsage(
+        requests=usage.requests,
+        requests_unanswered=usage.unanswered,
+        tokens=usage.tokens,
+        tokens_unsaid=usage.unsaid,
+        dollars=budget.dollars(usage.reckoned),
     )
 
 

@@ -74,6 +74,8 @@ class CanaryEmbedder:
     retry: RetryPolicy | None = None
     provider_at: Callable[[Endpoint], EmbeddingProvider] = provider_at
     """Opens the provider of an endpoint."""
+    took: Usage = NOTHING
+    """What its requests took so far."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -112,20 +114,17 @@ class CanaryEmbedder:
         works = [(one, self._embedders_for(one.target), self._requests(one)) for one in texts]
         reserved = sum(request.tokens for _, _, requests in works for request in requests)
         self.budget.reserve(rows=0, tokens=reserved)
-        took = NOTHING
+        asked: list[Future[_Taken]] = []
         answers = []
         try:
             with ThreadPoolExecutor(
                 self.settings.provider.concurrency, thread_name_prefix="canary"
             ) as pool:
-                asked: list[Future[_Taken]] = []
                 try:
                     asked.extend(pool.submit(self._ask, work) for work in works)
                     for future in asked:
                         wait_for_all([future])
-                        taken = future.result()
-                        took += taken.usage
-                        answers.append(taken.answer)
+                        answers.append(future.result().answer)
                 except BaseException:
                     self._stop.set()
                     for future in asked:
@@ -133,6 +132,10 @@ class CanaryEmbedder:
                     wait_for_all(asked)
                     raise
         finally:
+            # An interrupt does not undo what others were asked meanwhile.
+            ended = [one for one in asked if not one.cancelled() and one.exception() is None]
+            took = sum((one.result().usage for one in ended), NOTHING)
+            self.took += took
             self.budget.settle(reserved=reserved, took=took)
         return answers
 

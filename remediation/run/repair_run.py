@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from checks.errors import IntegrityError
     from checks.findings.finding import Finding
     from remediation.journal.outcomes import RowName
+    from remediation.provider.usage import Usage
     from remediation.table_repair.plan import Plan
     from remediation.table_repair.result import TableRepair
 
@@ -54,6 +55,8 @@ class RepairRun:
     """What a person should know beside the results."""
     diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
     """What the failing rows of each table had in common before the repair."""
+    canary: Usage | None = None
+    """What the canary asked of the provider; None without one."""
     timeline: list[tuple[datetime, str]] = field(default_factory=list)
 
     def note(self, text: str) -> None:

@@ -100,6 +100,8 @@ def _environment() -> Environment:
         "count": wording.count,
         "moment": wording.moment,
         "duration": wording.duration,
+        "tokens_taken": wording.tokens_taken,
+        "cost": wording.cost,
         "shortened": wording.shortened,
         "first_upper": wording.first_upper,
         "fenced": lambda text: Markup(fenced(text)),  # noqa: S704 - not HTML; fenced

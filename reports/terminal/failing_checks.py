@@ -33,6 +33,8 @@ class FailingCheck:
     """What is wrong, in words: of rows once, of a table as often as there are faults."""
     failing: int | None = None
     rows: int = 0
+    sampled: bool = False
+    """Whether `rows` are those of a sample."""
     uncounted: str | None = None
     """How sure `rows` is where they were not counted."""
     worst: tuple[Finding, ...] = ()
@@ -86,6 +88,7 @@ def _line(findings: Sequence[Finding], table: TableExamination) -> FailingCheck:
         says=(first.says,),
         failing=sum(finding.failing for finding in worst),
         rows=sum(finding.rows for finding in worst) if first.sampled else table.rows,
+        sampled=first.sampled,
         uncounted=first.uncounted,
         worst=tuple(worst),
         tenants=len(table.measurements) if tenanted else None,

@@ -60,13 +60,14 @@ def summary_lines(
         yield f"… and {plural(len(failing) - len(shown_ones), 'more check')}, listed above", None
     for note in dict.fromkeys(note for line in shown_ones for note in line.notes):
         yield note, "yellow"
-    if any(table.affected for table in examination.tables):
+    if any(not line.sampled for line in of_rows):
         yield _in_all(examination), None
 
 
 def _cells(line: FailingCheck) -> tuple[str, ...]:
     assert line.failing is not None
     rows = f"{line.uncounted} {number(line.rows)}" if line.uncounted else number(line.rows)
+    rows += " sampled" if line.sampled else ""
     return (
         line.check,
         line.table.removeprefix("public."),
@@ -128,8 +129,8 @@ def detail_lines(line: FailingCheck) -> Iterator[str]:
     if len(line.worst) == 1:
         yield line.worst[0].line
     elif line.failing is not None:
-        kind = "sampled row" if line.worst[0].sampled else "row"
-        counted = f"{number(line.failing)} of {plural(line.rows, kind)}"
+        rows = plural(line.rows, "sampled row" if line.sampled else "row")
+        counted = f"{number(line.failing)} of {rows}"
         when = period(line.since, line.until)
         yield f"{counted} {line.says[0]}{f', created {when} UTC' if when else ''}"
         if line.tenants is not None:
