@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
-from remediation.run.repair import repairable_checks
+from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
 from reports.incident import LeftFinding
 from reports.repaired import DONE

@@ -14,7 +14,7 @@ from checks.canary.drift_verdicts import NAME as DRIFT
 from checks.canary.drift_verdicts import drifting_check
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.row_check import with_sets
-from remediation.run.repair import without
+from remediation.run.checks_to_heal import without
 
 if TYPE_CHECKING:
     from checks.row_checks.row_check import AppliedCheck

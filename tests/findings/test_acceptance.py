@@ -11,7 +11,7 @@ from checks.findings.acceptance import Decision, decide, today_in_utc
 from checks.items.cases import SEGMENTS_WITH_ITEMS, cases_of
 from checks.items.judgements import judge
 from checks.settings.table_checks import Accepted
-from remediation.run.repair import accepted_checks, repairable_checks
+from remediation.run.checks_to_heal import accepted_checks, repairable_checks
 from tests.tables import DOCS, examined, run, table
 
 if TYPE_CHECKING:

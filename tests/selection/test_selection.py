@@ -13,7 +13,7 @@ from psycopg import sql
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.repair import repairable_checks
+from remediation.run.checks_to_heal import repairable_checks
 from remediation.selection import row_reader as selection
 from remediation.selection.row_reader import RowReader
 from tests.provider_server import ProviderServer

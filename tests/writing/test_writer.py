@@ -14,7 +14,7 @@ import pytest
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.repair import repairable_checks
+from remediation.run.checks_to_heal import repairable_checks
 from remediation.selection.row_reader import RowReader
 from remediation.writing import writer
 from remediation.writing.changes import NewVectors
