@@ -5,7 +5,7 @@ Drops a guess that no sampled row confirms; leaves to a person what could not be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from checks.database.vector_types import padded_tail
@@ -281,7 +281,13 @@ class Guesser:
             entry.add("model", model, f"the most frequent value of {name} in a sample")
 
     def add_index(self) -> None:
-        self.entry.lines += index_lines(self.group.example.indexes, self.embedding)
+        members = self.group.members
+        lines = index_lines(self.group.example.indexes, self.embedding)
+        having = sum(index_lines(one.indexes, self.embedding)[0].stands for one in members)
+        if lines[0].stands and 2 * having <= len(members):
+            said = f"; {having:,} of {len(members):,} tables have one"
+            lines = [replace(line, stands=False, reason=line.reason + said) for line in lines]
+        self.entry.lines += lines
 
     def _quoted(self, name: str) -> str:
         return self.found.quoted[name]

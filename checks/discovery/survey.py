@@ -48,7 +48,7 @@ class Survey:
     """What a database suggests; the entries' lines may still be changed."""
 
     server: Server
-    entries: Sequence[Entry]
+    entries: list[Entry]
     holding: Sequence[KeyTable]
     model: str | None = None
     """What a person says that embedded most of it."""

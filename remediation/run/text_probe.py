@@ -15,12 +15,13 @@ import psycopg
 from psycopg import sql
 
 from checks.database.connection import connect, read_only, reason_of
-from checks.discovery.entries import Line, toml
+from checks.discovery.entries import Line
 from checks.errors import CannotExamineError
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.row_relation import rows_of
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import settings_in
+from checks.settings.names import display_name
 from checks.targets.resolution import resolve
 from checks.wording import dollars, plural
 from remediation.provider.embedders import Embedders
@@ -33,7 +34,7 @@ from remediation.table_repair.second_look import SecondLook, most_of_second_look
 from remediation.throttling.budget import budget_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from checks.database.connection import Connection, ConnectionTarget
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from remediation.table_repair.probe import ProbeResult, Sample
     from remediation.throttling.budget import Budget
 
-MOST_ENTRIES = 20
-"""Entries that are probed; what a text is in twenty tables says much of the others."""
+MOST_TABLES = 20
+"""Tables that are probed; what a text is in twenty says much of the others."""
+MOST_MEMBERS = 3
+"""Of which so many by one entry whose name is a pattern."""
 MOST_TENANTS = 20
 """Tenants of a table of which the one with most healthy rows is asked for."""
 LOOKS = 2
@@ -105,17 +108,28 @@ class TextProbe:
                     _remark(entry, "a `schema` finding stands in its way; run pytest")
                 elif self.survey.model_of(entry) is None:
                     _remark(entry, "its dimensions do not tell the model; name it by --model")
-                elif len(probes) == MOST_ENTRIES:
-                    _remark(entry, f"{MOST_ENTRIES} other entries were")
+                elif len(probes) >= MOST_TABLES:
+                    _remark(entry, f"{MOST_TABLES} other tables were")
                 else:
-                    probes += self._planned(
-                        connection, settings, keys, entry, found[0], tenants[found[0].name]
-                    )
+                    for target in found[:MOST_MEMBERS]:
+                        probes += self._planned(
+                            connection, settings, keys, entry, target, tenants[target.name]
+                        )
             self._announce(settings, probes)
             budget, limits = budget_of(settings), rate_limits(settings)
+            first: dict[int, Target] = {}
             for one in probes:
+                another = first.setdefault(id(one.entry), one.target) is not one.target
                 try:
-                    self._probe(connection, settings, keys, budget, limits, one)
+                    result = self._probe(connection, settings, keys, budget, limits, one)
+                    if isinstance(result, str):
+                        _remark(one.entry, result)
+                    elif another and result.cosines and not result.agrees:
+                        own = _own_entry(one)
+                        self.survey.entries.insert(self.survey.entries.index(one.entry), own)
+                        _learn(own, result)
+                    elif not another:
+                        _learn(one.entry, result)
                 except psycopg.Error as error:
                     _remark(one.entry, reason_of(error))
 
@@ -151,15 +165,7 @@ class TextProbe:
             timeout=settings.database.statement_timeout,
         )
         try:
-            groups = samples(
-                connection,
-                reader,
-                tenants=having,
-                rows=settings.repair.probe,
-                provider=settings.provider,
-                counter=token_counter(target.model, self.environment),
-            )
-            sampled = [sample for group in groups for sample in group]
+            sampled = self._samples(connection, settings, reader, having)
         except psycopg.Error as error:
             _remark(entry, reason_of(error))
             return
@@ -168,6 +174,23 @@ class TextProbe:
             return
         largest = max(sampled, key=lambda sample: len(sample.texts))
         yield _Probe(entry=entry, target=target, reader=reader, sample=largest)
+
+    def _samples(
+        self,
+        connection: Connection,
+        settings: Settings,
+        reader: RowReader,
+        tenants: Sequence[str | None],
+    ) -> list[Sample]:
+        groups = samples(
+            connection,
+            reader,
+            tenants=tenants,
+            rows=settings.repair.probe,
+            provider=settings.provider,
+            counter=token_counter(reader.target.model, self.environment),
+        )
+        return [sample for group in groups for sample in group]
 
     def _announce(self, settings: Settings, probes: list[_Probe]) -> None:
         requests = tokens = 0
@@ -190,7 +213,12 @@ class TextProbe:
         budget: Budget,
         limits: RateLimits,
         one: _Probe,
-    ) -> None:
+    ) -> ProbeResult | str:
+        """What became of it, or why nothing did."""
+        # Where it is a pattern's, another of its tables may have changed it.
+        proposed = one.entry.lines[_text_of(one.entry)].value
+        own_reader = _with_text(one.reader, str(proposed))
+        sampled = self._samples(connection, settings, own_reader, [one.sample.tenant])
         counter = token_counter(one.target.model, self.environment)
         embedders = Embedders(
             endpoint_of(settings, self.environment, one.target),
@@ -205,7 +233,7 @@ class TextProbe:
         def again(result: ProbeResult) -> ProbeResult:
             look = SecondLook(
                 connection=connection,
-                reader=one.reader,
+                reader=own_reader,
                 embedders=embedders,
                 budget=budget,
                 provider=settings.provider,
@@ -219,7 +247,7 @@ class TextProbe:
                 if found.better is None or found.better.low >= result.least:
                     break
                 better = found.better
-                look.reader = _with_text(one.reader, better.variant.expression)
+                look.reader = _with_text(own_reader, better.variant.expression)
                 found = look.of(replace(result, cosines=(better.low, better.high)))
                 # Its noise may explain what the variant lacks.
                 least = found.least if found.agrees else first.least
@@ -228,7 +256,7 @@ class TextProbe:
 
         try:
             probed = probe(
-                [[one.sample]],
+                [sampled],
                 embedders,
                 budget=budget,
                 concurrency=1,
@@ -241,10 +269,7 @@ class TextProbe:
             )
         finally:
             embedders.close()
-        if not probed.results:
-            _remark(one.entry, probed.stopped or "no answer")
-        else:
-            _learn(one.entry, probed.results[0])
+        return probed.results[0] if probed.results else probed.stopped or "no answer"
 
 
 def _tenants(connection: Connection, target: Target) -> list[str | None]:
@@ -257,13 +282,30 @@ def _with_text(reader: RowReader, expression: str) -> RowReader:
     return replace(reader, target=replace(reader.target, declared=declared))
 
 
+def _text_of(entry: Entry) -> int:
+    return next(i for i, line in enumerate(entry.lines) if line.key == "text")
+
+
+def _own_entry(one: _Probe) -> Entry:
+    """For a pattern's table that has another text: its exact name wins over the pattern."""
+    target = one.target
+    tenant = sql.Literal(target.tenant_part).as_string(None)
+    relation = display_name(target.facts.schema, target.facts.name)
+    own = {
+        "name": Line(key="name", value=relation, reason="one of a pattern's, with another text"),
+        "tenant_from": Line(key="tenant", value=tenant, reason="as the pattern's table has it"),
+    }
+    lines = [own.get(line.key, line) for line in one.entry.lines]
+    return replace(one.entry, lines=lines, remarks=[])
+
+
 def _remark(entry: Entry, reason: str) -> None:
     entry.remarks.append(f"Its text was not probed: {reason}")
 
 
 def _learn(entry: Entry, result: ProbeResult) -> None:
     """Say beside the text what the stored vectors say, and take the text that agrees with them."""
-    position = next(i for i, line in enumerate(entry.lines) if line.key == "text")
+    position = _text_of(entry)
     guess, better = entry.lines[position], result.better
     if result.unanswered is not None:
         _remark(entry, result.unanswered)
@@ -271,8 +313,8 @@ def _learn(entry: Entry, result: ProbeResult) -> None:
         entry.lines[position] = Line(
             key="text",
             value=better.variant.expression,
-            reason=f"agrees with healthy rows, embedded again: {better.low:.6f} to"
-            f" {better.high:.6f}; the guess was {toml(guess.value)}",
+            reason=f"{better.variant.words}: healthy rows, embedded again, agree ({better.low:.6f}"
+            f" to {better.high:.6f})",
         )
     elif result.agrees:
         reason = f"{guess.reason}; healthy rows, embedded again, agree ({result.numbers})"

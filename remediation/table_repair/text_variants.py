@@ -29,6 +29,12 @@ TITLE_SEPARATORS = SEPARATORS[:5]
 _JOINED = re.compile(r"(\bconcat_ws\s*\(\s*)(E?'(?:[^']|'')*')(?=\s*,)", re.IGNORECASE)
 
 
+_WRAPPED = re.compile(
+    r"(replace|lower|btrim|left)\s*\((.*?)(?:,\s*E?'[^']*'){0,2}(?:,\s*\d+)?\s*\)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A function of the whole text; where it is one of a part, what is left is no SQL or no better."""
+
 MOST_COLUMNS = 4
 """Other text columns that are tried alone."""
 
@@ -66,6 +72,9 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
         separator, first, second = two.groups()
         swapped = f"concat_ws({separator}, {second}, {first})"
         yield TextVariant(words=f"{second} in front", expression=swapped)
+    bare = _WRAPPED.fullmatch(own.strip())
+    if bare is not None:
+        yield TextVariant(words=f"without the outer {bare[1].lower()}", expression=bare[2].strip())
     yield TextVariant(words="newlines to spaces", expression=rf"replace({own}, E'\n', ' ')")
     yield TextVariant(
         words="white space squeezed",

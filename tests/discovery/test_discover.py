@@ -396,3 +396,20 @@ def test_a_role_that_may_not_read_is_told_so_and_nothing_breaks(database: str) -
         text = discovered(url)
     assert tables(text).keys() == {"public.docs"}
     assert "# the role may not read it" in text
+
+
+@pytest.mark.parametrize(("indexed", "declared"), [(1, None), (2, "hnsw")])
+def test_an_index_is_declared_for_a_pattern_that_most_of_its_tables_have(
+    database: str, indexed: int, declared: str | None
+) -> None:
+    for number, name in enumerate(("ann", "bob", "eve")):
+        own = f"tenant_{name}"
+        run(
+            database,
+            f"CREATE SCHEMA {own}",
+            f"CREATE TABLE {own}.docs (id int PRIMARY KEY, body text, embedding vector(3))",
+            f"INSERT INTO {own}.docs SELECT n, 'x' || n, '[1,2,3]' FROM generate_series(1, 3) n",
+        )
+        if number < indexed:
+            run(database, f"CREATE INDEX ON {own}.docs USING hnsw (embedding vector_cosine_ops)")
+    assert tables(discovered(database))["tenant_*.docs"].get("index") == declared

@@ -9,26 +9,29 @@ import pytest
 
 from checks.exit_status import ExitStatus
 from remediation.discover import main
+from tests.discoveries import examined
 from tests.nearby_texts import NearServer, near_literal
 from tests.tables import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KEY = "sk-discover-0001"
 SENTENCE = "the tram stops at every corner of the old town.  Then it turns"
 
 
-def notes(url: str, text_of: Callable[[str, str], str], *, rows: int = 14) -> None:
+def notes(
+    url: str, text_of: Callable[[str, str], str], *, rows: int = 14, table: str = "notes"
+) -> None:
     """Rows embedded as an application's `text_of` has it, and one without a vector."""
-    run(
-        url, "CREATE TABLE notes (id int PRIMARY KEY, title text, body text, embedding vector(256))"
-    )
+    columns = "id int PRIMARY KEY, title text, body text, embedding vector(256)"
+    run(url, f"CREATE TABLE {table} ({columns})")
     for number in range(rows + 1):
         title = f"Line {number}"
         body = "\n".join(f"{SENTENCE} {number * 5 + i}" for i in range(4))
         vector = f"'{near_literal(text_of(title, body))}'" if number < rows else "NULL"
-        run(url, f"INSERT INTO notes VALUES ({number}, '{title}', '{body}', {vector})")
+        run(url, f"INSERT INTO {table} VALUES ({number}, '{title}', '{body}', {vector})")
 
 
 class Discover:
@@ -47,8 +50,8 @@ class Discover:
         written = self._captured.readouterr()
         self.printed, self.said = written.out.decode(), written.err.decode()
         assert KEY not in self.printed + self.said
-        (entry,) = tomllib.loads(self.printed)["tables"]
-        return dict(entry)
+        self.entries = tomllib.loads(self.printed)["tables"]
+        return dict(self.entries[0])
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_the_text_that_agrees_with_the_stored_vectors_is_printed(
     with NearServer() as server:
         entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
         assert entry["text"] == right
-        assert "agrees with healthy rows, embedded again" in discover.printed
+        assert "healthy rows, embedded again, agree (1.000000 to" in discover.printed
         # What it takes at most is said before.
         most = int(discover.said.partition("at most ")[2].partition(" requests")[0])
         assert len(server.requests) <= most
@@ -113,3 +116,20 @@ def test_the_platform_s_key_is_not_used_unless_it_is_named(
         assert server.requests == []
     assert "# Its text was not probed: a row without a tenant" in discover.printed
     assert "--fallback-env=NAME" in discover.printed
+
+
+def test_a_pattern_s_table_with_another_text_gets_an_entry_of_its_own(
+    database: str, discover: Discover, tmp_path: Path
+) -> None:
+    run(database, *(f"CREATE SCHEMA tenant_{name}" for name in ("ann", "bob", "eve")))
+    for name in ("ann", "bob"):
+        notes(database, lambda _, body: body, rows=16, table=f"tenant_{name}.notes")
+    notes(database, lambda title, _: title, table="tenant_eve.notes")
+    with NearServer() as server:
+        discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    found = {entry["name"]: entry for entry in discover.entries}
+    assert found["tenant_*.notes"]["text"] == "body"
+    assert found["tenant_eve.notes"]["text"] == "title"
+    after = examined(database, discover.printed, tmp_path)
+    tenants = {s.segment.tenant for table in after.tables for s in table.measurements}
+    assert tenants == {"ann", "bob", "eve"}

@@ -75,6 +75,13 @@ def near_settings(server: NearServer, text: str, **repair: object) -> Settings:
             "body",
             "concat_ws('. ', title, body)",
         ),
+        (3, lambda _, body: body, r"replace(body, E'\n', ' ')", "body"),
+        (
+            3,
+            lambda title, body: f"{title} {body}",
+            "\nlower(concat_ws(' ', title, body))\n",
+            "concat_ws(' ', title, body)",
+        ),
         (40, lambda _, body: body.lower()[:500], "lower(body)", "left(lower(body), 500)"),
     ],
 )
