@@ -140,7 +140,9 @@ class EmbeddingType:
             if self.from_extension
             else sql.SQL("pg_catalog.array_upper({}, 1)").format(array)
         )
-        final: sql.Composable = sql.Literal(filled) if filled is not None else end
+        final: sql.Composable = end
+        if filled is not None:
+            final = sql.SQL("({} - {})").format(end, sql.Literal(dimensions - filled))
         if tail:
             first = sql.SQL("{} - {}").format(final, sql.Literal(tail - 1))
             wrong.append(sql.SQL("{} = ALL (({})[{}:{}])").format(nought, array, first, final))

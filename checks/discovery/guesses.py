@@ -29,6 +29,7 @@ from checks.discovery.names import (
     plain,
 )
 from checks.settings.names import display_identifier, display_name
+from checks.settings.values import MOST_DIMENSIONS
 from checks.targets.provenance import TIME_TYPES
 from checks.wording import plural
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 LEAST_ALIKE = 3
 """Vectors that must end at one dimension before they are taken to be padded by design."""
-MOST_DIMENSIONS = 16_000
-"""What the settings and pgvector's vector type allow."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -151,19 +150,20 @@ class Guesser:
             reason = f"the column admits any; that of {count} of {total} sampled vectors"
         if entry.dimensions > MOST_DIMENSIONS:
             entry.missing = f"more than {MOST_DIMENSIONS} dimensions cannot be declared"
-        padded = self._padding(column)
+        whole = entry.dimensions
+        padded = self._padding(column, whole)
         if padded is not None:
             entry.dimensions, reason = padded
         entry.add("dimensions", entry.dimensions, reason)
         if padded is not None:
-            entry.add("pad", True, f"the column is {column.full_type}; the rest is zeros")
+            pad = True if column.dimension is not None else whole
+            entry.add("pad", pad, f"the column is {column.full_type}; the rest is zeros")
 
-    def _padding(self, column: Column) -> tuple[int, str] | None:
+    def _padding(self, column: Column, whole: int) -> tuple[int, str] | None:
         """The dimensions of shorter vectors that a column holds padded, and why; or None.
 
         Where nearly all end at the same dimension, that is by design, and they are no failures.
         """
-        whole = column.dimension or 0
         tail = padded_tail(whole)
         if not tail or column.type == "sparsevec" or not self.relation.readable:
             return None

@@ -15,6 +15,7 @@ from checks.settings.values import (
     Dimensions,
     Duration,
     Flag,
+    Padding,
     Section,
     SqlExpression,
     TableReference,
@@ -86,8 +87,9 @@ class Table(Section):
     tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
     """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
-    pad: Flag = False
-    """Whether the column has more dimensions than the model, and its vectors end in zeros."""
+    pad: Padding = False
+    """Whether the stored vectors have more dimensions than the model's, and end in zeros: true, as
+    many as the column's type says; a number, so many in a column that admits any."""
     required: Flag = True
     totals: Literal["exact", "estimated"] = "exact"
     """Estimated: a scan reads the rows without an embedding and no others."""

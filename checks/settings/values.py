@@ -221,6 +221,19 @@ def _text(value: object, what: str) -> str:
     return value
 
 
+MOST_DIMENSIONS = 16_000
+"""The most that pgvector's `vector` type holds, by its documentation."""
+
+
+def _padding(given: object) -> bool | int:
+    if isinstance(given, bool) or (isinstance(given, int) and 1 <= given <= MOST_DIMENSIONS):
+        return given
+    raise ValueError(
+        "expected true, or the dimensions of what is stored, up to 16000, where the column's type"
+        f" does not say them, found {shown(given)}"
+    )
+
+
 TableReference = Annotated[TableName, PlainValidator(_table_name), PlainSerializer(str)]
 """`table` or `schema.table`, written as in SQL."""
 ColumnName = Annotated[str, PlainValidator(_column)]
@@ -242,5 +255,5 @@ Cosine = Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
 RecallShare = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Share = Annotated[Decimal, BeforeValidator(_share), Field(strict=True, ge=0, le=1)]
 """From 0 to 1, exactly as written in the file."""
-Dimensions = Annotated[int, Field(strict=True, ge=1, le=16_000)]
-"""16,000 is the most that pgvector's `vector` type holds, by its documentation."""
+Dimensions = Annotated[int, Field(strict=True, ge=1, le=MOST_DIMENSIONS)]
+Padding = Annotated[bool | int, PlainValidator(_padding)]

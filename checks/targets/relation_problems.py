@@ -111,10 +111,13 @@ def policy_problems(place: Declared) -> list[Problem]:
 PAD_HINT = "; where shorter vectors are padded with zeros by design, say `pad = true`"
 
 
-def embedding_problems(place: Declared, name: str, dimensions: int, *, pad: bool) -> list[Problem]:
+def embedding_problems(
+    place: Declared, name: str, dimensions: int, *, pad: bool | int
+) -> list[Problem]:
     """The problem that the embedding column has another type or dimension than declared.
 
-    `dimensions` are the model's; with `pad` the column has more.
+    `dimensions` are the model's; with `pad` the stored vectors have more: as many as it says, or
+    as the column's type does.
     """
     column = place.relation.columns.get(name)
     if column is None:
@@ -129,14 +132,26 @@ def embedding_problems(place: Declared, name: str, dimensions: int, *, pad: bool
                 )
             )
         ]
-    if pad and (column.dimension or 0) <= dimensions:
-        found = "any number" if column.dimension is None else str(column.dimension)
+    stored = column.dimension if pad is True or column.dimension is not None else int(pad)
+    if pad and (stored or 0) <= dimensions:
+        found = "any number" if stored is None else str(stored)
         return [
             Problem(
                 text=(
                     f"pad: the vectors of column {column.name!r} of {place.name} have {found} as"
-                    f" their dimensions; expected a type that says more than the model's"
-                    f" {dimensions}, to which a vector is padded; take `pad` out, or migrate it"
+                    f" their dimensions; expected more than the model's {dimensions}, to which a"
+                    " vector is padded; take `pad` out, migrate it, or, where the type admits any,"
+                    " say how many are stored: `pad = 4096`"
+                ),
+                blocks=False,
+            )
+        ]
+    if pad and pad is not True and pad != stored:
+        return [
+            Problem(
+                text=(
+                    f"pad: column {column.name!r} of {place.name} is {column.type}({stored}),"
+                    f" declared are {pad}; say `pad = true`: the type tells how many are stored"
                 ),
                 blocks=False,
             )

@@ -116,9 +116,12 @@ class Target:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors that are stored: the column's, where shorter ones are padded."""
-        if not self.declared.pad or self.relation is None:
+        """Of the vectors that are stored: the column's, or the number declared, where padded."""
+        pad = self.declared.pad
+        if not pad or self.relation is None:
             return self.model_dimensions
+        if pad is not True:
+            return max(self.model_dimensions, pad)
         beside = self.declared.store
         if beside is not None and self.store is None:
             return self.model_dimensions

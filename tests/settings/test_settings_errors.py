@@ -54,6 +54,10 @@ FAULTS = {
         '"15 minutes", "1h" or "1 day", found 15'
     ),
     TABLE + 'required = "no"': "tables[public.docs].required: expected true or false, found 'no'",
+    TABLE + "pad = 20000": (
+        "tables[public.docs].pad: expected true, or the dimensions of what is stored, up to 16000,"
+        " where the column's type does not say them, found 20000"
+    ),
     TABLE + 'tenant = "  "': (
         "tables[public.docs].tenant: expected a column or an SQL expression, found a blank; "
         "leave an optional key out where there is none"
