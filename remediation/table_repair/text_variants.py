@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.discovery.names import TEXT_TYPES
+from checks.discovery.names import JSON_TYPES, TEXT_TYPES
 from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
 
@@ -90,15 +90,26 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
 
 
 def _titled(target: Target, own: str) -> Iterator[TextVariant]:
-    """With a column of the row in front that the expression does not hold."""
-    for name in TITLES:
-        if name in target.facts.columns and not re.search(rf"\b{name}\b", own, re.IGNORECASE):
-            column = display_identifier(name)
-            for separator in TITLE_SEPARATORS:
-                yield TextVariant(
-                    words=f"{name} in front, separator {separator}",
-                    expression=f"concat_ws({separator}, {column}, {own})",
-                )
+    """With a title of the row in front, a column or a key of its JSON, that `own` does not hold."""
+    columns = target.facts.columns
+    titles = {name: display_identifier(name) for name in TITLES if name in columns}
+    documents = [
+        display_identifier(n) for n, column in columns.items() if column.type in JSON_TYPES
+    ]
+    # A key that no row has changes no text, and is not tried.
+    titles |= {
+        f"{name} of {document}": f"{document} ->> '{name}'"
+        for document in documents
+        for name in TITLES
+    }
+    for words, title in titles.items():
+        if re.search(rf"(?<!\w){re.escape(title)}(?!\w)", own, re.IGNORECASE):
+            continue
+        for separator in TITLE_SEPARATORS:
+            yield TextVariant(
+                words=f"{words} in front, separator {separator}",
+                expression=f"concat_ws({separator}, {title}, {own})",
+            )
 
 
 def _alone(target: Target, own: str) -> Iterator[TextVariant]:

@@ -133,3 +133,18 @@ def test_a_pattern_s_table_with_another_text_gets_an_entry_of_its_own(
     after = examined(database, discover.printed, tmp_path)
     tenants = {s.segment.tenant for table in after.tables for s in table.measurements}
     assert tenants == {"ann", "bob", "eve"}
+
+
+def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
+    database: str, discover: Discover
+) -> None:
+    notes(database, lambda title, body: f"{title}\n{body}")
+    run(
+        database,
+        "ALTER TABLE notes ADD meta jsonb",
+        "UPDATE notes SET meta = jsonb_build_object('heading', title, 'page', id)",
+        "ALTER TABLE notes DROP title",
+    )
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    assert entry["text"] == r"concat_ws(E'\n', meta ->> 'heading', body)"
