@@ -321,6 +321,6 @@ def _learn(entry: Entry, result: ProbeResult) -> None:
         entry.lines[position] = replace(guess, reason=reason)
     else:
         entry.remarks.append(
-            f"No common text agrees with the stored vectors, or the model is another one:"
-            f" {result.numbers}"
+            "The text does not agree with all vectors that are stored, and no common variant does;"
+            f" or their model is another one: {result.numbers}"
         )

@@ -20,7 +20,7 @@ from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
-from remediation.table_repair.probe import TENANTS_LOOKED_AT
+from remediation.table_repair.probe import FAR, TENANTS_LOOKED_AT
 from remediation.table_repair.text_variants import BetterText, TextVariant, text_variants
 
 if TYPE_CHECKING:
@@ -131,19 +131,24 @@ class SecondLook:
         tried = self._texts_of_variants(compared)
         wanted = list(dict.fromkeys(t for _, texts in tried for t in texts))[:VARIANT_TEXTS]
         vectors = dict(zip(wanted, self._embed(tenant, wanted), strict=True))
-        own, best = min(near for *_, near in compared), None
+        nears_of: list[tuple[TextVariant, list[float]]] = []
         for variant, texts in tried:
             nears = []
             for (row, sent, near), text in zip(compared, texts, strict=True):
                 fresh = vectors.get(text)
                 same = near if text == sent else 0.0
                 nears.append(same if fresh is None else cosine(row.vector, fresh))
-            if best is None or min(nears) > best[0]:
-                best = min(nears), max(nears), variant
-        if best is None or (1.0 - best[0]) * BETTER > 1.0 - own:
+            nears_of.append((variant, nears))
+        own = [near for *_, near in compared]
+        kept = _without_stray([own, *(nears for _, nears in nears_of)])
+        best: BetterText | None = None
+        for variant, nears in nears_of:
+            low, high = min(nears[i] for i in kept), max(nears[i] for i in kept)
+            if best is None or low > best.low:
+                best = BetterText(variant=variant, low=low, high=high)
+        if best is None or (1.0 - best.low) * BETTER > 1.0 - min(own[i] for i in kept):
             return None
-        low, high, variant = best
-        return BetterText(variant=variant, low=low, high=high)
+        return best
 
     def _texts_of_variants(
         self, compared: Sequence[tuple[HealthyRow, str, float]]
@@ -212,6 +217,13 @@ class SecondLook:
                 break
             chunk.append(text)
         return chunk
+
+
+def _without_stray(nears_by_text: Sequence[Sequence[float]]) -> list[int]:
+    """The positions of the rows that tell: not of one alone that is far off by every text."""
+    best = [max(nears) for nears in zip(*nears_by_text, strict=True)]
+    told = [position for position, near in enumerate(best) if near >= FAR]
+    return told if len(told) == len(best) - 1 >= 2 else list(range(len(best)))
 
 
 def _words(better: BetterText | None, own: float) -> str:

@@ -103,7 +103,7 @@ def test_where_no_text_agrees_the_cosines_are_told_and_the_guess_stands(
     with NearServer() as server:
         entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
     assert entry["text"] == r"concat_ws(E'\n\n', title, body)"
-    assert "# No common text agrees with the stored vectors" in discover.printed
+    assert "# The text does not agree with all vectors that are stored" in discover.printed
     assert "of 12 healthy rows 0 agree, cosines 0." in discover.printed
 
 
@@ -148,3 +148,12 @@ def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
     with NearServer() as server:
         entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
     assert entry["text"] == r"concat_ws(E'\n', meta ->> 'heading', body)"
+
+
+def test_one_row_of_another_text_hides_no_variant(database: str, discover: Discover) -> None:
+    notes(database, lambda title, body: f"{title} - {body}")
+    stray = near_literal("quarterly figures of a bakery, in millions")
+    run(database, f"UPDATE notes SET embedding = '{stray}' WHERE id = 12")
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    assert entry["text"] == "concat_ws(' - ', title, body)"
