@@ -56,6 +56,7 @@ def all_cases() -> list[Case]:
         *cuts.at_every_step(),
         *cuts.terminations(),
         *cuts.restarts(),
+        *cuts.exhaustions(),
         *answers.by_name(),
         *races.races(EDITS),
         *races.killed_races(KILLED_RACES),

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from tests.faults import link as links
 from tests.faults.ground import Case, said
 from tests.faults.invariants import broken, not_whole
-from tests.faults.killer import restart, terminating
+from tests.faults.killer import Crowd, restart, terminating
 from tests.faults.link import Link, Toward
 from tests.faults.provider import Provider
 from tests.faults.rows import healthy
 from tests.faults.wire import AROUND_COMMIT, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.faults.ground import Ground
     from tests.faults.invariants import Seen
-    from tests.faults.link import Action, Moment
+    from tests.faults.link import Action, Fate, Moment
     from tests.faults.shapes import Shape
     from tests.faults.stage import Stage
 
@@ -62,9 +62,18 @@ def terminations() -> Iterator[Case]:
 
 
 def restarts() -> Iterator[Case]:
-    """The server is stopped as by a crash and started again."""
+    """The server is stopped and started again, as by a crash and as by its owner."""
     for step in Step:
-        yield Case(name=f"restart-at-{step}", run=partial(_restarted, step))
+        yield Case(name=f"restart-at-{step}", run=partial(_restarted, step, "immediate"))
+        yield Case(name=f"fast-restart-at-{step}", run=partial(_restarted, step, "fast"))
+
+
+def exhaustions() -> Iterator[Case]:
+    """Others take every connection that is left; a further one is refused until the run ends."""
+    for step in Step:
+        yield Case(name=f"exhaust-at-{step}", run=partial(_exhausted, step, links.forward))
+        # What is lost then cannot be opened again.
+        yield Case(name=f"exhaust-and-cut-at-{step}", run=partial(_exhausted, step, links.cut))
 
 
 def _link(step: Step, way: str, times: float, shape: Shape, ground: Ground, seed: int) -> list[str]:
@@ -79,25 +88,45 @@ def _terminated(step: Step, times: float, ground: Ground, seed: int) -> list[str
         return _disturbed(ground, stage, seed, step, terminating(stage.url), times)
 
 
-def _restarted(step: Step, ground: Ground, seed: int) -> list[str]:
+def _restarted(step: Step, mode: str, ground: Ground, seed: int) -> list[str]:
     url, directory = ground.restartable
 
     def crash(_: Moment) -> None:
-        restart(directory)
+        restart(directory, mode)
         ground.counts["restarts"] += 1
 
     with ground.stage(seed, server=url) as stage:
         return _disturbed(ground, stage, seed, step, crash, 1)
 
 
+def _exhausted(step: Step, fate: Action, ground: Ground, seed: int) -> list[str]:
+    # Not the server of all cases: other sessions there are none of ours to keep out.
+    url, _ = ground.restartable
+    with ground.stage(seed, server=url) as stage:
+        crowd = Crowd(stage.url)
+
+        def come(moment: Moment) -> Fate | None:
+            crowd.come(moment)
+            return fate(moment)
+
+        wrong = _disturbed(ground, stage, seed, step, come, 1, others=[crowd])
+        return wrong + ([] if crowd.number else ["expected others to take every connection"])
+
+
 def _disturbed(
-    ground: Ground, stage: Stage, seed: int, step: Step, action: Action, times: float
+    ground: Ground,
+    stage: Stage,
+    seed: int,
+    step: Step,
+    action: Action,
+    times: float,
+    others: Sequence[Crowd] = (),
 ) -> list[str]:
     nth = 1 if step in (Step.LOCK_SENT, Step.LOCK_TAKEN, Step.PAGE_SENT, Step.PAGE_READ) else 3
     with Provider(seed=seed) as provider:
         with Link(stage.url) as link:
             link.when(step, action, nth=nth, times=times)
-            seen = ground.disturbed(stage, provider, url=link.url)
+            seen = ground.disturbed(stage, provider, url=link.url, others=others)
             ground.counts["links disturbed"] += len(link.fired)
             wrong = broken(seen) + ([] if link.fired else ["the step never came"])
         if left(seen):

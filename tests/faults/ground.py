@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from tests.faults.killer import Killer
+    from tests.faults.killer import Crowd, Killer
     from tests.faults.provider import Provider
     from tests.faults.racer import Racer
     from tests.faults.watch import Clients, Watch
@@ -100,7 +100,7 @@ class Ground:
         url: str | None = None,
         killer: Killer | None = None,
         racer: Racer | None = None,
-        others: Sequence[Watch | Clients] = (),
+        others: Sequence[Watch | Clients | Crowd] = (),
     ) -> Seen:
         """One run, with what was there before and after it. What goes on beside it ends with it."""
         before, folders = stage.rows() if racer is None else racer.before, set(stage.incidents())

@@ -10,7 +10,7 @@ import signal
 import threading
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.starter import Started
 
 RESTART_SECONDS = 60.0
+MOST_SESSIONS = 1000
+"""Far beyond max_connections, as the embedded server has it."""
 
 
 class Killer:
@@ -69,8 +71,33 @@ def terminating(url: str) -> Action:
     return terminate
 
 
-def restart(directory: Path) -> None:
-    """Stop a cluster of `demo.postgres` as a crash does, and start it again on the same port.
+class Crowd:
+    """Sessions of others that take every connection that the server has."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._sessions: list[psycopg.Connection[Any]] = []
+
+    @property
+    def number(self) -> int:
+        return len(self._sessions)
+
+    def come(self, _: Moment) -> None:
+        """Take what is left, until the server refuses one. For `Link.when`."""
+        with suppress(psycopg.OperationalError):
+            while self.number < MOST_SESSIONS:
+                self._sessions.append(psycopg.connect(self._url, autocommit=True))
+
+    def stop(self) -> None:
+        """Let all of them go."""
+        for session in self._sessions:
+            session.close()
+
+
+def restart(directory: Path, mode: str = "immediate") -> None:
+    """Stop a cluster of `demo.postgres`, and start it again on the same port.
+
+    By itself it stops as a crash does; `fast` ends its sessions in order, each with a last word.
 
     Raises subprocess.CalledProcessError.
     """
@@ -83,7 +110,7 @@ def restart(directory: Path) -> None:
     # Its own options are in postmaster.opts: the port stays.
     pgexec(
         "pg_ctl",
-        ("-w", "-m", "immediate", "-l", str(cluster.log), "-D", str(cluster.pgdata), "restart"),
+        ("-w", "-m", mode, "-l", str(cluster.log), "-D", str(cluster.pgdata), "restart"),
         bin_path=cluster.bin_path,
         user=cluster.system_user,
         timeout=RESTART_SECONDS,

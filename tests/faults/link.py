@@ -79,6 +79,10 @@ if TYPE_CHECKING:
     """Called on the session's own thread; None forwards."""
 
 
+def forward(_: Moment) -> Fate:
+    return Fate.FORWARD
+
+
 def cut(_: Moment) -> Fate:
     return Fate.CUT
 

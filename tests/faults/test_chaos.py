@@ -33,9 +33,15 @@ NAMED = {
     "always-shuffled",
     "always-index-twice",
     "load-hashed-0.8",
+    "exhaust-and-cut-at-committed",
 }
 """As in the long form."""
-LONG_FORM = {"key-insufficient-quota", "always-index-twice", "half-at-update-sent"}
+LONG_FORM = {
+    "key-insufficient-quota",
+    "always-index-twice",
+    "half-at-update-sent",
+    "exhaust-and-cut-at-committed",
+}
 """Of these, what `make test` leaves to `make test-full`: others try the same kind."""
 
 
