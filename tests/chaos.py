@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from tests.faults import answers, beside, crowds, cuts, interrupts, kills, races
+from tests.faults import answers, beside, crowds, cuts, interrupts, kills, poor, races
 from tests.faults.ground import Ground
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def all_cases() -> list[Case]:
         *races.races(EDITS),
         *races.killed_races(KILLED_RACES),
         *beside.loads(),
+        *poor.report_directories(),
+        *poor.memories(),
         *answers.malformed(MALFORMED),
         *kills.at_random(KILLS),
         *interrupts.at_random(INTERRUPTS),

@@ -101,11 +101,12 @@ class Ground:
         killer: Killer | None = None,
         racer: Racer | None = None,
         others: Sequence[Watch | Clients | Crowd] = (),
+        arguments: Sequence[str] = (),
     ) -> Seen:
         """One run, with what was there before and after it. What goes on beside it ends with it."""
         before, folders = stage.rows() if racer is None else racer.before, set(stage.incidents())
         asked = len(provider.received)
-        run = stage.run(url=url, provider=provider.base_url, killer=killer)
+        run = stage.run(*arguments, url=url, provider=provider.base_url, killer=killer)
         self.counts["runs"] += 1
         if racer is not None:
             self.counts["racing edits"] += racer.made

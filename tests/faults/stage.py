@@ -141,10 +141,15 @@ class Stage:
         self,
         *arguments: str,
         url: str | None = None,
+        write_url: str | None = None,
         provider: str = "",
         killer: Killer | None = None,
+        remediate: bool = True,
     ) -> Run:
-        """A whole `--remediate` run; `url` leads through a link. Raises TimeoutError."""
+        """A whole `--remediate` run, or one of the checks alone; `url` leads through a link.
+
+        `write_url` is where it writes, if that is elsewhere. Raises TimeoutError.
+        """
         begun = time.monotonic()
         output = self.folder / f"output-{len(self.runs) + 1}.txt"
         started = self.starter.start(
@@ -154,10 +159,13 @@ class Stage:
             "no:xdist",
             "-p",
             "no:hypothesispytest",
-            "--remediate",
+            *(["--remediate"] if remediate else []),
             *arguments,
             folder=self.folder,
-            environment=self._environment(url or self.url, provider),
+            environment={
+                **self._environment(url or self.url, provider),
+                **({"REMEDIATION_DATABASE_URL": write_url} if write_url else {}),
+            },
             output=output,
         )
         if killer is not None:

@@ -34,6 +34,8 @@ NAMED = {
     "always-index-twice",
     "load-hashed-0.8",
     "exhaust-and-cut-at-committed",
+    "reports-in-a-link-to-itself",
+    "memory-64-from-runtestloop",
 }
 """As in the long form."""
 LONG_FORM = {
@@ -41,6 +43,8 @@ LONG_FORM = {
     "always-index-twice",
     "half-at-update-sent",
     "exhaust-and-cut-at-committed",
+    "reports-in-a-link-to-itself",
+    "memory-64-from-runtestloop",
 }
 """Of these, what `make test` leaves to `make test-full`: others try the same kind."""
 
