@@ -63,6 +63,7 @@ def all_cases() -> list[Case]:
         *beside.loads(),
         *poor.report_directories(),
         *poor.memories(),
+        *poor.clocks(),
         *answers.malformed(MALFORMED),
         *kills.at_random(KILLS),
         *interrupts.at_random(INTERRUPTS),

@@ -63,8 +63,8 @@ class RetryPolicy:
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that `retry-after-ms` or `Retry-After` asks for, None where neither says.
 
-    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); the other is
-    OpenAI's, finer. A moment that has passed is 0; what cannot be read is ignored.
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3), which is held
+    against the answer's own `Date`; the other is OpenAI's, finer. A moment that has passed is 0; what cannot be read is ignored.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -73,14 +73,23 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    moment = _moment(value)
+    if moment is None:
+        return None
+    # By the clock that the answer was written by, where it says so: ours may be wrong, or jump.
+    since = _moment(headers.get("date")) or now or datetime.now(UTC)
+    return _within_reason((moment - since).total_seconds())
+
+
+def _moment(value: str | None) -> datetime | None:
+    """An HTTP date; None for what is no date, or one beyond what a date can be."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value or "")
         if moment.tzinfo is None:  # "-0000": UTC without saying where
             moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
-    except (ValueError, OverflowError):  # no date, or one beyond what a date can be
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return _within_reason(seconds)
 
 
 def _number(value: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Cases: a run on poor ground: a report directory that is none, and little memory."""
+"""Cases: a run on poor ground: a report directory that is none, little memory, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.faults.cuts import left
 from tests.faults.ground import Case, said
 from tests.faults.invariants import broken, not_whole
 from tests.faults.provider import Provider
+from tests.faults.stage import TENANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ SOMEONE = 12345
 MARGINS = (0, 8, 16, 32, 64, 128, 256)
 """Megabytes of address space beyond what a run has taken when its memory is limited: from what is
 too little for a thread to what is enough."""
+CLOCK_SECONDS = 100.0
+"""Far more than such a run takes, and far less than the clock jumps."""
 HOOKS = ("pytest_collection", "pytest_runtestloop")
 """Before the scans, and before the repair."""
 LITTLE_MEMORY = """
@@ -39,6 +42,21 @@ def {hook}(session):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 """
 """As `ulimit -v` does, from a moment on."""
+
+
+JUMPING_CLOCK = """
+import random
+import time
+import pytest
+
+chance, seconds, nanoseconds = random.Random({seed}), time.time, time.time_ns
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    time.time = lambda: seconds() + 3600 * chance.randint(-12, 12)
+    time.time_ns = lambda: nanoseconds() + 3600 * 10**9 * chance.randint(-12, 12)
+"""
+"""The clock that others set, for us and for every library that asks for it by its name."""
 
 
 def _file(folder: Path) -> None:
@@ -83,6 +101,12 @@ def memories() -> Iterator[Case]:
             yield Case(name=name, run=partial(_remembered, hook, margin))
 
 
+def clocks() -> Iterator[Case]:
+    """The time of day jumps by hours each time it is asked for, while keys have to wait."""
+    for fault in ("429", "429-retry-after", "503"):
+        yield Case(name=f"clock-jumps-{fault}", run=partial(_clocked, fault))
+
+
 def _reported(name: str, ground: Ground, seed: int) -> list[str]:
     make, writable = REPORT_DIRECTORIES[name]
     with ground.stage(seed) as stage, Provider(seed=seed) as provider:
@@ -117,3 +141,15 @@ def _remembered(hook: str, margin: int, ground: Ground, seed: int) -> list[str]:
         plugin.unlink()
         again = ground.disturbed(stage, provider)
         return wrong + said("the run after it", broken(again) + not_whole(again))
+
+
+def _clocked(fault: str, ground: Ground, seed: int) -> list[str]:
+    with ground.stage(seed) as stage, Provider(seed=seed) as provider:
+        provider.script(*[None] * len(TENANTS), fault, fault)
+        plugin = stage.folder / "conftest.py"
+        plugin.write_text(JUMPING_CLOCK.format(seed=seed), encoding="utf-8")
+        seen = ground.disturbed(stage, provider, arguments=("-p", "conftest"))
+        wrong = broken(seen) + not_whole(seen)
+        if seen.run.seconds > CLOCK_SECONDS:
+            wrong.append(f"a wait of seconds took {seen.run.seconds:.0f} s")
+        return wrong

@@ -232,6 +232,15 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "Sat, 31 Jan 2026 12:01:30 GMT"}, 90.0),
         ({"retry-after": "Sat, 31 Jan 2026 11:59:00 GMT"}, 0.0),
         ({"retry-after": "Sat, 31 Jan 2026 12:00:10 -0000"}, 10.0),
+        # A clock of ours that is five hours off: the answer's own date is what counts.
+        (
+            {
+                "retry-after": "Sat, 31 Jan 2026 17:00:07 GMT",
+                "date": "Sat, 31 Jan 2026 17:00:00 GMT",
+            },
+            7.0,
+        ),
+        ({"retry-after": "Sat, 31 Jan 2026 12:00:10 GMT", "date": "today"}, 10.0),
     ],
 )
 def test_a_wait_is_read_in_every_form_it_is_written(
