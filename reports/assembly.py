@@ -92,7 +92,7 @@ def incident_of(
         plan=plan_of(run),
         repair=repair_of(run),
         canary=canary_of(run, budget_of(context.settings)),
-        left=tuple(left_of(context.examination, run)),
+        left=tuple(left_of(context.examination, run, command)),
         diagnosis=diagnosis_of(run.diagnoses),
         trend=trend,
         timeline=tuple(values.TimelineEvent(time=time, text=text) for time, text in run.timeline),

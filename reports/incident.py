@@ -203,6 +203,8 @@ class LeftFinding(ScopedValue):
     rows: NonNegativeInt | None = None
     why: RedactedText
     next_step: RedactedText
+    commands: tuple[RedactedText, ...] = ()
+    """The commands that the next step names, in full."""
 
 
 class TimelineEvent(ReportValue):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
+from reports.again import commands_for
 from reports.incident import LeftFinding
 from reports.repaired import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
@@ -32,8 +33,10 @@ TOO_LONG = re.compile(
 """Of a text that a setting may cut, in our words and in those of providers."""
 
 
-def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
-    """The findings of the last examination that nobody accepted."""
+def left_of(
+    examination: Examination, run: RepairRun, command: Sequence[str]
+) -> Iterator[LeftFinding]:
+    """The findings of the last examination that nobody accepted; `command` is the run's."""
     results = {result.table: result for result in run.results}
     reasons = {name: _reasons(result) for name, result in results.items()}
     for finding in examination.open_findings:
@@ -48,6 +51,7 @@ def left_of(examination: Examination, run: RepairRun) -> Iterator[LeftFinding]:
             rows=None if finding.whole_table else finding.failing,
             why=why,
             next_step=next_step,
+            commands=tuple(commands_for(next_step, command, run)),
         )
 
 

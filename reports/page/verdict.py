@@ -5,11 +5,11 @@ Plain text for every form of the report; whoever shows it escapes it.
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from checks.wording import number, plural
 from reports import wording
+from reports.again import again
 from reports.incident import Incident, Result
 
 if TYPE_CHECKING:
@@ -113,6 +113,4 @@ def next_command(incident: Incident) -> str | None:
         more = ("--remediate",)
     else:
         return None
-    dropped = ("--remediate", "--dry-run", "--retry-quarantined")
-    kept = [word for word in incident.command if word not in dropped]
-    return shlex.join([*kept, *more])
+    return again(incident.command, *more)

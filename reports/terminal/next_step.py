@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from checks.wording import dollars, plural
 from embedding_integrity.run import COMMAND
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
+from reports.again import again
 from reports.left import left_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 STEPS = 3
 """Next steps that are told, those of the most rows first; the report has them all."""
-REPAIRS = ("--remediate", "--dry-run", "--retry-quarantined")
 
 
 def next_steps(
@@ -38,15 +37,17 @@ def next_steps(
             cost = dollars(run.plan.dollars)
             what = f"{plural(run.plan.rows, 'row')}, at an estimated cost of {cost}"
             yield f"next, to repair {what}:"
-            yield f"    {command(config, '--remediate')}"
+            yield f"    {again(_words(config), '--remediate')}"
         return
     if run is not None:
         # With its own words for what each outcome asks for.
-        left = Counter[str]()
-        for line in left_of(context.examination, run):
-            left[line.next_step] += line.rows or 1
-        for step, _ in left.most_common(STEPS):
-            yield f"next: {step}"
+        left = Counter[tuple[str, tuple[str, ...]]]()
+        for line in left_of(context.examination, run, _words(config)):
+            left[line.next_step, line.commands] += line.rows or 1
+        told = [step for step, _ in left.most_common(STEPS)]
+        yield from (f"next: {step}" for step, _ in told)
+        for command in dict.fromkeys(command for _, commands in told for command in commands):
+            yield f"    {command}"
         return
     if not failing:
         return
@@ -59,11 +60,9 @@ def next_steps(
     ]
     if mendable:
         yield "next, to see what a repair would do and cost:"
-        yield f"    {command(config, '--remediate', '--dry-run')}"
+        yield f"    {again(_words(config), '--remediate', '--dry-run')}"
 
 
-def command(config: pytest.Config, *options: str) -> str:
-    """The command of this run with other options of a repair, as a shell takes it."""
-    as_pytest = ("pytest", *map(str, config.invocation_params.args))
-    words = config.stash.get(COMMAND, as_pytest)
-    return shlex.join((*(word for word in words if word not in REPAIRS), *options))
+def _words(config: pytest.Config) -> tuple[str, ...]:
+    """The command of this run."""
+    return config.stash.get(COMMAND, ("pytest", *map(str, config.invocation_params.args)))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
 from remediation.journal.outcomes import Outcome, OutcomeGroup
+from remediation.run.repair_run import RepairRun
+from reports.again import again, commands_for
 from reports.left import next_step_for
+from reports.repaired import DONE
 
 
 @pytest.mark.parametrize(
@@ -28,3 +34,41 @@ from reports.left import next_step_for
 def test_each_outcome_has_its_own_next_step(outcome: Outcome, reason: str, words: str) -> None:
     group = OutcomeGroup(tenant="acme", outcome=outcome, reason=reason, rows=1, sample_keys=())
     assert words in next_step_for(group)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "command"),
+    [
+        (
+            "pytest --config=a.toml --remediate",
+            ("--remediate",),
+            "pytest --config=a.toml --remediate",
+        ),
+        ("pytest --rollback run --table=t", (), "pytest --table=t"),
+        ("pytest --rollback=run", ("--remediate", "--dry-run"), "pytest --remediate --dry-run"),
+        (
+            "pytest --max-rows 5 --max-cost=1 --retry-quarantined",
+            ("--remediate", "--max-rows=10"),
+            "pytest --max-cost=1 --remediate --max-rows=10",
+        ),
+    ],
+)
+def test_the_next_command_is_the_last_one_with_what_it_needs_now(
+    words: str, options: tuple[str, ...], command: str
+) -> None:
+    assert again(words.split(), *options) == command
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one not in DONE])
+def test_every_next_step_about_rows_names_a_command(outcome: Outcome) -> None:
+    run = RepairRun(
+        run_id="run", started_at=datetime.now(UTC), dry_run=False, report_directory=Path()
+    )
+    group = OutcomeGroup(tenant=None, outcome=outcome, reason="refused", rows=1, sample_keys=())
+    commands = list(commands_for(next_step_for(group), ("pytest", "--tenant=a b"), run))
+    assert commands[0] == "pytest '--tenant=a b' --remediate"
+    assert commands[1:] == (
+        ["pytest '--tenant=a b' --remediate --retry-quarantined"]
+        if outcome is Outcome.QUARANTINED
+        else []
+    )
