@@ -7,11 +7,12 @@ asks whether it was a migration.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from checks.diagnosis import facets as by
+from checks.diagnosis.window import window_of
 from checks.wording import number, plural
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 Topic = Literal[
-    "when", "outside", "tenant", "group", "model", "dimension", "text", "written", "kind"
+    "when", "edited", "outside", "tenant", "group", "model", "dimension", "text", "written", "kind"
 ]
 Direction = Literal["for", "against"]
 MOST = 0.5
@@ -70,6 +71,7 @@ def evidence_of(
     ):
         yield Evidence(topic="outside", says=_outside(target, outside, longest))
     yield from _kinds(found)
+    yield from _stale(found)
     yield from _tenants(found)
     for column in found.groups:
         yield from _group(found, column)
@@ -176,6 +178,23 @@ def _kinds(found: Facets) -> Iterator[Evidence]:
         yield Evidence(topic="kind", says="; ".join(said))
 
 
+def _stale(found: Facets) -> Iterator[Evidence]:
+    """When the texts of stale rows changed: a row of any age becomes stale by an edit."""
+    edits = [
+        replace(count, first=hour, last=hour)
+        for count in found.hit(by.EDITED)
+        if count.value is not None
+        and (hour := datetime.fromtimestamp(int(count.value) * 3600, UTC))
+    ]
+    window = window_of(edits)
+    if window is not None:
+        stale = sum(count.failing for count in edits)
+        span = span_words(window.first, window.last + timedelta(hours=1))
+        rows = plural(stale, "stale row")
+        says = f"{number(window.failing)} of {rows} edited last {span}, by updated_at"
+        yield Evidence(topic="edited", says=says)
+
+
 def _tenants(found: Facets) -> Iterator[Evidence]:
     tenants, hit = found.distinct.get(by.TENANT, 0), found.hit(by.TENANT)
     if tenants < 2 or not hit:
@@ -200,7 +219,9 @@ def _group(found: Facets, column: str) -> Iterator[Evidence]:
         if count.failing >= MOST * found.failing and found.lift(count) >= LIFT
     ]
     for count in raised[:1]:
-        yield Evidence(topic="group", says=_holds(found, count, f"{column} {quoted(count.value)}"))
+        yield Evidence(
+            topic="group", says=_holds(found, count, f"the value {quoted(count.value)} of {column}")
+        )
     if not raised and found.hit(facet):
         yield Evidence(topic="group", says=f"no value of {column} stands out among failing rows")
 
@@ -233,10 +254,15 @@ def _models(target: Target, found: Facets) -> Iterator[Evidence]:
 def _dimensions(target: Target, found: Facets) -> Iterator[Evidence]:
     others = [c for c in found.hit(by.DIMENSION) if c.value and c.value != str(target.dimensions)]
     if others:
-        listed = ", ".join(f"{c.value} ({plural(c.failing, 'row')})" for c in others[:3])
+        listed = ", ".join(
+            f"{plural(c.failing, 'row')} of {number(int(c.value or 0))}" for c in others[:3]
+        )
         yield Evidence(
             topic="dimension",
-            says=f"vectors of {listed} dimensions stand where {target.dimensions} are declared",
+            says=(
+                f"the vectors of failing rows have other dimensions than {target.dimensions}, as"
+                f" declared: {listed}"
+            ),
         )
 
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from checks.diagnosis import facets
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import group_names, has_place, rows_of
-from checks.scanning.scan_statement import DATABLE, among
+from checks.scanning.scan_statement import DATABLE, DATABLE_AS, among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,14 @@ def compile_facets(
         facets.LONG: sql.SQL("long"),
         facets.KEY: sql.SQL("identity"),
     }
+    dated = target.declared.updated_at is not None
+    if dated and "freshness" in {check.name for check in checks}:
+        of_failing[facets.EDITED] = sql.SQL(
+            "CASE WHEN 'freshness'::text = ANY (failed) AND {} THEN"
+            " pg_catalog.floor(extract(epoch FROM updated_at) / 3600::numeric)::bigint::text END"
+        ).format(sql.SQL(DATABLE_AS).format(sql.SQL("updated_at")))
     columns = [
+        *(["updated_at"] if facets.EDITED in of_failing else []),
         *("tenant", "created_at", "identity"),
         *(["model"] if facets.MODEL in of_all else []),
         *(["written_by"] if has_place(target) else []),
@@ -98,7 +105,7 @@ FROM (
     WHERE {among} AND (fails OR NOT of_failing)
     GROUP BY facet, value
 ) AS counted
-WHERE place <= CASE facet WHEN {hour} THEN {most_hours} ELSE {most_values} END
+WHERE place <= CASE WHEN facet IN ({hour}, {edited}) THEN {most_hours} ELSE {most_values} END
 ORDER BY facet, place
 """
     ).format(
@@ -126,6 +133,7 @@ ORDER BY facet, place
             *map(sql.Literal, outside)
         ),
         hour=sql.Literal(facets.HOUR),
+        edited=sql.Literal(facets.EDITED),
         most_hours=sql.Literal(MOST_HOURS),
         most_values=sql.Literal(MOST_VALUES),
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HOUR = "hour"
 """Hours since 1970-01-01 00:00 UTC of the creation."""
+EDITED = "edited"
+"""The same of the last edit, by updated_at; of stale rows alone."""
 TENANT = "tenant"
 MODEL = "model"
 WRITTEN_BY = "written_by"

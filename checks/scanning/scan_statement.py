@@ -24,8 +24,9 @@ _COUNTS = ("failing", "first", "last", "least", "most")
 COUNTS = len(_COUNTS)
 """Columns of a check in the result of a scan."""
 
-DATABLE = sql.SQL("created_at BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'")
+DATABLE_AS = "{} BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'"
 """What Python's datetime can hold; PostgreSQL also knows -infinity and years before Christ."""
+DATABLE = sql.SQL(DATABLE_AS).format(sql.SQL("created_at"))
 
 
 def compile_scan(

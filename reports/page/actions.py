@@ -18,7 +18,7 @@ BY_CHECK = {
     "completeness": (
         "Make a failed embedding visible: retry it and count what is given up; a job that is"
         " acknowledged and dropped leaves a NULL that nobody sees",
-        "Apply the migration that `embedding-integrity prevent` prints, so that rows without an"
+        "Apply the migration that 'embedding-integrity prevent' prints, so that rows without an"
         " embedding are seen at once",
     ),
     "dimensionality": (
@@ -31,7 +31,7 @@ BY_CHECK = {
     ),
     "freshness": (
         "Embed again whenever the text changes, in the same transaction or by a trigger;"
-        " `embedding-integrity prevent` prints one that marks stale rows",
+        " 'embedding-integrity prevent' prints one that marks stale rows",
     ),
     "provenance": (
         "Change the model by a migration of its own: new column or store, backfill, check, switch",
