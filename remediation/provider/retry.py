@@ -64,7 +64,8 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     """Seconds that `retry-after-ms` or `Retry-After` asks for, None where neither says.
 
     `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3), which is held
-    against the answer's own `Date`; the other is OpenAI's, finer. A moment that has passed is 0; what cannot be read is ignored.
+    against the answer's own `Date`; the other is OpenAI's, finer. A moment that has passed is 0;
+    what cannot be read is ignored.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:

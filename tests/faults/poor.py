@@ -1,4 +1,4 @@
-"""Cases: a run on poor ground: a report directory that is none, little memory, a clock that jumps."""
+"""Cases of a run on poor ground: no report directory, little memory, a clock that jumps."""
 
 from __future__ import annotations
 
