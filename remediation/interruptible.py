@@ -124,3 +124,8 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, psycopg.Error):
         return f"the database refused: {reason_of(error)}"
     return str(error) if isinstance(error, IntegrityError) else f"unexpected {type(error).__name__}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what ended the work; a thread's stack is memory too."""
+    return isinstance(error, MemoryError) or str(error) == "can't start new thread"

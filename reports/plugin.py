@@ -86,18 +86,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     trend = _trend(session, run) if writes or directory.is_dir() else None
     if not (writes or shown):
         return
-    incident = _incident(session, run, trend, checks_only=not repairs)
-    if incident is None:
-        return
-    config.stash[INCIDENT] = incident
-    if not writes:
-        return
-    from reports.html import write
-
     try:
+        incident = _incident(session, run, trend, checks_only=not repairs)
+        if incident is None:
+            return
+        config.stash[INCIDENT] = incident
+        if not writes:
+            return
+        from reports.html import write
+
         config.stash[WRITTEN] = write(incident, directory)
     except OSError as error:
         config.stash[WRITTEN] = f"the incident report could not be written: {error.strerror}"
+    except MemoryError:
+        config.stash[WRITTEN] = "the incident report could not be written: no memory is left"
 
 
 def _trend(session: pytest.Session, run: RepairRun) -> Trend | None:

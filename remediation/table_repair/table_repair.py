@@ -15,7 +15,7 @@ import psycopg
 
 from checks.database.connection import connect
 from checks.errors import CannotExamineError
-from remediation.interruptible import INTERRUPTED, words_of
+from remediation.interruptible import INTERRUPTED, out_of_memory, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.vain_writes import VainWrites
@@ -143,6 +143,11 @@ class TableWork:
             self._stopped = words_of(error)
         except OSError as error:
             self._stopped = journal_words(error)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                self._stopped = INTERRUPTED
+                raise
+            self._stopped = "no memory is left; give the run more, or lower concurrency"
         except BaseException:
             self._stopped = INTERRUPTED
             raise

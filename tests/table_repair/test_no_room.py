@@ -1,8 +1,9 @@
-"""Where the disk has no room for the keys of the failing rows, no row is written."""
+"""Where no room is left, on the disk or in memory, a repair ends before it writes a row."""
 
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,3 +49,21 @@ def test_a_repair_whose_keys_fill_the_disk_ends_before_the_first_write(
         assert "File too large" in (result.stopped or "")
         assert len(server.requests) == 1, "the probe, and nothing else"
         assert len(table.wrong()) == 2000
+
+
+def test_a_repair_that_gets_no_further_thread_says_what_it_lacks(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: ThreadPoolExecutor) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with docs(database, {"acme": (2, 20)}) as table, ProviderServer() as server:
+        with opened(database, settings(server), keys=environment("acme")) as repair:
+            plan = repair.plan()
+            monkeypatch.setattr(ThreadPoolExecutor, "_adjust_thread_count", refused)
+            repair.run(plan, tmp_path, lambda _: None)
+            (result,) = repair.results
+        assert "no memory is left" in (result.stopped or "")
+        assert result.account.selected == 20
+        assert server.requests == []
+        assert len(table.wrong()) == 20
