@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.faults.ground import Ground
     from tests.faults.shapes import Shape
 
-FAILING = 40
+FAILING = 25
 EDITS = 100_000
 """More than are made in a run: the racer goes on to its end."""
 PAUSE = 0.03

@@ -32,7 +32,7 @@ NAMED = {
     "key-insufficient-quota",
     "always-shuffled",
     "always-index-twice",
-    "load-hashed-0.8",
+    "load-hashed-0.2",
     "exhaust-and-cut-at-committed",
     "reports-in-a-link-to-itself",
     "memory-64-from-runtestloop",
