@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from checks.errors import CannotExamineError
@@ -41,24 +42,16 @@ class SelectedKeys:
         Raises `CannotExamineError` where the disk has no place for them.
         """
         self.complete, self._rows = False, 0
+        with _on_disk():
+            self._file.seek(0)
+            self._file.truncate()
         for page in pages:
-            self._keep(json.dumps(page).encode("ascii") + b"\n", first=self._rows == 0)
+            with _on_disk():
+                self._file.write(json.dumps(page).encode("ascii") + b"\n")
+                # Else a full disk would show when the keys are read, in the midst of a repair.
+                self._file.flush()
             self._rows += len(page)
         self.complete = True
-
-    def _keep(self, line: bytes, *, first: bool) -> None:
-        try:
-            if first:
-                self._file.seek(0)
-                self._file.truncate()
-            self._file.write(line)
-            # Else a full disk would show when the keys are read, in the midst of a repair.
-            self._file.flush()
-        except OSError as error:
-            raise CannotExamineError(
-                "the keys of the failing rows cannot be kept in a temporary file"
-                f" ({error.strerror}); free space, or set TMPDIR to a folder that has some"
-            ) from None
 
     def pages(self) -> Iterator[list[Key]]:
         """The keys, in the pages in which they came."""
@@ -74,3 +67,14 @@ class SelectedKeys:
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotExamineError(
+            "the keys of the failing rows cannot be kept in a temporary file"
+            f" ({error.strerror}); free space, or set TMPDIR to a folder that has some"
+        ) from None
