@@ -5,11 +5,12 @@ Text only; `terminal_plugin` writes it.
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from checks.columns import in_columns
+from checks.columns import in_columns, wide
 from checks.examination.suspicion import shown
 from checks.wording import number, plural
 
@@ -42,6 +43,11 @@ def summary_lines(
     of_rows = [line for line in shown_ones if line.failing is not None]
     if of_rows:
         rows = [HEAD, *(_cells(line) for line in of_rows)]
+        # A name of a table is worth more than its times in the same line, while there is room.
+        too_wide = max(map(wide, in_columns(rows, width=sys.maxsize))) > width
+        beneath = too_wide and len(of_rows) <= LINES_SHOWN // 2
+        if beneath:
+            rows = [row[:-1] for row in rows]
         head, *lines = in_columns(rows, width=width, right=(2, 3, 4), cut=(1,))
         yield head, None
         untold = dict(diagnoses)
@@ -51,6 +57,8 @@ def summary_lines(
                 yield f"  found: {shown(line.found)}", None
             if (mostly := _mostly(untold.pop(line.table, None))) is not None:
                 yield f"  {mostly}", None
+            elif beneath and (created := period(line.since, line.until)):
+                yield f"  created {created} UTC", None
     for line in shown_ones:
         if line.failing is None:
             colour = "red" if line.severity == "error" else "yellow"
