@@ -187,7 +187,7 @@ def test_another_model_of_the_same_dimension_refuses_before_the_first_write(
         assert "the probe refused" in done.docs.stopped
         assert done.counts() == {"selected": 9, "skipped": 9}
         assert (table.rows(), table.versions()) == (before, versions)
-        assert len(server.requests) == 5  # the probe, the same texts twice, their variants, and pairs
+        assert len(server.requests) == 5  # the probe, the same twice, variants, and pairs
 
 
 def test_probe_zero_switches_the_probe_off(database: str, tmp_path: Path) -> None:
