@@ -45,7 +45,7 @@ OUTCOMES = {
     "superseded": "changed by someone else meanwhile and left alone",
     "quarantined": "set aside: the provider will never take such a text",
     "failed": "not embedded, but may be in a later run",
-    "skipped": "skipped because of a cap or a lock",
+    "skipped": "skipped: a cap, a lock, or a repair that stopped early",
 }
 ROLLBACK_OUTCOMES = {
     "superseded": "changed since, or gone, and left alone",
