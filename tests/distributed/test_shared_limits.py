@@ -94,6 +94,25 @@ def test_the_caps_of_a_run_hold_over_its_workers(shared_site: Site) -> None:
             assert len(provider.texts) == 33
 
 
+def test_the_dollars_of_a_run_hold_over_its_workers(shared_site: Site) -> None:
+    site, cap = shared_site, 0.000_004
+    with (
+        docs(site.database, dict.fromkeys(TENANTS, (0, 50))),
+        ProviderServer() as provider,
+    ):
+        site.write_settings(provider, repair=f"max_cost = {cap:.6f}")
+        with site.worker_here(), site.worker_here():
+            done = site.repaired()
+    counts = done.counts()
+    assert 0 < counts["fixed"] < 150
+    assert counts["skipped"] == 150 - counts["fixed"]
+    assert len(provider.texts) == counts["fixed"]
+    (reason,) = done.reasons(Outcome.SKIPPED)
+    assert "--max-cost" in reason
+    spent = "SELECT sum((tokens + unsaid) * price / 1e6)::float8 FROM embedding_integrity.run"
+    assert 0 < rows(site.database, spent)[0][0] <= cap
+
+
 def test_sweeps_repair_what_fails_anew_within_the_dollars_of_a_day(shared_site: Site) -> None:
     site = shared_site
 
