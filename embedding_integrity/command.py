@@ -27,17 +27,17 @@ DOORS = {
     ),
     "demo": Door("demo.__main__", "an incident of 382 rows: found, repaired, verified", "demo"),
     "prevent": Door(
-        "remediation.prevention.__main__", "print a migration after which a gap is seen at once"
+        "embedding_integrity.doors.prevent", "print a migration after which a gap is seen at once"
     ),
     "admin": Door(
-        "remediation.admin.__main__", "serve the repair over HTTP, behind a secret", "admin"
+        "embedding_integrity.doors.admin", "serve the repair over HTTP, behind a secret", "admin"
     ),
     "worker": Door(
-        "remediation.distributed.__main__",
+        "embedding_integrity.doors.worker",
         "repair parts of what other machines selected, or by itself again and again",
         "distributed",
     ),
-    "where": Door("embedding_integrity.where", "print the folder of the checks"),
+    "where": Door("embedding_integrity.doors.where", "print the folder of the checks"),
 }
 
 PAGE = """\

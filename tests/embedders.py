@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from remediation.provider.embedder import Embedder
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import ProviderError
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from remediation.provider.retry import RetryPolicy
 from tests.provider_server import MODEL, vector_of
 

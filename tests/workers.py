@@ -64,7 +64,7 @@ class Site:
     def worker(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """A worker process, killed at the end."""
         with subprocess.Popen(
-            [sys.executable, "-m", "remediation.distributed", *arguments],
+            [sys.executable, "-m", "embedding_integrity", "worker", *arguments],
             cwd=self.folder,
             env={
                 **os.environ,

@@ -16,7 +16,7 @@ from checks.canary.sampling import chance, one_of
 from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
 from checks.row_checks.row_relation import rows_of
-from checks.targets.missing_rows_index import plain_column
+from checks.targets.indexes.missing_rows import plain_column
 from checks.targets.store_rows import STORE, held_rows
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from checks.expectations.measurements import Unlisted
 from checks.row_checks.row_relation import rows_of
-from checks.targets.missing_rows_index import plain_column
+from checks.targets.indexes.missing_rows import plain_column
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

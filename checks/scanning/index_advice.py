@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.targets.missing_rows_index import create_index_statements, uses_partial_index
+from checks.targets.indexes.missing_rows import create_index_statements, uses_partial_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

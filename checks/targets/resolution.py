@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from checks.database.catalog import read_relation_names, read_relations
 from checks.settings.entry_names import place_in
 from checks.settings.names import display_identifier, display_name
-from checks.targets.indexes import with_index_faults
+from checks.targets.indexes.faults import with_index_faults
 from checks.targets.problems import Layouts, Problem, no_extension, problems_of
 from checks.targets.store_constants import constants_of
 from checks.targets.store_problems import problems_beside

@@ -1,4 +1,4 @@
 """Serves a repair over HTTP: the endpoint that a person or a job calls by hand.
 
-May import all of `remediation`; its door, `__main__`, hands it what `reports` has.
+May import all of `remediation`; its door hands it what `reports` has.
 """

@@ -32,7 +32,7 @@ from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, write_place
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
-from remediation.table_repair.late_probes import LateProbes
+from remediation.table_repair.probing.late_probes import LateProbes
 from remediation.throttling.health import Health
 from remediation.throttling.throttle import Throttle
 from remediation.writing.locked_rows import LockedRows

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from checks.database.expressions import plan_fault
 from checks.row_checks.row_expressions import scope_of, text_of
-from checks.targets.missing_rows_index import missing_rows_index, uses_partial_index
+from checks.targets.indexes.missing_rows import missing_rows_index, uses_partial_index
 from remediation.prevention.dimension_check import (
     add_constraint,
     dimension_constraint,

@@ -22,7 +22,7 @@ from checks.row_checks.row_relation import rows_of
 from checks.targets.resolution import resolve
 from remediation.provider.endpoint import Endpoint, base_url_of, extra_headers_of, key_row
 from remediation.provider.keys import KeyRing
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimits
 
 if TYPE_CHECKING:

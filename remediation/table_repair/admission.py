@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from remediation.selection.batching import Batch, FailingRow
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.table_repair.flight import Flight
-    from remediation.table_repair.late_probes import LateProbes
+    from remediation.table_repair.probing.late_probes import LateProbes
     from remediation.table_repair.waiting_batches import WaitingBatch
     from remediation.throttling.budget import Budget
 

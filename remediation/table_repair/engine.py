@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.table_repair.flight import Landed
-    from remediation.table_repair.late_probes import LateProbes
+    from remediation.table_repair.probing.late_probes import LateProbes
     from remediation.throttling.budget import Budget
     from remediation.throttling.throttle import Throttle
     from remediation.writing.locked_rows import LockedRows

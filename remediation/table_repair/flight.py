@@ -20,7 +20,7 @@ import psycopg
 
 from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
-from remediation.table_repair.late_probes import LATE_SECONDS
+from remediation.table_repair.probing.late_probes import LATE_SECONDS
 from remediation.writing.verdicts import untried
 from remediation.writing.writer import FIRST_ROWS
 

@@ -19,8 +19,8 @@ from remediation.provider.rate_limits import WINDOW
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
 from remediation.table_repair.estimate import Estimate
-from remediation.table_repair.probe import samples
-from remediation.table_repair.second_look import most_of_second_look
+from remediation.table_repair.probing.probe import samples
+from remediation.table_repair.probing.second_look import most_of_second_look
 from remediation.throttling.budget import TOKENS_PER_PRICE
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from remediation.provider.usage import NOTHING, Usage
 if TYPE_CHECKING:
     from remediation.journal.outcomes import Account
     from remediation.journal.throughput import Throughput
-    from remediation.table_repair.probe import ProbeResult
+    from remediation.table_repair.probing.probe import ProbeResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,10 +22,10 @@ from remediation.journal.vain_writes import VainWrites
 from remediation.provider.embedders import Embedders
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
-from remediation.table_repair.late_probes import LateProbes
-from remediation.table_repair.probe import Probed, ProbeResult, probe, samples
+from remediation.table_repair.probing.late_probes import LateProbes
+from remediation.table_repair.probing.probe import Probed, ProbeResult, probe, samples
+from remediation.table_repair.probing.second_look import SecondLook
 from remediation.table_repair.result import TableRepair
-from remediation.table_repair.second_look import SecondLook
 from remediation.throttling.throttle import POLL_SECONDS, Throttle
 from remediation.writing.locked_rows import PATIENCE_SECONDS, LockedRows
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remediation.admin.__main__ import main, parser
+from embedding_integrity.doors.admin import main, parser
 from remediation.admin.parameters import KNOWN
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, environment, key_of, settings
@@ -37,7 +37,7 @@ def started(
         '[[tables]]\nname = "public.docs"\ntenant = "tenant"\ntext = "body"\n'
     )
     with subprocess.Popen(
-        [sys.executable, "-m", "remediation.admin", "--port=0", "--wait=0.1"],
+        [sys.executable, "-m", "embedding_integrity", "admin", "--port=0", "--wait=0.1"],
         cwd=folder,
         env={
             **os.environ,

@@ -9,7 +9,7 @@ import pytest
 
 from checks.database.connection_url import parse_url
 from demo.endpoint import endpoint
-from remediation.distributed.__main__ import main
+from embedding_integrity.doors.worker import main
 from remediation.distributed.shared.schema import install
 from tests.faults.pooler import REFUSAL, pooler
 from tests.runs import ROWS, TENANTS, fill, missing, stale

@@ -7,7 +7,7 @@ import re
 
 from ruamel.yaml import YAML
 
-from remediation.admin.__main__ import parser
+from embedding_integrity.doors.admin import parser
 from tests.runs import REPOSITORY
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")

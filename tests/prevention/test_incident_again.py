@@ -110,7 +110,7 @@ def test_the_incident_comes_again_only_to_be_refused_seen_and_mended(mended: Inc
     assert mended.coverage()[1] == ("public.workflow_insights", 382 + 5, None)
     assert mended.run() == ExitStatus.FAILS
     install(parse_url(mended.url, variable="DATABASE_URL"))
-    sweeping = [sys.executable, "-m", "remediation.distributed", "--sweep=10 seconds"]
+    sweeping = [sys.executable, "-m", "embedding_integrity", "worker", "--sweep=10 seconds"]
     with subprocess.Popen(
         [*sweeping, "--max-cost-per-day=1"], cwd=mended.folder, env=mended.environment
     ) as worker:

@@ -1,4 +1,4 @@
-"""`python -m remediation.prevention` as a command: what it prints, and how it ends."""
+"""`embedding-integrity prevent`: what it prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.exit_status import ExitStatus
-from remediation.prevention.command import DOWN, UP, main
+from embedding_integrity.doors.prevent import DOWN, UP, main
 from tests.migrations import catalog, psql
 from tests.tables import run, table
 

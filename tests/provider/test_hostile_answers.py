@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from remediation.provider.embedder import Embedded, Embedder
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import ProviderError, ProviderUnavailable, UntrustworthyResponse
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimit
 from remediation.provider.retry import RetryPolicy
 from remediation.throttling.budget import Budget
@@ -312,7 +312,7 @@ def test_a_bug_in_reading_an_answer_is_a_failed_try(
     def fails(_: object) -> None:
         raise MemoryError(MARK)
 
-    monkeypatch.setattr("remediation.provider.openai_embeddings.billed", fails)
+    monkeypatch.setattr("remediation.provider.openai_compatible.embeddings.billed", fails)
     with ProviderServer() as server:
         server.always(Reply())
         error = failure(usual(server, retry=SOON))

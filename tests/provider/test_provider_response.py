@@ -11,7 +11,7 @@ import pytest
 from remediation.provider.errors import (
     UntrustworthyResponse,
 )
-from remediation.provider.model_names import repeatable, same_model
+from remediation.provider.openai_compatible.model_names import repeatable, same_model
 from tests.embedders import KEY, TEXTS, embedder, expected, failure
 from tests.provider_server import ProviderServer, Reply
 

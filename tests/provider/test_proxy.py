@@ -12,10 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from checks.database.open_sockets import open_sockets
-from remediation.provider import openai_client
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import Stopped
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible import client as openai_client
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from tests.embedders import KEY, TEXTS, LoneEmbedder
 from tests.localhost import PEM
 from tests.provider_server import MODEL, ProviderServer, Reply

@@ -16,7 +16,7 @@ from remediation.provider.embedders import Embedders
 from remediation.provider.endpoint import Endpoint, KeyRow, OwnEndpoint
 from remediation.provider.errors import KeyRefused, ProviderUnavailable
 from remediation.provider.keys import KeyRing
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from remediation.provider.protocol import TryFailed
 from remediation.provider.rate_limits import RateLimits
 from remediation.provider.retry import RetryPolicy

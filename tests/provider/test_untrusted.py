@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from remediation.provider import openai_client
 from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import Unreachable
-from remediation.provider.openai_embeddings import OpenAIEmbeddings
+from remediation.provider.openai_compatible import client as openai_client
+from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from tests.embedders import KEY, SOON, TEXTS, LoneEmbedder
 from tests.faults.front import Front
 from tests.localhost import PEM

@@ -71,10 +71,12 @@ def pytest_exception_interact(call):
         pytest.param("remediation.execution:open_repair", marks=THOROUGH),
         pytest.param("remediation.run.repair:plan_table", marks=THOROUGH),
         pytest.param("remediation.provider.keys:KeyRing.find", marks=THOROUGH),
-        pytest.param("remediation.table_repair.probe:embed_isolating", marks=THOROUGH),
+        pytest.param("remediation.table_repair.probing.probe:embed_isolating", marks=THOROUGH),
         pytest.param("remediation.table_repair.flight:embed_isolating", marks=THOROUGH),
         "remediation.provider.embedder:require_as_asked",
-        pytest.param("remediation.provider.openai_embeddings:headers_with", marks=THOROUGH),
+        pytest.param(
+            "remediation.provider.openai_compatible.embeddings:headers_with", marks=THOROUGH
+        ),
         pytest.param("remediation.selection.preparation:unsendable", marks=THOROUGH),
         pytest.param("remediation.provider.embedder:unsendable", marks=THOROUGH),
         pytest.param("remediation.writing.writer:Writer.write", marks=THOROUGH),

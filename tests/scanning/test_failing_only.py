@@ -12,7 +12,7 @@ from checks.items.judgements import judge
 from checks.row_checks.applied import applied_checks
 from checks.scanning.part import part_of
 from checks.scanning.scan_statement import compile_scan
-from checks.targets.missing_rows_index import immutable_conditions
+from checks.targets.indexes.missing_rows import immutable_conditions
 from tests.runs import TENANTS, fill, missing
 from tests.settings_files import TABLE, faults_of
 from tests.tables import DOCS, examined, failing, looking, rows, run, says, table

@@ -137,7 +137,3 @@ def _every(text: str) -> timedelta:
     except ValueError as fault:
         raise argparse.ArgumentTypeError(str(fault)) from None
     return every
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,7 @@ import openai
 
 from checks.settings.values import api_version_of
 from remediation.provider.errors import Unreachable
-from remediation.provider.exchange import ACCEPTED, bound_answer, watch_request
+from remediation.provider.openai_compatible.exchange import ACCEPTED, bound_answer, watch_request
 
 if TYPE_CHECKING:
     import httpx2 as httpx

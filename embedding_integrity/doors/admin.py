@@ -1,6 +1,6 @@
 """The door of the admin endpoint: `embedding-integrity admin`. Holds no logic.
 
-Hands the endpoint what `reports` has, and stands above it.
+Hands the endpoint what `reports` has.
 """
 
 from __future__ import annotations
@@ -120,7 +120,3 @@ def _serve(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         os._exit(ExitStatus.INTERRUPTED)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from checks.database.ann_indexes import key_of, read_indexed_relations
 from checks.settings.names import display_name
-from checks.targets.index_scopes import Scopes
-from checks.targets.index_statements import create_statement, expected_key, no_key, operator_class
+from checks.targets.indexes.scopes import Scopes
+from checks.targets.indexes.statements import create_statement, expected_key, no_key, operator_class
 from checks.wording import visible
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from psycopg import sql
 from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
 from checks.settings.names import parse_identifier
-from checks.targets.index_scopes import index_names
+from checks.targets.indexes.scopes import index_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

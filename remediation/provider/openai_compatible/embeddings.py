@@ -24,9 +24,9 @@ from remediation.provider.errors import (
     UntrustworthyResponse,
     refusal,
 )
-from remediation.provider.exchange import Exchange
-from remediation.provider.model_names import repeatable, same_model
-from remediation.provider.openai_client import client_of, headers_with, unreachable
+from remediation.provider.openai_compatible.client import client_of, headers_with, unreachable
+from remediation.provider.openai_compatible.exchange import Exchange
+from remediation.provider.openai_compatible.model_names import repeatable, same_model
 from remediation.provider.protocol import Answer, Told, TryFailed
 from remediation.provider.retry import retry_after
 

@@ -20,8 +20,8 @@ from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
-from remediation.table_repair.probe import FAR, TENANTS_LOOKED_AT
-from remediation.table_repair.text_variants import BetterText, TextVariant, text_variants
+from remediation.table_repair.probing.probe import FAR, TENANTS_LOOKED_AT
+from remediation.table_repair.probing.text_variants import BetterText, TextVariant, text_variants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from remediation.provider.embedders import Embedders
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import HealthyRow, RowReader
-    from remediation.table_repair.probe import ProbeResult, Sample
+    from remediation.table_repair.probing.probe import ProbeResult, Sample
     from remediation.throttling.budget import Budget
 
 ROWS = 12

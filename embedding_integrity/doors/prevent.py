@@ -1,4 +1,4 @@
-"""The command: looks at the catalog, and prints the migration or the way back.
+"""`embedding-integrity prevent`: looks at the catalog, and prints the migration or the way back.
 
 Writes to no database; with `--output` two files.
 """

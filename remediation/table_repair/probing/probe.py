@@ -18,7 +18,7 @@ from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.provider.usage import NOTHING, Usage
 from remediation.selection.preparation import sendable
-from remediation.table_repair.late_probes import LATE_SECONDS, LateProbe
+from remediation.table_repair.probing.late_probes import LATE_SECONDS, LateProbe
 from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from remediation.provider.errors import ProviderError
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
-    from remediation.table_repair.late_probes import LateProbes
-    from remediation.table_repair.text_variants import BetterText
+    from remediation.table_repair.probing.late_probes import LateProbes
+    from remediation.table_repair.probing.text_variants import BetterText
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
 

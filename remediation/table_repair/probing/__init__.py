@@ -1,0 +1,1 @@
+"""Embeds healthy rows again before the first write, and says what text agrees better."""
