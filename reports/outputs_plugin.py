@@ -86,8 +86,8 @@ def _try(config: pytest.Config, what: str, write: Callable[[], None]) -> None:
 
 
 def _write_metrics(session: pytest.Session) -> None:
-    from reports.history.history import measured
-    from reports.html import replace
+    from reports.history import measured
+    from reports.outputs.files import replace
     from reports.outputs.openmetrics import openmetrics
 
     config = session.config
@@ -102,9 +102,9 @@ def _write_metrics(session: pytest.Session) -> None:
 
 
 def _write_summary(config: pytest.Config) -> None:
-    from reports.incident import Result
     from reports.outputs.github import passed
     from reports.page.markdown import markdown
+    from reports.values.incident import Result
 
     incident = config.stash[INCIDENT]
     nothing = incident.result is Result.WHOLE and not incident.findings_before
@@ -125,7 +125,7 @@ def pytest_terminal_summary(
     if incident is None or environment_of(config).get("GITHUB_ACTIONS") != "true":
         return
     from reports.outputs.github import workflow_commands
-    from reports.sections import groups
+    from reports.page.sections import groups
 
     last = incident.findings_before
     if incident.findings_after is not None:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from checks.diagnosis.diagnosis import Diagnosis
-    from reports.history.trend import Trend
-    from reports.html import WrittenReport
-    from reports.incident import Incident
+    from reports.outputs.files import WrittenReport
+    from reports.values.incident import Incident
+    from reports.values.trend import Trend
 
 FALLS = 5
 """Falls of coverage that the terminal tells."""
@@ -93,7 +93,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config.stash[INCIDENT] = incident
         if not writes:
             return
-        from reports.html import write
+        from reports.outputs.files import write
 
         config.stash[WRITTEN] = write(incident, directory)
     except OSError as error:
@@ -108,7 +108,7 @@ def _trend(session: pytest.Session, run: RepairRun) -> Trend | None:
     context = config.stash.get(RUN_CONTEXT, None)
     if context is None or session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
         return None
-    from reports.history.kept import keep
+    from reports.history import keep
 
     try:
         trend = keep(
@@ -149,7 +149,7 @@ def _incident(
     session: pytest.Session, run: RepairRun, trend: Trend | None, *, checks_only: bool
 ) -> Incident | None:
     """The incident of this run; None where every check held and nothing was to be reported."""
-    from reports.assembly import incident_of, unexamined_incident
+    from reports.account.assembly import incident_of, unexamined_incident
 
     config, status = session.config, int(session.exitstatus)
     as_pytest = ("pytest", *map(str, config.invocation_params.args))

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.assembly import incident_of, unexamined_incident
-from reports.history.kept import keep
-from reports.html import write
+from reports.account.assembly import incident_of, unexamined_incident
+from reports.history import keep
+from reports.outputs.files import write
 
 if TYPE_CHECKING:
     from checks.examination.run_context import RunContext

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from reports.diagnosed import DiagnosedTable, ReportedDiagnosis, ReportedEvidence, TimeCount
-from reports.history.trend import Fall, Measured, MeasuredRun, Trend
-from reports.incident import (
+from reports.values.diagnosed import DiagnosedTable, ReportedDiagnosis, ReportedEvidence, TimeCount
+from reports.values.incident import (
     DatabaseSummary,
     ExitSummary,
     Incident,
@@ -24,7 +23,8 @@ from reports.incident import (
     UnfixedRows,
     Versions,
 )
-from reports.tables import SegmentCounts, TableReport
+from reports.values.tables import SegmentCounts, TableReport
+from reports.values.trend import Fall, Measured, MeasuredRun, Trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Writes what a run found in the forms that other tools read: metrics, messages, summaries."""
+"""Writes a run in every form that is kept or that another tool reads; the files of a report."""

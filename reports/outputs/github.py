@@ -13,8 +13,8 @@ from checks.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reports.incident import Incident
-    from reports.sections import FindingGroup, Shown
+    from reports.page.sections import FindingGroup, Shown
+    from reports.values.incident import Incident
 
 MOST = 10
 """Annotations of a kind that GitHub shows of one step."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from reports.incident import Incident
+from reports.values.incident import Incident
 
 
 def incident_schema() -> dict[str, Any]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from checks.redaction import for_terminal
 from checks.wording import number
-from reports import sections
-from reports.page import verdict
+from reports.page import sections, verdict
 
 if TYPE_CHECKING:
-    from reports.incident import Incident
+    from reports.values.incident import Incident
 
 LINES = 8
 LENGTH = 2_900

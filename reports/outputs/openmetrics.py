@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from reports.history.trend import MeasuredRun
+    from reports.values.trend import MeasuredRun
 
 PREFIX = "embedding_integrity"
 

@@ -1,1 +1,1 @@
-"""Draws and words the pieces of the incident's page that are more than a table of its values."""
+"""The incident for people, as one HTML page and as Markdown: its words, charts and templates."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.incident import Result
+from reports.values.incident import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reports.incident import Incident
+    from reports.values.incident import Incident
 
 BY_CHECK = {
     "completeness": (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from reports.diagnosed import DiagnosedTable
-    from reports.history.trend import MeasuredRun
+    from reports.values.diagnosed import DiagnosedTable
+    from reports.values.trend import MeasuredRun
 
 WIDTH = 460
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from reports.incident import Result
+from reports.values.incident import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
-    from reports.incident import Incident
+    from reports.values.incident import Incident
 
 PLAN, SECOND_PASS = "plan: ", "second pass of the checks"
 """How the repair's own notes of these moments begin."""

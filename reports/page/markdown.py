@@ -15,14 +15,13 @@ from markupsafe import Markup
 
 from checks.redaction import redactor
 from checks.wording import number, plural, visible
-from reports import sections, summary, wording
-from reports.page import actions, verdict
+from reports.page import actions, sections, summary, verdict, wording
 from reports.page.happened import happened
 
 if TYPE_CHECKING:
-    from reports.incident import Incident, ScopedValue
+    from reports.values.incident import Incident, ScopedValue
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 TENANTS = 20
 """Tenants that are listed; the JSON report has them all."""

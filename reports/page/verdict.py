@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checks.wording import number, plural
-from reports import wording
-from reports.again import again
-from reports.incident import Incident, Result
+from reports.account.again import again
+from reports.page import wording
+from reports.values.incident import Incident, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

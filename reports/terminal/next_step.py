@@ -9,8 +9,8 @@ from checks.wording import dollars, plural
 from embedding_integrity.run import COMMAND
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
-from reports.again import again
-from reports.left import left_of
+from reports.account.again import again
+from reports.account.left import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,8 +10,8 @@ import pytest
 
 from remediation.provider.usage import NOTHING, Usage
 from remediation.run.repair_run import RepairRun
-from reports import html, wording
-from reports.repaired import repair_of
+from reports.account.repaired import repair_of
+from reports.page import html, wording
 from tests.incidents import incident
 from tests.page import Page
 from tests.provider_server import ProviderServer, Reply
@@ -20,7 +20,7 @@ from tests.repairs import docs, environment, repaired, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reports.incident import Incident
+    from reports.values.incident import Incident
 
 
 def test_usages_add_up_part_by_part() -> None:

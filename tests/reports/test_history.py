@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from reports.history import history
-from reports.history.trend import Measured, MeasuredRun, percent, trend_of
-from reports.incident import Incident, Result
+from reports import history
+from reports.values.incident import Incident, Result
+from reports.values.trend import Measured, MeasuredRun, percent, trend_of
 from tests.runs import MISSING, ROWS, TENANTS, Site, fill
 from tests.tables import run
 

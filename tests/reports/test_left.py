@@ -9,9 +9,9 @@ import pytest
 
 from remediation.journal.outcomes import Outcome, OutcomeGroup
 from remediation.run.repair_run import RepairRun
-from reports.again import again, commands_for
-from reports.left import next_step_for
-from reports.repaired import DONE
+from reports.account.again import again, commands_for
+from reports.account.left import next_step_for
+from reports.account.repaired import DONE
 
 
 @pytest.mark.parametrize(

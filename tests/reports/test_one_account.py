@@ -26,11 +26,11 @@ from demo.postgres import create_database, drop_database
 from remediation.plan_table import plan_lines
 from remediation.run.repair import open_repair
 from remediation.run.repair_run import RepairRun
-from reports import html
-from reports.assembly import incident_of
-from reports.incident import Incident
+from reports.account.assembly import incident_of
+from reports.page import html
 from reports.terminal.failing_checks import failing_checks
 from reports.terminal.screen import summary_lines
+from reports.values.incident import Incident
 from tests.page import Page
 from tests.repairs import environment
 from tests.repairs import settings as settings_of

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reports.history.trend import Measured, MeasuredRun
-from reports.incident import Incident, ReportedFinding
 from reports.outputs.github import MOST, workflow_commands
 from reports.outputs.json_schema import incident_schema
 from reports.outputs.message import LENGTH, message
 from reports.outputs.openmetrics import openmetrics
 from reports.outputs.tables_of_tests import pytest_html_results_table_row
-from reports.sections import groups
+from reports.page.sections import groups
+from reports.values.incident import Incident, ReportedFinding
+from reports.values.trend import Measured, MeasuredRun
 from tests.incidents import EVERY_KIND
 from tests.runs import MISSING, ROWS, TENANTS, Site, fill
 

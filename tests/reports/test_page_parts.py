@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from checks.diagnosis.facets import Count
 from checks.diagnosis.window import window_of
-from reports import html
-from reports.diagnosed import BARS, histogram
-from reports.incident import Incident, LeftFinding, Result
-from reports.page import charts, verdict
+from reports.page import charts, html, verdict
 from reports.page.happened import happened
 from reports.page.markdown import escaped, fenced, markdown
+from reports.values.diagnosed import BARS, histogram
+from reports.values.incident import Incident, LeftFinding, Result
 from tests.incidents import BEGIN, EVERY_KIND, HOSTILE, incident
 from tests.page import Page
 

@@ -7,8 +7,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from checks.redaction import redactor
-from reports import html
-from reports.incident import (
+from reports.outputs import files
+from reports.values.incident import (
     Incident,
     ReportedFinding,
     Versions,
@@ -48,7 +48,7 @@ def test_secrets_appear_neither_in_the_page_nor_in_the_json(
     )
     redactor.add(key)
     redactor.add(password)
-    written = html.write(leaking, tmp_path)
+    written = files.write(leaking, tmp_path)
     read = Incident.model_validate_json(written.json.read_bytes())
     for text in (Page(written.html.read_text()).text, repr(read), written.html.read_text()):
         assert "7f3a" not in text
@@ -65,7 +65,7 @@ def test_a_password_that_is_a_word_of_html_does_not_break_the_page(
     redactor.add("table")
     redactor.add("rows")
     redactor.add("repair")
-    written = html.write(incident(), tmp_path)
+    written = files.write(incident(), tmp_path)
     page = Page(written.html.read_text())
     assert page.strays == []
     assert "table" in page.elements
@@ -73,8 +73,8 @@ def test_a_password_that_is_a_word_of_html_does_not_break_the_page(
 
 
 def test_both_files_are_written_for_the_owner_alone_and_replaced_whole(tmp_path: Path) -> None:
-    first = html.write(interrupted(), tmp_path / "new" / "incidents")
-    again = html.write(incident(), tmp_path / "new" / "incidents")
+    first = files.write(interrupted(), tmp_path / "new" / "incidents")
+    again = files.write(incident(), tmp_path / "new" / "incidents")
     assert first == again
     folder = first.html.parent
     assert folder == tmp_path / "new" / "incidents" / "20260303-020000-ab12"
@@ -90,6 +90,6 @@ def test_words_that_utf8_cannot_carry_do_not_prevent_the_report(tmp_path: Path) 
     broken = Incident.model_validate(
         {**not_examined().model_dump(), "command": ("pytest", "caf\udce9"), "headline": "a\x00b"}
     )
-    written = html.write(broken, tmp_path)
+    written = files.write(broken, tmp_path)
     assert "caf\\udce9" in Page(written.html.read_text()).text
     assert "a⟨U+0000⟩b" in Page(written.html.read_text()).text

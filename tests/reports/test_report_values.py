@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from pydantic import ValidationError
 
-from reports import summary, wording
-from reports.incident import (
+from reports.page import summary, wording
+from reports.values.incident import (
     Incident,
     Result,
     TimelineEvent,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.wording import visible
-from reports import html
-from reports.incident import (
+from reports.page import html
+from reports.values.incident import (
     Incident,
     LeftFinding,
     ProbeSummary,
@@ -23,7 +23,7 @@ from reports.incident import (
     Result,
     TimelineEvent,
 )
-from reports.tables import SegmentCounts, TableReport
+from reports.values.tables import SegmentCounts, TableReport
 from tests.incidents import (
     BEGIN,
     EVERY_KIND,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from checks.wording import dollars
-from reports.wording import cost
+from reports.page.wording import cost
 
 
 @pytest.mark.parametrize(

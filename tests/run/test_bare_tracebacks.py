@@ -83,7 +83,7 @@ def pytest_exception_interact(call):
         pytest.param("remediation.journal.journal:Journal.replacing", marks=THOROUGH),
         pytest.param("remediation.table_repair.engine:Answers.judge", marks=THOROUGH),
         pytest.param("remediation.run.repair:measure_again", marks=THOROUGH),
-        pytest.param("reports.html:write", marks=THOROUGH),
+        pytest.param("reports.outputs.files:write", marks=THOROUGH),
     ],
 )
 def test_no_frame_with_a_text_or_a_key_is_left_whatever_step_raises(

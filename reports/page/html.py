@@ -1,14 +1,12 @@
-"""Writes the incident as one self-contained HTML page, as Markdown and as JSON, each whole.
+"""Renders the incident as one self-contained HTML page.
 
-The page runs no script and loads nothing; it caps what it shows, since the JSON holds all.
+It runs no script and loads nothing; it caps what it shows, since the JSON holds all.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,17 +17,14 @@ from markupsafe import Markup
 
 from checks.redaction import redactor
 from checks.wording import number, plural, visible
-from reports import sections, summary, wording
-from reports.outputs.message import message
-from reports.page import actions, charts, verdict
+from reports.page import actions, charts, sections, summary, verdict, wording
 from reports.page.happened import happened
-from reports.page.markdown import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reports.diagnosed import DiagnosedTable
-    from reports.incident import Incident
+    from reports.values.diagnosed import DiagnosedTable
+    from reports.values.incident import Incident
 
 CONTENTS = {
     "verdict": "Verdict",
@@ -44,16 +39,6 @@ CONTENTS = {
 """The sections by their anchors, in the order in which a person in an incident reads."""
 FALLS = 5
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WrittenReport:
-    """Where the forms of a report are."""
-
-    html: Path
-    json: Path
-    markdown: Path
-    message: Path
 
 
 def render(incident: Incident) -> str:
@@ -118,47 +103,6 @@ def _charts(incident: Incident, diagnosed: Sequence[DiagnosedTable]) -> Charts:
         again=any(after is not None for _, _, after in lines),
         runs=charts.coverage_over_runs(incident.trend.runs) if incident.trend else None,
     )
-
-
-def write(incident: Incident, directory: Path) -> WrittenReport:
-    """Write JSON, Markdown, message and page into `directory`/run id, replacing earlier ones.
-
-    Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
-
-    Raises:
-        OSError: the folder or a file cannot be written.
-    """
-    folder = directory / incident.run_id
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    written = WrittenReport(
-        html=folder / "incident.html",
-        json=folder / "incident.json",
-        markdown=folder / "incident.md",
-        message=folder / "message.json",
-    )
-    replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
-    replace(written.markdown, markdown(incident))
-    replace(written.message, message(incident))
-    replace(written.html, render(incident))
-    return written
-
-
-def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, readable by its owner alone unless `mode` says otherwise.
-
-    Raises OSError.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @cache

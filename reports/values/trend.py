@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeInt
 
-from reports.tables import RedactedText, ReportValue, UtcTime
+from reports.values.tables import RedactedText, ReportValue, UtcTime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports import incident as values
-from reports.tables import SegmentCounts, TableReport
+from reports.values import incident as values
+from reports.values.tables import SegmentCounts, TableReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

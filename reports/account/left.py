@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
-from reports.again import commands_for
-from reports.incident import LeftFinding
-from reports.repaired import DONE
+from reports.account.again import commands_for
+from reports.account.repaired import DONE
+from reports.values.incident import LeftFinding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

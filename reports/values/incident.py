@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, StringConstraints, WithJsonSchema
 
 from remediation.provider.usage import Usage
-from reports.diagnosed import ReportedDiagnosis
-from reports.history.trend import Trend
-from reports.tables import RedactedText, ReportValue, RowCount, RowTime, TableReport, UtcTime
+from reports.values.diagnosed import ReportedDiagnosis
+from reports.values.tables import RedactedText, ReportValue, RowCount, RowTime, TableReport, UtcTime
+from reports.values.trend import Trend
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """A run's id names its folder, so it can hold neither a slash nor a leading dot."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from markupsafe import Markup
 
-from reports import wording
+from reports.page import wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from reports.diagnosed import DiagnosedTable, ReportedEvidence
-    from reports.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
-    from reports.tables import SegmentCounts, TableReport
+    from reports.values.diagnosed import DiagnosedTable, ReportedEvidence
+    from reports.values.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
+    from reports.values.tables import SegmentCounts, TableReport
 
 TENANTS_PER_TABLE = 20
 TENANTS_ON_PAGE = 80

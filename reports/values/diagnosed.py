@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from checks.diagnosis import facets as by
 from checks.diagnosis.diagnosis import weighed
-from reports.tables import RedactedText, ReportValue, UtcTime
+from reports.values.tables import RedactedText, ReportValue, UtcTime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 from checks.exit_status import ExitStatus
 from remediation.provider.endpoint import base_url_of
 from remediation.throttling.budget import budget_of
-from reports import incident as values
-from reports.diagnosed import diagnosis_of
-from reports.ending import headline_of, result_of
-from reports.incident import Incident, Result
-from reports.left import left_of
-from reports.measured import absent_of, findings_of, tables_of
-from reports.repaired import canary_of, plan_of, repair_of
+from reports.account.ending import headline_of, result_of
+from reports.account.left import left_of
+from reports.account.measured import absent_of, findings_of, tables_of
+from reports.account.repaired import canary_of, plan_of, repair_of
+from reports.values import incident as values
+from reports.values.diagnosed import diagnosis_of
+from reports.values.incident import Incident, Result
 
 if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from remediation.run.repair_run import RepairRun
-    from reports.history.trend import Trend
+    from reports.values.trend import Trend
 
 PACKAGES = (
     "great_expectations",

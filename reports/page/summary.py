@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from checks.wording import number, plural
-from reports import wording
-from reports.incident import Incident, Result
+from reports.page import wording
+from reports.values.incident import Incident, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reports.incident import RepairSummary
-    from reports.tables import RowCount
+    from reports.values.incident import RepairSummary
+    from reports.values.tables import RowCount
 
 VERDICTS = {
     Result.WHOLE: "Everything holds",

@@ -10,17 +10,40 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from reports.history.trend import SHOWN, Measured, MeasuredRun
+from reports.values.trend import SHOWN, Measured, MeasuredRun, trend_of
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from checks.examination.examination import Examination
+    from checks.examination.run_context import RunContext
+    from reports.values.trend import Trend
 
 NAME = "history.jsonl"
 TAIL = 8 * 1024 * 1024
 """Bytes at the end of the file that are read."""
+
+
+def keep(
+    context: RunContext, directory: Path, *, run_id: str, at: datetime, again: datetime | None
+) -> Trend | None:
+    """The trend of the run's first look, once it is in the history; None where it has none.
+
+    `again` is when the tables were measured once more after a repair. Raises OSError, after which
+    nothing is known of the trend.
+    """
+    if not comparable(context.before):
+        return None
+    now = measured(context.before, run_id=run_id, at=at)
+    if not now.checks:
+        return None
+    trend = trend_of(earlier(directory), now)
+    append(directory, now)
+    if again is not None:
+        after = measured(context.examination, run_id=run_id, at=again, after=True)
+        append(directory, after)
+    return trend
 
 
 def measured(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from checks.exit_status import ExitStatus
 from checks.wording import plural
 from remediation.journal.outcomes import Outcome
-from reports.incident import Result
+from reports.values.incident import Result
 
 if TYPE_CHECKING:
     from checks.examination.run_context import RunContext

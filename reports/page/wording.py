@@ -14,7 +14,7 @@ from checks.wording import dollars, number, plural, visible
 
 if TYPE_CHECKING:
     from remediation.provider.usage import Usage
-    from reports.tables import RowCount
+    from reports.values.tables import RowCount
 
 NAME_LENGTH = 320
 """Characters of a name that are shown; the JSON report holds the whole name."""

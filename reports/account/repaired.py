@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
 from remediation.provider.usage import NOTHING
-from reports import incident as values
+from reports.values import incident as values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,1 +1,0 @@
-"""Keeps what each run measured, and tells the trend. Reads and writes its own file alone."""

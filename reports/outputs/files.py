@@ -1,0 +1,67 @@
+"""Writes the forms of a report into the folder of its run, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.outputs.message import message
+from reports.page.html import render
+from reports.page.markdown import markdown
+
+if TYPE_CHECKING:
+    from reports.values.incident import Incident
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenReport:
+    """Where the forms of a report are."""
+
+    html: Path
+    json: Path
+    markdown: Path
+    message: Path
+
+
+def write(incident: Incident, directory: Path) -> WrittenReport:
+    """Write JSON, Markdown, message and page into `directory`/run id, replacing earlier ones.
+
+    Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
+
+    Raises:
+        OSError: the folder or a file cannot be written.
+    """
+    folder = directory / incident.run_id
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = WrittenReport(
+        html=folder / "incident.html",
+        json=folder / "incident.json",
+        markdown=folder / "incident.md",
+        message=folder / "message.json",
+    )
+    replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
+    replace(written.markdown, markdown(incident))
+    replace(written.message, message(incident))
+    replace(written.html, render(incident))
+    return written
+
+
+def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, readable by its owner alone unless `mode` says otherwise.
+
+    Raises OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
