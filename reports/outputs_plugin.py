@@ -98,7 +98,7 @@ def _write_metrics(session: pytest.Session) -> None:
     text = openmetrics(run, status=int(session.exitstatus), at=time.time())
     path = Path(config.invocation_params.dir, config.getoption("--metrics"))
     # Names tables and no tenant, and is read by a collector that runs as another user.
-    replace(path, text, mode=0o644)
+    replace(path, [text], mode=0o644)
 
 
 def _write_summary(config: pytest.Config) -> None:

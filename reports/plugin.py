@@ -95,7 +95,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             return
         from reports.outputs.files import write
 
-        config.stash[WRITTEN] = write(incident, directory)
+        config.stash[WRITTEN] = write(
+            incident, directory, [one.keys for one in run.diagnoses.values()]
+        )
     except OSError as error:
         config.stash[WRITTEN] = f"the incident report could not be written: {error.strerror}"
     except MemoryError:
@@ -140,7 +142,11 @@ def _run_of_checks(session: pytest.Session, directory: Path, *, briefly: bool) -
         from checks.diagnosis.diagnosis import diagnose
 
         run.diagnoses = diagnose(
-            context.place, context.settings, context.before, within=BRIEF if briefly else None
+            context.place,
+            context.settings,
+            context.before,
+            within=BRIEF if briefly else None,
+            keys=not briefly,
         )
     return run
 

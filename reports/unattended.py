@@ -46,4 +46,5 @@ def write_incident(context: RunContext | None, run: RepairRun, status: ExitStatu
         if found is None:
             return None
         incident = found
-    return write(incident, run.report_directory).html
+    keys = [one.keys for one in run.diagnoses.values()]
+    return write(incident, run.report_directory, keys).html

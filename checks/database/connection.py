@@ -168,6 +168,10 @@ def cancel(connection: Connection) -> None:
         connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
 
 
+ALL_ROWS = {"cursor_tuple_fraction": "1"}
+"""Has a cursor's statement planned for all rows; by default PostgreSQL hurries to the first."""
+
+
 @contextmanager
 def read_only(
     connection: Connection,

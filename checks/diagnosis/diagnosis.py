@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from checks.database.connection import connect, read_only, reason_of
+from checks.database.connection import ALL_ROWS, connect, read_only, reason_of
 from checks.diagnosis import facets as by
 from checks.diagnosis.evidence import Evidence, concentrated, evidence_of
 from checks.diagnosis.facet_statement import TOTAL, compile_facets
 from checks.diagnosis.facets import Facets, gathered
+from checks.diagnosis.failing_keys import FailingKeys
 from checks.diagnosis.window import Window, window_of
 from checks.errors import CannotExamineError
 
@@ -33,6 +34,8 @@ CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English text."""
 MOST_TABLES = 20
 """Tables that are diagnosed, those with most failing rows."""
+PAGE_ROWS = 2_000
+"""Rows of a statement's result that are in memory at once."""
 PATIENCE = timedelta(minutes=1)
 """A statement's time limit, where `statement_timeout` is not shorter."""
 
@@ -50,6 +53,8 @@ class Diagnosis:
     """Why there is none."""
     seconds: float = 0.0
     """What its statements took."""
+    keys: FailingKeys | None = field(default=None, repr=False, compare=False)
+    """The failing rows themselves, where they were asked for."""
 
 
 def diagnose(
@@ -58,10 +63,12 @@ def diagnose(
     examination: Examination,
     *,
     within: timedelta | None = None,
+    keys: bool = True,
 ) -> dict[str, Diagnosis]:
     """The diagnoses of an examination, by table; only of tables with failing rows.
 
     No table is begun later than `within`, and none of its statements goes on for longer than that.
+    `keys` lists the failing rows, in the same statements.
     """
     failing = {
         table.target.name: checks
@@ -92,10 +99,20 @@ def diagnose(
                         place,
                         statement_timeout=min(timeout, left),
                         row_security=table.target.row_security,
+                        planner=ALL_ROWS,
                     ):
-                        found[name] = _diagnosis(connection, table, failing[name], longest=longest)
+                        found[name] = _diagnosis(
+                            connection,
+                            table,
+                            failing[name],
+                            longest=longest,
+                            keys=FailingKeys(name) if keys else None,
+                        )
                 except psycopg.Error as error:
                     found[name] = Diagnosis(table=name, missing=reason_of(error))
+                except OSError as error:
+                    words = f"the keys of its failing rows cannot be kept ({error.strerror})"
+                    found[name] = Diagnosis(table=name, missing=words)
                 found[name] = replace(found[name], seconds=time.monotonic() - begun)
     except CannotExamineError as error:
         return dict.fromkeys(worst, Diagnosis(table="", missing=str(error))) | found
@@ -124,6 +141,7 @@ def _diagnosis(
     checks: tuple[AppliedCheck, ...],
     *,
     longest: int,
+    keys: FailingKeys | None,
 ) -> Diagnosis:
     def facets(outside: Window | None = None) -> Facets:
         statement = compile_facets(
@@ -132,9 +150,14 @@ def _diagnosis(
             tenants=table.tenants,
             longest=longest,
             failing_only=table.part.failing_only,
+            keys=keys is not None and outside is None,
             outside=None if outside is None else (outside.first, outside.last),
         )
-        return gathered(connection.execute(statement), total=TOTAL)
+        # A cursor of the server: only what is fetched is in memory.
+        with connection.cursor(name="integrity_facets") as cursor:
+            cursor.itersize = PAGE_ROWS
+            cursor.execute(statement)
+            return gathered(cursor, total=TOTAL, on_key=None if keys is None else keys.add)
 
     found = facets()
     window = window_of(found.of.get(by.HOUR, ()))
@@ -149,6 +172,7 @@ def _diagnosis(
         found=found,
         window=told,
         evidence=tuple(evidence_of(table.target, found, window, outside, longest=longest)),
+        keys=keys,
     )
 
 

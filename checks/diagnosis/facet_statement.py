@@ -22,6 +22,8 @@ MOST_VALUES = 2_000
 """Values of a facet that are listed, those with most failing rows first."""
 MOST_HOURS = 90_000
 """About ten years."""
+MOST_KEYS = 100_000
+"""Keys of failing rows that are listed; the statement of a finding shows all."""
 TOTAL = "total"
 
 
@@ -32,11 +34,13 @@ def compile_facets(
     tenants: Sequence[str] | None,
     longest: int,
     failing_only: bool,
+    keys: bool = False,
     outside: tuple[datetime, datetime] | None = None,
 ) -> sql.Composed:
     """Result: (facet, value, rows, failing, first, last, values of the facet), see `gathered`.
 
-    `longest` is the number of characters over which a text is long. `outside` looks at failing
+    `longest` is the number of characters over which a text is long. `keys` lists the failing rows
+    themselves, too. `outside` looks at failing
     rows alone that were created outside these times, or of which nobody knows when.
     `failing_only` reads the rows without an embedding alone.
     """
@@ -59,8 +63,12 @@ def compile_facets(
         facets.CHECKS: sql.SQL("pg_catalog.array_to_json(failed)::text"),
         facets.DIMENSION: sql.SQL("dimension"),
         facets.LONG: sql.SQL("long"),
-        facets.KEY: sql.SQL("identity"),
     }
+    if keys:
+        of_failing[facets.KEY] = sql.SQL(
+            "pg_catalog.array_to_json("
+            "pg_catalog.array_cat(ARRAY[identity, tenant]::text[], failed))::text"
+        )
     dated = target.declared.updated_at is not None
     if dated and "freshness" in {check.name for check in checks}:
         of_failing[facets.EDITED] = sql.SQL(
@@ -105,7 +113,8 @@ FROM (
     WHERE {among} AND (fails OR NOT of_failing)
     GROUP BY facet, value
 ) AS counted
-WHERE place <= CASE WHEN facet IN ({hour}, {edited}) THEN {most_hours} ELSE {most_values} END
+WHERE place <= CASE WHEN facet IN ({hour}, {edited}) THEN {most_hours}
+                    WHEN facet = {key} THEN {most_keys} ELSE {most_values} END
 ORDER BY facet, place
 """
     ).format(
@@ -134,6 +143,8 @@ ORDER BY facet, place
         ),
         hour=sql.Literal(facets.HOUR),
         edited=sql.Literal(facets.EDITED),
+        key=sql.Literal(facets.KEY),
         most_hours=sql.Literal(MOST_HOURS),
+        most_keys=sql.Literal(MOST_KEYS),
         most_values=sql.Literal(MOST_VALUES),
     )

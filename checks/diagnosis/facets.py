@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
 HOUR = "hour"
@@ -26,7 +26,10 @@ DIMENSION = "dimension"
 LONG = "long"
 """Whether the text is longer than the provider takes: "true" or NULL."""
 KEY = "key"
-"""The row's key, written as PostgreSQL writes a row of its columns: (17), or (a,3)."""
+"""A JSON array of the row's key, its tenant and the checks that it fails.
+
+The key is written as PostgreSQL writes a row of its columns: (17), or (a,3).
+"""
 GROUP = "group:"
 """Begins the name of the facet of a column in `group_by`."""
 
@@ -79,10 +82,12 @@ def gathered(
     counts: Iterable[tuple[str, str | None, int, int, datetime | None, datetime | None, int]],
     *,
     total: str,
+    on_key: Callable[[str], None] | None = None,
 ) -> Facets:
     """Facets from rows of (facet, value, rows, failing, first, last, how many values).
 
-    The facet called `total` counts all rows.
+    The facet called `total` counts all rows. Keys, of which there may be very many, are not kept:
+    `on_key` is called with each.
     """
     of: dict[str, list[Count]] = {}
     distinct: dict[str, int] = {}
@@ -90,6 +95,10 @@ def gathered(
     for facet, value, counted, failed, first, last, values in counts:
         if facet == total:
             rows, failing = counted, failed
+            continue
+        if facet == KEY:
+            if on_key is not None and value is not None:
+                on_key(value)
             continue
         of.setdefault(facet, []).append(
             Count(value=value, rows=counted, failing=failed, first=first, last=last)

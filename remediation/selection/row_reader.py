@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from checks.database.connection import read_only
+from checks.database.connection import ALL_ROWS, read_only
 from checks.database.undecodable import as_read
 from checks.database.vector_types import vector_read
 from remediation.selection.batching import FailingRow
@@ -47,9 +47,6 @@ FETCH_ROWS = 50
 
 WHOLE_TEXT = 2**31 - 1
 """Characters; PostgreSQL holds no longer text."""
-
-WHOLE = {"cursor_tuple_fraction": "1"}
-"""Planned for all rows of a cursor's statement: by default PostgreSQL hurries to the first ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +152,7 @@ class RowReader:
         )
         parameters = {f"after_{i}": value for i, value in enumerate(after or (), start=1)}
         with (
-            self.transaction(connection, planner=WHOLE),
+            self.transaction(connection, planner=ALL_ROWS),
             # A cursor of the server: only what is fetched is in memory.
             connection.cursor(name="integrity_keys") as cursor,
         ):

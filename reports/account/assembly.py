@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from checks.exit_status import ExitStatus
 from remediation.provider.endpoint import base_url_of
 from remediation.throttling.budget import budget_of
+from reports.account.declared import declared
 from reports.account.ending import headline_of, result_of
 from reports.account.left import left_of
 from reports.account.measured import absent_of, findings_of, tables_of
@@ -69,6 +70,7 @@ def incident_of(
         headline=headline_of(context, run, result),
         interruption="the run was interrupted before its end" if run.interrupted else None,
         settings_file=context.settings.path.name,
+        settings=declared(context.settings),
         database=values.DatabaseSummary(
             host=server.address or "local socket",
             port=server.port,

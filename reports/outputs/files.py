@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from reports.page.html import render
 from reports.page.markdown import markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from checks.diagnosis.failing_keys import FailingKeys
     from reports.values.incident import Incident
 
 
@@ -24,10 +28,14 @@ class WrittenReport:
     json: Path
     markdown: Path
     message: Path
+    keys: Path
+    """The keys of failing rows; not there where none were listed."""
 
 
-def write(incident: Incident, directory: Path) -> WrittenReport:
-    """Write JSON, Markdown, message and page into `directory`/run id, replacing earlier ones.
+def write(
+    incident: Incident, directory: Path, keys: Iterable[FailingKeys | None] = ()
+) -> WrittenReport:
+    """Write JSON, Markdown, message, page and keys into `directory`/run id, replacing earlier ones.
 
     Only the owner may read them. The JSON comes first: it is the evidence should the page fail.
 
@@ -41,15 +49,18 @@ def write(incident: Incident, directory: Path) -> WrittenReport:
         json=folder / "incident.json",
         markdown=folder / "incident.md",
         message=folder / "message.json",
+        keys=folder / "failing-keys.jsonl",
     )
-    replace(written.json, incident.cleaned().model_dump_json(indent=2) + "\n")
-    replace(written.markdown, markdown(incident))
-    replace(written.message, message(incident))
-    replace(written.html, render(incident))
+    replace(written.json, [incident.cleaned().model_dump_json(indent=2), "\n"])
+    replace(written.markdown, [markdown(incident)])
+    replace(written.message, [message(incident)])
+    replace(written.html, [render(incident)])
+    if listed := [one for one in keys if one is not None and one.listed]:
+        replace(written.keys, chain.from_iterable(one.lines() for one in listed))
     return written
 
 
-def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+def replace(path: Path, pieces: Iterable[str], *, mode: int = 0o600) -> None:
     """Write a file whole or not at all, readable by its owner alone unless `mode` says otherwise.
 
     Raises OSError.
@@ -57,7 +68,7 @@ def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(mode)

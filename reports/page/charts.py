@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reports.values.diagnosed import DiagnosedTable
     from reports.values.trend import MeasuredRun
 
-WIDTH = 460
+WIDTH = 360
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 VERSION = "6.4"
 """Of Vega-Lite, as vl-convert names it."""
@@ -205,7 +205,8 @@ CONFIG: Mapping[str, Any] = {
     "aria": False,
     "view": {"stroke": None},
     "axis": {
-        "labelFontSize": 11, "labelColor": SOFT, "tickColor": LINE, "domainColor": LINE,
+        "labelFontSize": 11, "labelOverlap": "greedy", "labelColor": SOFT, "tickColor": LINE,
+        "domainColor": LINE,
         "gridColor": LINE, "gridOpacity": 1, "labelLimit": 120,
     },
     "axisX": {"grid": False},

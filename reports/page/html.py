@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,6 @@ def render(incident: Incident) -> str:
         blast=sections.blast_radius(incident),
         happened=happened(incident),
         diagnosed=diagnosed,
-        pointing=partial(sections.pointing, diagnosed.items),
         charts=_charts(incident, diagnosed.items),
         compared=sections.compared(incident),
         actions=actions.actions(incident),
@@ -77,6 +76,7 @@ def render(incident: Incident) -> str:
         findings_before=sections.groups(incident.findings_before),
         findings_after=sections.groups(incident.findings_after or ()),
         left=sections.left(incident),
+        problems=sections.problems(incident),
         timings=sections.timings(incident),
         scope=sections.scopes(incident),
         stylesheet=Markup(stylesheet),  # noqa: S704 - our own file

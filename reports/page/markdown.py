@@ -60,6 +60,7 @@ def markdown(incident: Incident) -> str:
             diagnosed=sections.take(diagnosed, sections.TABLES_DIAGNOSED),
             compared=sections.compared(incident),
             left=sections.left(incident),
+            problems=sections.problems(incident),
             timings=sections.timings(incident),
             actions=actions.actions(incident),
             prompts=actions.PROMPTS,

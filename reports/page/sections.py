@@ -15,12 +15,17 @@ from reports.page import wording
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from reports.values.diagnosed import DiagnosedTable, ReportedEvidence
-    from reports.values.incident import Incident, LeftFinding, ReportedFinding, ScopedValue
+    from reports.values.incident import (
+        Incident,
+        LeftFinding,
+        ReportedFinding,
+        ScopedValue,
+        UnfixedRows,
+    )
     from reports.values.tables import SegmentCounts, TableReport
 
-TENANTS_PER_TABLE = 20
-TENANTS_ON_PAGE = 80
+TENANTS_PER_TABLE = 12
+TENANTS_ON_PAGE = 60
 TABLES_IN_DETAIL = 20
 LINES = 50
 GROUPS = 20
@@ -133,32 +138,45 @@ def groups(findings: Iterable[ReportedFinding]) -> Shown[FindingGroup]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftGroup:
-    """What is left for one reason: its tenants in one line."""
+class Alike(Generic[Item]):
+    """Lines that differ by their tenant alone, as one: `rows` None where none has a count."""
 
-    first: LeftFinding
+    first: Item
     rows: int | None
-    scopes: Shown[LeftFinding]
+    scopes: Shown[Item]
 
 
-def left(incident: Incident) -> Shown[LeftGroup]:
-    """What is left, grouped where table, check, reason and next step are the same."""
-    gathered: dict[Hashable, list[LeftFinding]] = {}
-    for line in incident.left:
-        gathered.setdefault((line.table, line.check, line.why, line.next_step), []).append(line)
+def left(incident: Incident) -> Shown[Alike[LeftFinding]]:
+    """What is left, by table, check, reason and next step."""
+    return _alike(incident.left, lambda line: (line.table, line.check, line.why, line.next_step))
+
+
+def problems(incident: Incident) -> Shown[Alike[UnfixedRows]]:
+    """The rows that were not fixed, by table, outcome and reason."""
+    unfixed = incident.repair.problems if incident.repair is not None else ()
+    return _alike(unfixed, lambda line: (line.table, line.outcome, line.reason))
+
+
+Counted = TypeVar("Counted", "LeftFinding", "UnfixedRows")
+
+
+def _alike(lines: Iterable[Counted], key: Callable[[Counted], Hashable]) -> Shown[Alike[Counted]]:
+    gathered: dict[Hashable, list[Counted]] = {}
+    for line in lines:
+        gathered.setdefault(key(line), []).append(line)
     made = []
     for alike in gathered.values():
         alike.sort(key=lambda line: -(line.rows or 0))
         counted = [line.rows for line in alike if line.rows is not None]
         made.append(
-            LeftGroup(
+            Alike(
                 first=alike[0],
                 rows=sum(counted) if counted else None,
                 scopes=take(alike, NAMED),
             )
         )
     made.sort(key=lambda group: -(group.rows or 0))
-    return take(made)
+    return take(made, GROUPS)
 
 
 def scopes(incident: Incident) -> Callable[[ScopedValue], Markup]:
@@ -221,13 +239,6 @@ def coverages(incident: Incident) -> list[tuple[str, float, float | None]]:
         for tenant, (total, was, now) in worst
         if total
     ]
-
-
-def pointing(
-    tables: Sequence[DiagnosedTable], direction: str
-) -> Shown[tuple[str, ReportedEvidence]]:
-    """The evidence for or against a migration, each piece with its table."""
-    return take([(one.table, piece) for one in tables for piece in one.pointing(direction)], GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from checks.diagnosis import facets as by
 from checks.diagnosis.diagnosis import weighed
+from checks.diagnosis.failing_keys import FIRST
 from reports.values.tables import RedactedText, ReportValue, UtcTime
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 BARS = 96
 """The most stretches of time that a histogram has: four days of hours."""
-
-KEYS = 500
-"""Keys of failing rows that a report holds; the statements of the findings show all."""
 
 Unit = Literal["hour", "day", "month"]
 
@@ -59,14 +57,12 @@ class DiagnosedTable(ReportValue):
     times: tuple[TimeCount, ...] = ()
     """How many failing rows were created when, around the window where there is one."""
 
-    keys: Annotated[tuple[RedactedText, ...], Field(max_length=KEYS)] = ()
+    keys: Annotated[tuple[RedactedText, ...], Field(max_length=FIRST)] = ()
     """Keys of failing rows, as PostgreSQL writes a row of their columns; some of them."""
+    listed: NonNegativeInt = 0
+    """How many of them `failing-keys.jsonl` has, beside the report."""
     seconds: NonNegativeFloat = 0.0
     """What the statements of the diagnosis took."""
-
-    def pointing(self, direction: str) -> tuple[ReportedEvidence, ...]:
-        """The evidence for or against a migration."""
-        return tuple(one for one in self.evidence if one.migration == direction)
 
 
 class ReportedDiagnosis(ReportValue):
@@ -104,9 +100,8 @@ def _table(name: str, one: Diagnosis) -> DiagnosedTable:
         ),
         unit=unit,
         times=times,
-        keys=tuple(
-            count.value for count in one.found.hit(by.KEY)[:KEYS] if count.value is not None
-        ),
+        keys=() if one.keys is None else tuple(one.keys.first),
+        listed=0 if one.keys is None else one.keys.listed,
     )
 
 

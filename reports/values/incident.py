@@ -228,6 +228,8 @@ class Incident(ReportValue):
     headline: RedactedText
     interruption: RedactedText | None = None
     settings_file: RedactedText | None = None
+    settings: dict[RedactedText, RedactedText] = Field(default_factory=dict)
+    """Each setting by its name, as JSON; what may hold a secret is not shown."""
     database: DatabaseSummary | None = None
     provider: ProviderSummary | None = None
     versions: Versions

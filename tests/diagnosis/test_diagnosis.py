@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import psycopg
@@ -9,6 +10,10 @@ import pytest
 
 from checks.database.connection_url import parse_url
 from checks.diagnosis.diagnosis import Diagnosis, diagnose
+from reports.page.html import render
+from reports.values.diagnosed import diagnosis_of
+from tests.incidents import incident
+from tests.page import Page
 from tests.tables import HOSTILE_TENANTS, examined, rows, run, settings, table
 
 NOTES = """
@@ -99,8 +104,14 @@ def test_one_statement_over_stored_rows_is_told_by_its_transaction_and_the_sprea
     run(notes, "UPDATE notes SET embedding = NULL WHERE id % 2 = 0")
     diagnosis = diagnosed(notes)
     assert diagnosis.window is None
-    assert {key.value for key in diagnosis.found.hit("key")} == {
-        f"({2 * n})" for n in range(1, 301)
+    assert diagnosis.keys is not None
+    told = [json.loads(line) for line in diagnosis.keys.lines()]
+    assert {row["key"] for row in told} == {f"({2 * n})" for n in range(1, 301)}
+    assert told[0] == {
+        "table": "public.notes",
+        "tenant": "t2",
+        "key": "(10)",
+        "checks": ["completeness"],
     }
     assert "no stretch of time stands out" in said(diagnosis, "when")
     assert "300 of 300 failing rows were last written by one transaction" in said(
@@ -108,6 +119,19 @@ def test_one_statement_over_stored_rows_is_told_by_its_transaction_and_the_sprea
     )
     assert pointing(diagnosis, "for") >= {"when", "written"}
     assert said(diagnosis, "group") == "no value of Kind stands out among failing rows"
+
+
+def test_of_very_many_failing_rows_the_first_are_listed_and_the_page_says_of_how_many(
+    notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(notes, "UPDATE notes SET embedding = NULL WHERE id % 2 = 0")
+    monkeypatch.setattr("checks.diagnosis.facet_statement.MOST_KEYS", 40)
+    diagnosis = diagnosed(notes)
+    assert diagnosis.keys is not None
+    assert len(list(diagnosis.keys.lines())) == diagnosis.keys.listed == 40
+    reported = diagnosis_of({"public.notes": diagnosis})
+    page = Page(render(incident().model_copy(update={"diagnosis": reported}))).words
+    assert "The first 40 of 300 are listed with tenant and checks in failing-keys.jsonl" in page
 
 
 def test_kinds_models_and_dimensions_are_told_apart_by_name(notes: str) -> None:

@@ -128,6 +128,10 @@ def test_all_outputs_of_a_nightly_run_say_the_same(site: Site) -> None:
     written = json.loads(page.with_suffix(".json").read_text())
     assert list(Draft202012Validator(published()).iter_errors(written)) == []
     assert Incident.model_validate(written).failing_before.rows == failing
+    listed = (page.parent / "failing-keys.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["key"] for line in listed}) == len(listed) == failing
+    assert '<a href="failing-keys.jsonl">' in page.read_text()
+    assert written["settings"]["tables[public.insights].text"] == '"body"'
     metrics = (site.folder / "out.prom").read_text()
     labels = '{table="public.insights",check="completeness"}'
     assert f"embedding_integrity_failing_rows{labels} {failing}\n" in metrics
