@@ -31,6 +31,8 @@ TOO_LONG = re.compile(
     r"has [\d,]+ tokens, more than|maximum context length|too long|too many tokens"
 )
 """Of a text that a setting may cut, in our words and in those of providers."""
+KEY_REFUSED = re.compile(r"provider answered (?:40[123]\b|\d+ \(.*quota)")
+"""Of a key that is dead, or has no quota left."""
 
 
 def left_of(
@@ -91,6 +93,10 @@ def next_step_for(group: OutcomeGroup | None) -> str:
         return f"run pytest --remediate again with a larger {option[1]}: it takes up what is left"
     if group.reason.startswith("no key was found"):
         return "give these tenants keys, " + again
+    if KEY_REFUSED.search(group.reason):
+        return f"renew the keys of these tenants, or their quota, {again}"
+    if (named := re.search(r"[,;] check (.+)$", group.reason)) is not None:
+        return f"check {named[1]}, {again}"
     return f"mend the cause, {again}"
 
 

@@ -38,6 +38,9 @@ def next_steps(
             what = f"{plural(run.plan.rows, 'row')}, at an estimated cost of {cost}"
             yield f"next, to repair {what}:"
             yield f"    {again(_words(config), '--remediate')}"
+        elif run.plan is not None and run.plan.tables:
+            yield "next: mend what keeps these rows from being repaired, see the plan, then again:"
+            yield f"    {again(_words(config), '--remediate', '--dry-run')}"
         return
     if run is not None:
         # With its own words for what each outcome asks for.

@@ -81,7 +81,7 @@ def _cells(line: FailingCheck) -> tuple[str, ...]:
         line.table.removeprefix("public."),
         number(line.failing),
         rows,
-        "" if line.tenants is None else f"{len(line.worst)}/{line.tenants}",
+        "" if line.tenants is None else f"{number(len(line.worst))}/{number(line.tenants)}",
         period(line.since, line.until),
     )
 
@@ -156,5 +156,5 @@ def _tenants(line: FailingCheck) -> Iterator[str]:
         for one in line.worst[:TENANTS_SHOWN]
     ]
     more = len(line.worst) - len(named)
-    rest = f" and {plural(more, 'more tenant')} (--junitxml=PATH lists all)" if more > 0 else ""
+    rest = f" and {plural(more, 'more tenant')} (--report writes all of them)" if more > 0 else ""
     yield f"tenants: {', '.join(named)}{rest}"

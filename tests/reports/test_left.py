@@ -9,6 +9,7 @@ import pytest
 
 from remediation.journal.outcomes import Outcome, OutcomeGroup
 from remediation.run.repair_run import RepairRun
+from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
 from reports.account.again import again, commands_for
 from reports.account.left import next_step_for
 from reports.account.repaired import DONE
@@ -27,6 +28,18 @@ from reports.account.repaired import DONE
         (Outcome.SKIPPED, "the cap of 150 rows is reached (--max-rows)", "larger --max-rows"),
         (Outcome.SKIPPED, "the cap of $25.00 is reached (--max-cost)", "larger --max-cost"),
         (Outcome.FAILED, "no key was found; set KEY_{tenant} of each", "give these tenants keys"),
+        (Outcome.FAILED, "provider answered 401 (invalid_api_key)", "renew the keys"),
+        (Outcome.FAILED, "provider answered 429 (insufficient_quota)", "or their quota"),
+        (
+            Outcome.FAILED,
+            "provider answered 404 (model_not_found), check model and base_url in [provider]",
+            "check model and base_url in [provider], then",
+        ),
+        (
+            Outcome.SKIPPED,
+            "connection refused by http://h/v1, 12 of 12 tries; check base_url",
+            "check base_url, then",
+        ),
         (Outcome.FAILED, "provider answered 503", "mend the cause"),
         (Outcome.SUPERSEDED, "edited meanwhile", "somebody else changed"),
     ],
@@ -72,3 +85,30 @@ def test_every_next_step_about_rows_names_a_command(outcome: Outcome) -> None:
         if outcome is Outcome.QUARANTINED
         else []
     )
+
+
+@pytest.mark.parametrize(
+    ("cap", "command"),
+    [
+        ("the cap of 25 rows is reached (--max-rows)", "pytest --remediate --max-rows=90"),
+        ("the cap of $0.01 is reached (--max-cost)", "pytest --remediate --max-cost=0.02"),
+    ],
+)
+def test_after_a_cap_the_next_command_has_one_that_is_enough(cap: str, command: str) -> None:
+    run = RepairRun(
+        run_id="run", started_at=datetime.now(UTC), dry_run=False, report_directory=Path()
+    )
+    table = TablePlan(
+        table="public.docs",
+        model="m",
+        tenants=(TenantPlan(tenant="acme", rows=90, requests=2, tokens=900, missing_key=None),),
+    )
+    run.plan = Plan(tables=(table,), price_per_million_tokens=0.02, max_rows=25, max_cost=0.01)
+    group = OutcomeGroup(
+        tenant="acme", outcome=Outcome.SKIPPED, reason=cap, rows=65, sample_keys=()
+    )
+    words = ("pytest", "--remediate", "--max-rows=25", "--max-cost=0.01")
+    (said,) = commands_for(next_step_for(group), words, run)
+    option = command.split()[-1].partition("=")[0]
+    kept = [word for word in words[2:] if not word.startswith(option)]
+    assert said == command.replace("--remediate", " ".join([*kept, "--remediate"]))
