@@ -193,6 +193,7 @@ class _Isolation:
             self._outcomes[position] = vector
         self._embedded += len(group.positions)
         texts = len(group.positions)
+        self._embedder.size.taken(texts)
         tokens = sum(map(self._tokens, group.positions)) if group.of else 0
         for refused in _upwards(group.of):
             refused.missing -= texts
@@ -213,9 +214,11 @@ class _Isolation:
             return
         if said is not None and said.most is not None and taken <= said.most < held:
             size.learn(unit, said.most, refused=held)
+        elif refused.missing:
+            return
         # A request may fail for another reason, and its parts not: an outage that is over.
-        elif not refused.missing and (isinstance(refused.error, InputRejected) or size.doubt()):
-            size.learn(unit, taken, refused=held)
+        elif said is not None or size.doubt(held):
+            size.learn(unit, taken, refused=held, said=said is not None)
 
     def _refused(self, group: _Group, rejected: InputRejected) -> None:
         """Ask for the parts of a refused group; a text that stands alone is refused."""

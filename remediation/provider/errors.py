@@ -218,7 +218,9 @@ def _about_size(error: type[ProviderError], status: int, body: bytes, texts: int
         return None
     if status == 429 and b"too large" not in body.lower():
         return None
-    return too_much(body, texts=texts) if texts > 1 or status == 429 else None
+    if texts == 1 and status != 429:
+        return None
+    return too_much(body, texts=texts) or (TooMuch(unit="texts") if status == 413 else None)
 
 
 def _sorted(

@@ -6,6 +6,7 @@ Must never hand one tenant's key to another, or show a key or a lookup's output.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -240,6 +241,14 @@ def variable_name(pattern: str, tenant: str) -> str | None:
     """
     mapped = "".join(c.upper() if c.isascii() and c.isalnum() else "_" for c in tenant)
     return pattern.replace(PLACEHOLDER, mapped) if mapped.strip("_") else None
+
+
+def names_a_key(pattern: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether any variable that is set may be some tenant's by this pattern."""
+    if pattern is None:
+        return False
+    named = "[A-Z0-9_]+".join(map(re.escape, pattern.split(PLACEHOLDER)))
+    return any(re.fullmatch(named, variable) for variable in environ)
 
 
 def _usable(value: str, source: str) -> Key | MissingKey:

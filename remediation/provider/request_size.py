@@ -23,7 +23,11 @@ Unit = Literal["texts", "tokens"]
 SETTING: Mapping[Unit, str] = {"texts": "batch_size", "tokens": "max_tokens_per_request"}
 
 OFTEN = 3
-"""Requests that failed while all of their parts did not, before it is put down to their size."""
+"""Requests that failed without a word of their size while all of their parts did not, and none as
+large was taken between, before it is put down to their size."""
+GROW_AFTER = 20
+"""Requests of such a size that are taken before it is doubled; each time twice as many: what was an
+outage is over, and a limit that is there costs few requests."""
 
 MESSAGE_CHARACTERS = 2_000
 """Of a refusal's words, what is looked at: what follows may be the texts, which it repeats."""
@@ -108,15 +112,24 @@ class RequestSize:
     tokens: int | None = None
     refused: dict[Unit, int] = field(default_factory=dict)
     """What the requests held that were refused for it."""
+    unsaid: int | None = None
+    """Texts of the smallest request that failed without a word of its size."""
     _doubts: int = 0
+    _successes: int = 0
+    _patience: int = GROW_AFTER
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def learn(self, unit: Unit, most: int, *, refused: int) -> None:
-        """A request that held more than `most` was refused for it, one that held `most` was not."""
+    def learn(self, unit: Unit, most: int, *, refused: int, said: bool = True) -> None:
+        """A request that held more than `most` was refused for it, one that held `most` was not.
+
+        Where that was not `said`, it holds until as large a request is taken.
+        """
         with self._lock:
             known = self.texts if unit == "texts" else self.tokens
             if most < 1 or (known is not None and known <= most):
                 return
+            if said and unit == "texts":
+                self.unsaid = None
             self.refused.setdefault(unit, refused)
             if unit == "texts":
                 self.texts = most
@@ -129,11 +142,27 @@ class RequestSize:
         known: dict[Unit, int | None] = {"texts": self.texts, "tokens": self.tokens}
         return {unit: most for unit, most in known.items() if most is not None}
 
-    def doubt(self) -> bool:
-        """Whether it happened often that a request failed, and every part of it did not."""
+    def doubt(self, texts: int) -> bool:
+        """A request of so many texts failed, and no part of it did: whether that is often so."""
         with self._lock:
             self._doubts += 1
+            self.unsaid = min(texts, self.unsaid or texts)
             return self._doubts >= OFTEN
+
+    def taken(self, texts: int) -> None:
+        """A request of so many texts succeeded: what was only put down to the size may be over."""
+        with self._lock:
+            if self.unsaid is None:
+                return
+            if texts >= self.unsaid:
+                self.texts = self.unsaid = None
+                self._doubts = 0
+            elif self.texts is not None and texts >= self.texts:
+                self._successes += 1
+                if self._successes == self._patience:
+                    self.texts *= 2
+                    self._patience *= 2
+                    self._successes = 0
 
     def parts(
         self, positions: Sequence[int], tokens_of: Callable[[int], int]
@@ -173,8 +202,16 @@ class RequestSizes:
                     if (url, model, unit) in self._told:
                         continue
                     self._told.add((url, model, unit))
+                    host, refused = urlsplit(url).hostname, size.refused[unit]
+                    if unit == "texts" and size.unsaid is not None:
+                        yield (
+                            f"{host} failed again and again at {refused:,} texts in a request, not"
+                            f" at {most:,} (of {model}), and does not say why: requests are made"
+                            " smaller until larger ones succeed"
+                        )
+                        continue
                     yield (
-                        f"{urlsplit(url).hostname} takes no more than {most:,} {unit} in a request"
-                        f" (of {model}; {size.refused[unit]:,} were refused), so requests are made"
+                        f"{host} takes no more than {most:,} {unit} in a request"
+                        f" (of {model}; {refused:,} were refused), so requests are made"
                         f" smaller: with {SETTING[unit]} = {most} in [provider] none is refused"
                     )

@@ -99,11 +99,12 @@ def test_a_provider_that_refuses_every_text_blames_no_row(server: ProviderServer
     assert result.outcomes == (None, None, None)
     assert isinstance(result.failure, ModelUnavailable)
     assert "check the [provider] settings: provider answered 400" in result.failure.reason
-    asked = [(request.texts, request.body["encoding_format"]) for request in server.requests]
+    asked = [(request.texts, request.body.get("encoding_format")) for request in server.requests]
     assert asked == [
         (tuple(TEXTS), "base64"),
         ((CONTROL_TEXT,), "base64"),
         ((CONTROL_TEXT,), "float"),
+        ((CONTROL_TEXT,), None),
     ]
 
 

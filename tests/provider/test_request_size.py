@@ -12,7 +12,8 @@ from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected
 from remediation.provider.rate_limits import RateLimits
 from remediation.provider.request_size import RequestSize, TooMuch, too_much
-from tests.embedders import embedder, expected
+from remediation.provider.retry import RetryPolicy
+from tests.embedders import SOON, embedder, expected
 from tests.provider_server import ProviderServer, ReceivedRequest, Reply
 from tests.repairs import docs, environment, repaired, settings
 
@@ -200,3 +201,41 @@ def test_parts_are_as_few_as_a_request_may_hold() -> None:
     tokens = [2, 2, 2, 2, 9, 40, 1]
     assert size.parts(range(7), tokens.__getitem__) == [(0, 1, 2), (3,), (4,), (5,), (6,)]
     assert RequestSize().parts((4, 5), tokens.__getitem__) == [(4, 5)]
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_a_size_that_nothing_names_is_given_up_when_larger_requests_are_taken(
+    server: ProviderServer, status: int
+) -> None:
+    texts = [f"text {n} of many" for n in range(40)]
+    with embedder(server) as asked:
+        asked.embed(["healthy"])
+        server.always(larger_than(7, status, {"error": {"message": "no"}}))
+        for _ in range(2):
+            embed_isolating(asked, texts)
+        assert asked.size.learnt == {"texts": 5}
+        # A limit that is there is tried ever more seldom, one step at a time.
+        before = len(server.requests)
+        for _ in range(10):
+            embed_isolating(asked, texts)
+        larger = sum(len(request.texts) > 7 for request in server.requests[before:])
+        assert 0 < larger <= 2 * SOON.attempts
+        assert asked.size.learnt == {"texts": 5}
+        server.always(None)
+        for _ in range(20):
+            embed_isolating(asked, texts)
+        assert asked.size.learnt == {}
+        assert len(server.requests[-1].texts) == 40
+
+
+def test_outages_between_large_requests_that_are_taken_teach_no_size(
+    server: ProviderServer,
+) -> None:
+    texts = [f"text {n} of many" for n in range(8)]
+    with embedder(server, retry=RetryPolicy(base_delay=0.001, attempts=2)) as asked:
+        for _ in range(4):
+            server.next(Reply(status=500), Reply(status=500))
+            embed_isolating(asked, texts)
+            embed_isolating(asked, texts)
+        assert asked.size.learnt == {}
+        assert [len(request.texts) for request in server.requests[-6:]] == [8, 8, 1, 4, 4, 8]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.repairs import Docs
 
 KEYS = environment("acme")
+ENCODING = "encoding_format"
 
 
 @pytest.fixture
@@ -60,6 +61,31 @@ def test_an_endpoint_that_refuses_base64_is_asked_for_floats_from_then_on(
         assert asked in (
             ["base64", "float", "float"],
             ["base64", "base64", "float", "float", "float"],
+        )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"detail":[{"type":"extra_forbidden","loc":["body","encoding_format"]}]}',
+        b'{"message":"UnsupportedParamsError: does not support parameters: {\'encoding_format\'}"}',
+        b'{"error":"invalid request"}',
+    ],
+)
+def test_an_endpoint_that_does_not_know_encoding_format_is_asked_without_it_from_then_on(
+    body: bytes,
+) -> None:
+    with ProviderServer(encoding="float") as server:
+        refused = Reply(status=400, body=body)
+        server.always(lambda request: refused if ENCODING in request.body else None)
+        with embedder(server) as asking:
+            for _ in range(2):
+                embedded = embed_isolating(asking, TEXTS)
+                np.testing.assert_array_equal(np.stack(embedded.outcomes), expected(TEXTS))  # type: ignore[arg-type]
+        asked = [request.body.get(ENCODING) for request in server.requests]
+        assert [form for form in asked if form] in (
+            ["base64", "float"],
+            ["base64", "base64", "float"],
         )
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openai
@@ -49,7 +49,11 @@ _BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 """Decodes base64 at a fifth of the cost of `binascii`, which was the most of reading an answer."""
 
 
-_NO_BASE64 = "the provider does not answer in base64"
+_PLAINER: Mapping[object, object] = {"base64": "float", "float": openai.omit}
+"""The next `encoding_format` to ask for: base64 is a quarter of the bytes of JSON numbers, and some
+endpoints know neither, nor the parameter."""
+
+_PLAINER_FORM = "the provider refuses this encoding_format"
 
 
 class OpenAIEmbeddings:
@@ -63,8 +67,8 @@ class OpenAIEmbeddings:
         self.endpoint = endpoint
         self._timeout = timeout
         self._client = client_of(endpoint, timeout=timeout)
-        self._encoding: Literal["base64", "float"] = "base64"
-        """A quarter of the bytes of JSON numbers, until the endpoint refuses it."""
+        self._encoding: object = "base64"
+        """As plain as the endpoint wants it."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -73,7 +77,7 @@ class OpenAIEmbeddings:
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:
         """One request with this key. Raises TryFailed."""
         came = self._answered(texts, key)
-        if isinstance(came, TryFailed) and came.error.reason is _NO_BASE64:
+        while isinstance(came, TryFailed) and came.error.reason is _PLAINER_FORM:
             came = self._answered(texts, key)
         # Raised outside the except clauses: the client's error, which holds the request with the
         # key in its headers, must not be reachable as the context.
@@ -82,10 +86,9 @@ class OpenAIEmbeddings:
         return came
 
     def plainer(self) -> bool:
-        """Ask for floats from now on; the endpoint may mean base64 without a word of it."""
-        changes = self._encoding == "base64"
-        self._encoding = "float"
-        return changes
+        """Ask in the next `encoding_format`; the endpoint may mean it without a word of it."""
+        before, self._encoding = self._encoding, _PLAINER.get(self._encoding, self._encoding)
+        return self._encoding is not before
 
     def _answered(self, texts: Sequence[str], key: SecretStr) -> Answer | TryFailed:
         try:
@@ -114,9 +117,13 @@ class OpenAIEmbeddings:
                 self._client.embeddings.with_streaming_response.create(
                     # The library walks through `input`: as long as the rest of a request takes.
                     input=[],
-                    extra_body={**json.loads(self.endpoint.extra_body), "input": list(texts)},
+                    # It asks for base64 wherever its own parameter asks for nothing.
+                    extra_body={
+                        **json.loads(self.endpoint.extra_body),
+                        "input": list(texts),
+                        "encoding_format": encoding,
+                    },
                     model=self.endpoint.model,
-                    encoding_format=encoding,
                     dimensions=(
                         self.endpoint.dimensions if self.endpoint.send_dimensions else openai.omit
                     ),
@@ -142,9 +149,9 @@ class OpenAIEmbeddings:
         except UntrustworthyResponse as error:
             failure = error
         except openai.APIStatusError as error:
-            if encoding == "base64" and _about_encoding(error):
-                self._encoding = "float"
-                return TryFailed(ProviderUnavailable(_NO_BASE64), again=True)
+            if encoding in _PLAINER and _about_encoding(error):
+                self._encoding = _PLAINER[encoding]
+                return TryFailed(ProviderUnavailable(_PLAINER_FORM), again=True)
             return self._refused(error, len(texts))
         except Exception as error:  # reading the body raises the transport's own errors
             cause = error.__cause__ or error
@@ -197,7 +204,7 @@ class OpenAIEmbeddings:
 
 
 def _about_encoding(error: openai.APIStatusError) -> bool:
-    """Whether a refusal is of `encoding_format`, or may be: then nothing is lost by floats."""
+    """Whether a refusal is of `encoding_format`, or may be: nothing is lost by a plainer one."""
     return (
         error.status_code in (400, 404, 406, 415, 422, 500, 501)
         and re.search(rb"encoding.?format|base.?64", error.response.content, re.IGNORECASE)
