@@ -1,17 +1,19 @@
 """Prints a commented integrity.toml for the database of DATABASE_URL.
 
-Thin: `checks.discovery` decides what is found and guessed. Reads only.
+Thin: `checks.discovery` decides what is found and guessed. Reads only. The door with its options is
+`remediation.discover`, as one of them asks a provider.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from checks.database.connection_url import parse_url
 from checks.discovery.survey import survey
-from checks.door import DoorParser, environment_here
+from checks.door import environment_here
 from checks.errors import ConnectionUrlError, IntegrityError, SettingsError
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal, redactor
@@ -24,19 +26,6 @@ if TYPE_CHECKING:
     from checks.discovery.survey import Survey
 
 VARIABLE = "DATABASE_URL"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the file on standard output, or why there is none on standard error."""
-    discover_parser().parse_args(arguments)
-    return discover()
-
-
-def discover_parser() -> DoorParser:
-    """The options that need no provider."""
-    return DoorParser(
-        "discover", f"Print an integrity.toml for the database of {VARIABLE}. Writes nothing."
-    )
 
 
 def discover(
@@ -81,4 +70,5 @@ def _failed(error: Exception | str, status: ExitStatus) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The same door by the name of either module.
+    sys.exit(import_module("remediation.discover").main())

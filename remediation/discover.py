@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from checks.discover import discover, discover_parser
-from checks.door import environment_here
+from checks.discover import VARIABLE, discover
+from checks.door import DoorParser, environment_here
 from checks.redaction import for_terminal
 from remediation.run.text_probe import TextProbe
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the file on standard output, or why there is none on standard error."""
-    parser = discover_parser()
+    parser = DoorParser(
+        "discover", f"Print an integrity.toml for the database of {VARIABLE}. Writes nothing."
+    )
     parser.add_argument(
         "--probe",
         action="store_true",

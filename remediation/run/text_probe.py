@@ -16,6 +16,7 @@ from psycopg import sql
 
 from checks.database.connection import connect, read_only, reason_of
 from checks.discovery.entries import Line
+from checks.discovery.samples import SAMPLE_ROWS
 from checks.errors import CannotExamineError
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.row_relation import rows_of
@@ -25,7 +26,7 @@ from checks.settings.names import display_name
 from checks.targets.resolution import resolve
 from checks.wording import dollars, plural
 from remediation.provider.embedders import Embedders
-from remediation.provider.keys import Key, MissingKey
+from remediation.provider.keys import Key, MissingKey, names_a_key
 from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
 from remediation.selection.row_reader import RowReader
@@ -89,8 +90,10 @@ class TextProbe:
             try:
                 with self._reading(connection, settings):
                     targets = resolve(connection, settings, self.survey.server)
+                    # Where no variable holds a tenant's key, no two can share one.
+                    most = None if names_a_key(settings.keys.env, self.environment) else SAMPLE_ROWS
                     tenants = {
-                        target.name: _tenants(connection, target)
+                        target.name: _tenants(connection, target, most)
                         for target in targets
                         if target.scannable
                     }
@@ -272,9 +275,12 @@ class TextProbe:
         return probed.results[0] if probed.results else probed.stopped or "no answer"
 
 
-def _tenants(connection: Connection, target: Target) -> list[str | None]:
-    statement = sql.SQL("SELECT DISTINCT tenant FROM {} AS r ORDER BY tenant")
-    return [tenant for (tenant,) in connection.execute(statement.format(rows_of(target)))]
+def _tenants(connection: Connection, target: Target, most: int | None) -> list[str | None]:
+    """The tenants of all rows of a table, or of so many at most."""
+    statement = sql.SQL(
+        "SELECT DISTINCT tenant FROM (SELECT tenant FROM {} AS r LIMIT {}) AS seen ORDER BY tenant"
+    ).format(rows_of(target), sql.Literal(most))
+    return [tenant for (tenant,) in connection.execute(statement)]
 
 
 def _with_text(reader: RowReader, expression: str) -> RowReader:

@@ -13,6 +13,7 @@ import pytest
 from checks.errors import CannotExamineError
 from checks.exit_status import ExitStatus
 from demo.postgres import create_database, drop_database
+from embedding_integrity.command import main
 from tests.discoveries import discovered, examined
 from tests.tables import run
 
@@ -48,6 +49,23 @@ def test_the_command_prints_a_file_that_pytest_takes(database: str, tmp_path: Pa
     assert password not in done.stdout + done.stderr
     (finding,) = examined(database, done.stdout, tmp_path).findings
     assert finding.table == 'public."Документы"'
+
+
+def test_both_names_of_the_door_take_the_same_options(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "checks.discover", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with pytest.raises(SystemExit):
+        main(["discover", "--help"])
+    assert done.stdout == capfd.readouterr().out
+    assert "--probe" in done.stdout
 
 
 @pytest.mark.parametrize("url", [None, "", "mysql://root:hunter2222@db/x"])

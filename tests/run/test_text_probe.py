@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from checks.discovery.samples import SAMPLE_ROWS
 from checks.exit_status import ExitStatus
 from remediation.discover import main
 from tests.discoveries import examined
@@ -116,6 +117,28 @@ def test_the_platform_s_key_is_not_used_unless_it_is_named(
         assert server.requests == []
     assert "# Its text was not probed: a row without a tenant" in discover.printed
     assert "--fallback-env=NAME" in discover.printed
+
+
+@pytest.mark.parametrize("own_key", [False, True])
+def test_the_tenants_of_all_rows_are_listed_only_where_a_key_may_be_one_of_theirs(
+    database: str, discover: Discover, monkeypatch: pytest.MonkeyPatch, own_key: bool
+) -> None:
+    """Two tenants' names make one variable; the second stands behind all rows that are sampled."""
+    notes(database, lambda _, body: body)
+    run(
+        database,
+        "ALTER TABLE notes ADD tenant_id text DEFAULT 'a-b'",
+        "INSERT INTO notes SELECT n, 't', 'b', NULL, 'a-b'"
+        f" FROM generate_series(100, {100 + SAMPLE_ROWS}) AS n",
+        "INSERT INTO notes VALUES (99999, 't', 'b', NULL, 'a_b')",
+        "ANALYZE notes",
+    )
+    if own_key:
+        monkeypatch.setenv("OPENAI_API_KEY__A_B", KEY)
+    with NearServer() as server:
+        discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+        assert bool(server.requests) is not own_key
+    assert ("'a-b' and 'a_b' map to one environment variable" in discover.printed) is own_key
 
 
 def test_a_pattern_s_table_with_another_text_gets_an_entry_of_its_own(
