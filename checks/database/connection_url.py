@@ -1,4 +1,4 @@
-"""Parses connection URLs as libpq and other clients write them, and key=value strings.
+"""Parses connection URLs as libpq and other clients write them, and their key=value strings.
 
 Never prints a URL or a part of it, and opens no connection.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from checks.database.connection import ConnectionTarget
-from checks.database.url_parameters import read_parameters
+from checks.database.url_parameters import is_known, read_parameters
 from checks.errors import ConnectionUrlError
 from checks.redaction import redactor
 
@@ -23,14 +23,25 @@ if TYPE_CHECKING:
 
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME = re.compile(
-    r"(?:postgres(?:ql)?|p(?:g)?sql|postgis|timescale(?:gis)?|ecto)(?:\+[a-z0-9_]+)?"
+    r"(?:postgres(?:ql)?|p(?:g)?sql|pg(?:x5?)?|postgis|timescale(?:gis)?|ecto)(?:\+[a-z0-9_]+)?"
 )
-"""Of SQLAlchemy, Django, Laravel and Ecto."""
-_WRAPPER = re.compile(r"(?:jdbc|r2dbc|vertx-reactive):(?=p)", re.IGNORECASE)
-"""Of Java."""
+"""Of SQLAlchemy, Django, Laravel, Go and Ecto."""
+_WRAPPER = re.compile(
+    r"(?:jdbc|r2dbcs?|vertx-reactive)(?::[a-z0-9-]+)*?:(?=postgres|pgsql)", re.IGNORECASE
+)
+"""Of Java, with a pool's or a driver's name between."""
 _JUST_DATABASE = re.compile(r"^(postgres(?:ql)?:)/?(?=[A-Za-z_][\w-]*(?:\?|$))")
 """JDBC's short form, which names no host."""
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+|/[^\s@]+|@?[\w/.-]*")
+_WORD = re.compile(r"\s*([A-Za-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s';]*)(?:\s+|$)")
+"""A word of libpq's form, and its value, quoted or not."""
+_DOT_NET_WORD = re.compile(
+    r"""\s*([A-Za-z][A-Za-z ]*?)\s*=\s*("[^"]*"|'[^']*'|[^;]*?)\s*(?:;\s*|$)"""
+)
+"""One of Npgsql's form, which ends at a semicolon."""
+_PASSWORDS = re.compile(
+    r"""(?:password|pwd)\s*=\s*("[^"]*"|'(?:[^'\\]|\\.)*'|[^\s&;]+)""", re.IGNORECASE
+)
 
 
 def parse_url(url: str, *, variable: str) -> ConnectionTarget:
@@ -86,7 +97,32 @@ def _url_form(url: str) -> ConnectionTarget:
 
 
 def _keyword_form(words: str) -> ConnectionTarget:
-    return ConnectionTarget(parameters=_sane(conninfo_to_dict(words)))
+    try:
+        return ConnectionTarget(parameters=_sane(conninfo_to_dict(words)))
+    except (psycopg.Error, ValueError):
+        pairs = _pairs(words, _DOT_NET_WORD)
+        hosts = [value for name, value in pairs if name.lower() in ("host", "server")]
+        if not hosts or any(re.search(r"\s", host) for host in hosts):
+            # As Go's clients write it. A name that nobody knows may be of a password's piece.
+            pairs = [(name, re.sub(r"\\(.)", r"\1", value)) for name, value in _pairs(words, _WORD)]
+            if not pairs or not all(is_known(name) for name, _ in pairs):
+                raise
+    return _url_form(
+        "postgresql:///?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
+    )
+
+
+def _pairs(words: str, word: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Names without blanks, and values without quotes; [] where the words are of another form."""
+    pairs, end = [], 0
+    while end < len(words):
+        found = word.match(words, end)
+        if found is None:
+            return []
+        name, value = found.groups()
+        pairs.append((name.replace(" ", ""), value[1:-1] if value[:1] in ("'", '"') else value))
+        end = found.end()
+    return pairs
 
 
 def _register_password(url: str) -> None:
@@ -95,8 +131,8 @@ def _register_password(url: str) -> None:
     password = credentials.partition(":")[2]
     redactor.add(password)
     redactor.add(unquote(password))
-    for word in re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", url):
-        redactor.add(word.strip("'"))
+    for word in _PASSWORDS.findall(url):
+        redactor.add(word.strip("'\""))
         redactor.add(unquote(word))
 
 

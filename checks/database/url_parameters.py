@@ -21,6 +21,10 @@ OTHER_NAMES = {
     "username": "user",
     "database": "dbname",
     "db": "dbname",
+    "server": "host",
+    "userid": "user",
+    "uid": "user",
+    "pwd": "password",
     "applicationname": "application_name",
     "connecttimeout": "connect_timeout",
     "logintimeout": "connect_timeout",
@@ -33,7 +37,7 @@ OTHER_NAMES = {
     "unixsocket": "unix_sock",
     "unixsock": "unix_sock",
 }
-"""What Prisma, JDBC, Rails, lib/pq and pg8000 call what libpq has, without case and `_`."""
+"""What Prisma, JDBC, Rails, lib/pq, pg8000 and Npgsql call what libpq has, without case and `_`."""
 
 CLIENTS_OWN = frozenset(
     {
@@ -46,6 +50,15 @@ CLIENTS_OWN = frozenset(
         # JDBC's.
         *("prepareThreshold", "stringtype", "reWriteBatchedInserts", "socketTimeout"),
         *("sslfactory", "tcpKeepAlive", "defaultRowFetchSize", "loggerLevel"),
+        # GORM's, lib/pq's and pgx's.
+        *("TimeZone", "timezone", "binary_parameters", "default_query_exec_mode"),
+        *("statement_cache_capacity", "description_cache_capacity", "pool_max_conns"),
+        *("pool_min_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time"),
+        *("pool_health_check_period", "pool_max_conn_lifetime_jitter", "statement_timeout"),
+        # Npgsql's.
+        *("Pooling", "MinimumPoolSize", "MaximumPoolSize", "MinPoolSize", "MaxPoolSize"),
+        *("CommandTimeout", "TrustServerCertificate", "IncludeErrorDetail", "Multiplexing"),
+        *("Timeout", "KeepAlive", "NoResetOnClose", "MaxAutoPrepare", "PersistSecurityInfo"),
     }
 )
 """Some of the names that libpq does not know and others do: they are certainly no secret."""
@@ -88,8 +101,7 @@ def read_parameters(query: str) -> UrlParameters:
     for piece in filter(None, query.split("&")):
         written, equals, value = piece.partition("=")
         name = unquote(written)
-        plain = name.lower().replace("_", "")
-        meant = OTHER_NAMES.get(plain, name if name in libpq_names() else name.lower())
+        meant = _meant(name)
         if not _NAME.fullmatch(name) or (not equals and name not in CLIENTS_OWN | {"ssl"}):
             # It may be what follows an & in a password.
             raise ValueError
@@ -119,6 +131,16 @@ def read_parameters(query: str) -> UrlParameters:
         found.taken_as.append("no-verify is taken as sslmode=require")
     _add_hosts(found.for_libpq, hosts)
     return found
+
+
+def is_known(name: str) -> bool:
+    """Whether any client is known to have a parameter of this name."""
+    return _meant(name) in libpq_names() | {SEARCH_PATH, "ssl"} or name in CLIENTS_OWN
+
+
+def _meant(name: str) -> str:
+    plain = name.lower().replace("_", "")
+    return OTHER_NAMES.get(plain, name if name in libpq_names() else name.lower())
 
 
 @cache

@@ -48,6 +48,15 @@ COMPLETE = {"user": "app", "password": "s3cret!", "host": "db", "port": "6432", 
         "r2dbc:postgresql://app:s3cret!@db:6432/main",
         "postgresql+psycopg://app:s3cret!@/main?host=db:6432",
         "postgresql+asyncpg://app:s3cret!@db:6432/main?command_timeout=60&what_comes_next=1",
+        "pgx5://app:s3cret!@db:6432/main?pool_max_conns=10",
+        "jdbc:aws-wrapper:postgresql://db:6432/main?user=app&password=s3cret!",
+        "r2dbc:pool:postgresql://app:s3cret!@db:6432/main",
+        "host=db user=app password=s3cret! dbname=main port=6432 TimeZone=Asia/Shanghai",
+        "host=db user=app password='s3cret!' dbname = main port=6432 pool_max_conns=5",
+        "Host=db;Port=6432;Username=app;Password=s3cret!;Database=main",
+        "Server=db;Port=6432;User Id=app;Password='s3cret!';Database=main;Pooling=true;",
+        'host = db; port = 6432; uid = app; pwd = "s3cret!"; database = main; Command Timeout = 30',
+        "Database=main;Server=db:6432;User ID=app;Password=s3cret!;Something New=1",
     ],
 )
 def test_libpq_s_and_prisma_s_and_sqlalchemy_s_forms_mean_the_same(url: str) -> None:
@@ -106,6 +115,7 @@ def test_asyncpg_s_ssl_is_libpq_s_sslmode() -> None:
         ("host=a,b&port=1,2", {"host": "a,b", "port": "1,2"}),
         ("host=/cloudsql/project:region:instance", {"host": "/cloudsql/project:region:instance"}),
         ("unix_sock=/cloudsql/p:r:i/.s.PGSQL.5432", {"host": "/cloudsql/p:r:i"}),
+        ("pool=5&prepared_statements=false&conn_max_age=600&ATOMIC_REQUESTS=True", {}),
     ],
 )
 def test_other_clients_parameters_mean_what_they_mean_there(
@@ -139,6 +149,10 @@ def test_what_only_another_client_reads_is_named_without_its_value() -> None:
     hidden = parse_url("postgresql://db/main?password=a&kT9wq=1&pgbouncer=true", variable="X")
     assert (hidden.note or "").endswith(": a further one, pgbouncer")
     assert parse_url("postgresql://db/main?sslmode=require", variable="X").note is None
+    words = "Host=db;Database=main;SSL Mode=VerifyFull;Search Path=app;Maximum Pool Size=5"
+    target = parse_url(f"{words};Password=kT9;wqZr=7;", variable="X")
+    assert (target.note or "").endswith(": MaximumPoolSize, a further one")
+    assert (target.search_path, target.parameters["sslmode"]) == ("app", "verify-full")
 
 
 def test_several_schemas_are_searched_in_their_order(database: str) -> None:
@@ -181,6 +195,11 @@ PASSWORD = "kT9/wq#Zr@7m?Lx"
         "host=db password='kT9wqZr7mLx",
         "host=db password=kT9 wqZr7mLx",
         "host=db passwort=kT9wqZr7mLx",
+        "host=db password=kT9 wqZr7mLx=1",
+        "host=db TimeZone=UTC passwort=kT9wqZr7mLx",
+        "Username=app;Password=kT9wqZr7mLx;Database=main",
+        "Host=db;Username=app;kT9wqZr7mLx",
+        "Host=db kT9;Password=wqZr7mLx",
     ],
 )
 def test_a_malformed_url_is_refused_without_a_piece_of_it(url: str) -> None:
