@@ -276,8 +276,8 @@ class TableExamination:
         mixed = (
             self._of_table(
                 "schema",
-                tenant=one.tenant,
-                says=f"{tenant_words(one.tenant)} in {self.target.name}: {one.found.words}",
+                tenant=one.tenants[0] if len(one.tenants) == 1 else None,
+                says=f"{_whose(one.tenants)} in {self.target.name}: {one.found.words}",
                 severity="warning",
             )
             for one in self.mixed
@@ -321,3 +321,9 @@ class TableExamination:
     @property
     def measured(self) -> bool:
         return self.target.scannable and self.error is None
+
+
+def _whose(tenants: tuple[str | None, ...]) -> str:
+    if len(tenants) == 1:
+        return tenant_words(tenants[0])
+    return f"{len(tenants)} tenants of few rows, looked at together"

@@ -4,6 +4,9 @@ Rows of much the same words are near each other in any one model. Where a sample
 parts within which they are, and across which they are at right angles, two models made it. Topics
 do not look like that: rows of two topics have few words in common, and their words tell which part
 they are in. Where all texts have the same words but for a number, nothing is told.
+
+A model gives all vectors the length 1, or many lengths without a gap: where some have 1 and all
+others are far from it, two models made them, or one whose vectors only some writers normalise.
 """
 
 from __future__ import annotations
@@ -39,6 +42,12 @@ APART = 0.1
 """The most that their mean cosine across the parts is from zero."""
 BUCKETS = 4096
 ROUNDS = 12
+UNIT = 0.002
+"""How far from 1 the length of a normalised vector may be, stored in half precision."""
+GAP = 0.05
+"""How far from 1 all others are at least."""
+FEWEST_OF_A_LENGTH = 8
+"""Rows of either kind."""
 
 _WORD = re.compile(r"\w+")
 
@@ -54,23 +63,51 @@ class MixedModels:
 
     @property
     def words(self) -> str:
-        share = self.smaller / self.rows
-        error = 1.96 * (share * (1.0 - share) / self.rows) ** 0.5
         return (
-            f"vectors look like those of two models: of {self.rows} sampled rows {self.smaller}"
-            f" ({share:.0%}, give or take {error:.0%}) are at right angles to the others though"
+            f"vectors look like those of two models: of {self.rows} sampled rows"
+            f" {_share(self.smaller, self.rows)} are at right angles to the others though"
             f" their texts have the same words (mean cosine {self.across:.2f}, within each part"
             f" {self.within:.2f}); --canary asks the model which rows are not its own"
         )
 
 
-def mixed_models(texts: Sequence[str], vectors: NDArray[np.float32]) -> MixedModels | None:
-    """What speaks for two models in a sample: (rows, dimensions); None: nothing."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedLengths:
+    """What else speaks for two models: rows of length 1, and the lengths of all others."""
+
+    rows: int
+    normalised: int
+    least: float
+    most: float
+
+    @property
+    def words(self) -> str:
+        return (
+            f"vectors look like those of two models: of {self.rows} sampled rows"
+            f" {_share(self.normalised, self.rows)} have the length 1, the others"
+            f" {self.least:.3g} to {self.most:.3g}; or one model's, which only some writers"
+            " normalise: then only searches by cosine compare them rightly"
+        )
+
+
+def mixed_models(
+    texts: Sequence[str], vectors: NDArray[np.float32]
+) -> MixedModels | MixedLengths | None:
+    """What speaks for two models in a sample: (rows, dimensions); None: nothing.
+
+    Rows whose vector has no length that can be compared are for other checks, and left out.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
+    sound = np.isfinite(norms) & (norms > 0)
+    texts = [text for text, kept in zip(texts, sound, strict=True) if kept]
+    vectors, norms = vectors[sound], norms[sound]
     rows, dimensions = vectors.shape
-    norms = np.linalg.norm(vectors, axis=1)
-    if rows < FEWEST_ROWS or dimensions < FEWEST_DIMENSIONS or not np.isfinite(norms).all():
+    if rows < FEWEST_ROWS:
         return None
-    if not norms.all():
+    if (lengths := _mixed_lengths(norms)) is not None:
+        return lengths
+    if dimensions < FEWEST_DIMENSIONS:
         return None
     units = vectors / norms[:, None]
     cosines = units @ units.T
@@ -93,6 +130,26 @@ def mixed_models(texts: Sequence[str], vectors: NDArray[np.float32]) -> MixedMod
         return None
     smaller = min(int(part.sum()), rows - int(part.sum()))
     return MixedModels(rows=rows, smaller=smaller, within=within, across=between)
+
+
+def _share(some: int, rows: int) -> str:
+    share = some / rows
+    error = 1.96 * (share * (1.0 - share) / rows) ** 0.5
+    return f"{some} ({share:.0%}, give or take {error:.0%})"
+
+
+def _mixed_lengths(norms: NDArray[np.float32]) -> MixedLengths | None:
+    from_unit = np.abs(norms - 1.0)
+    others = norms[from_unit > UNIT]
+    normalised = len(norms) - len(others)
+    if min(normalised, len(others)) < FEWEST_OF_A_LENGTH or np.abs(others - 1.0).min() < GAP:
+        return None
+    return MixedLengths(
+        rows=len(norms),
+        normalised=normalised,
+        least=float(others.min()),
+        most=float(others.max()),
+    )
 
 
 def _parts(units: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[np.bool_]:

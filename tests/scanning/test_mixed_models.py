@@ -12,6 +12,8 @@ from tests.nearby_texts import DIMENSIONS, near_vector
 from tests.repairs import docs, examined, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 PARCELS = (
@@ -53,6 +55,75 @@ def test_a_half_done_migration_is_a_warning_and_a_whole_one_is_none(
     for finding in findings:
         assert finding.tenant == "acme"
         assert f"of 120 sampled rows {old} (" in finding.says
+
+
+@pytest.mark.parametrize("old", [0, 40])
+def test_small_tenants_are_looked_at_together(database: str, old: int) -> None:
+    with docs(database, {}, f"vector({DIMENSIONS})") as table:
+        for number, text in enumerate(texts(120)):
+            vector = other_vector(text) if number < old else near_vector(text)
+            literal = "[" + ",".join(map(str, vector.tolist())) + "]"
+            table.execute(
+                "INSERT INTO docs (id, tenant, body, embedding) VALUES (%s, %s, %s, %s)",
+                (number, f"t{number % 6}" if number % 6 else None, text, literal),
+            )
+        chosen = settings("http://127.0.0.1:9", provider={"dimensions": DIMENSIONS})
+        findings = examined(database, chosen).findings
+    assert [(finding.severity, finding.tenant) for finding in findings] == [
+        ("warning", None)
+    ] * bool(old)
+    for finding in findings:
+        assert "6 tenants of few rows, looked at together" in finding.says
+        assert "of 120 sampled rows 40 (33%, give or take 8%)" in finding.says
+
+
+def test_tenants_of_other_words_and_topics_are_no_second_model() -> None:
+    """Of each tenant a few rows: its own topic, and words that others have too, or none of them."""
+    chosen = np.random.default_rng(3)
+    for _ in range(6):
+        tenants, share = int(chosen.integers(2, 30)), chosen.uniform(0.0, 0.8)
+        common = chosen.standard_normal(128)
+        of = chosen.integers(tenants, size=200)
+        topics = chosen.standard_normal((tenants, 128))
+        said = [
+            [
+                f"{'all' if chosen.uniform() < share else f'of{tenant}'}{word}"
+                for word in chosen.integers(40, size=14)
+            ]
+            for tenant in of
+        ]
+        words: dict[str, NDArray[np.float64]] = {}
+        vectors = []
+        for tenant, text in zip(of, said, strict=True):
+            known = [words.setdefault(word, chosen.standard_normal(128)) for word in text]
+            vectors.append(common + 1.5 * topics[tenant] + np.mean(known, axis=0) * 2.0)
+        stacked = np.array(vectors, dtype=np.float32)
+        assert mixed_models([" ".join(text) for text in said], stacked) is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "found"),
+    [
+        (lambda some: np.where(some < 0.2, 1.0, 8.0 + some), (13, 60)),
+        (lambda some: np.where(some < 0.2, 0.6, 1.0), (47, 60)),
+        (lambda some: 0.9 + 0.2 * some, None),  # a model that does not normalise
+        (lambda some: 1.0 + 0.001 * some, None),  # one that does, stored in half precision
+        (lambda some: np.where(some < 0.02, 7.0, 1.0), None),  # a few
+        (lambda some: np.where(some < 0.2, 0.0, 1.0), None),  # the failures of other checks
+        (lambda some: np.where(some < 0.2, np.inf, 1.0), None),
+    ],
+)
+def test_rows_of_length_1_beside_rows_of_other_lengths_look_like_two_models(
+    lengths: Callable[[NDArray[np.float64]], NDArray[np.float64]], found: tuple[int, int] | None
+) -> None:
+    chosen = np.random.default_rng(2)
+    vectors = chosen.standard_normal((60, 64))
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    with np.errstate(invalid="ignore"):
+        vectors *= lengths(chosen.uniform(size=60))[:, None]
+    seen = mixed_models([f"note {n}" for n in range(60)], vectors.astype(np.float32))
+    told = None if seen is None else (seen.normalised, seen.rows)  # type: ignore[union-attr]
+    assert told == found
 
 
 @pytest.mark.parametrize("topics", [2, 3, 7])
