@@ -60,6 +60,7 @@ def mixed_segments(
     if target.provenance_column("model_column") is not None or not target.text_is_known:
         return ()
     largest = sorted(measurements, key=lambda one: -one.rows)
+    looked_at: list[tuple[Measurement, ...]]
     looked_at = [(one,) for one in largest[:SEGMENTS] if one.rows >= SEGMENT_ROWS]
     pool = tuple(_pool(target, largest))
     if sum(one.rows for one in pool) >= SEGMENT_ROWS:

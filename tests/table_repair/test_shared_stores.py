@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +14,6 @@ from tests.rollbacks import rolled_back, run_of, server
 from tests.tables import examined, failing, rows, run, says, table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.provider_server import ProviderServer
 
 __all__ = ["server"]
@@ -89,6 +89,32 @@ def test_each_field_is_an_entry_of_one_table(
         "public.posts (in embeddings.embedding where owner_type = 'Post' and field = 'body')": 4,
     }
     assert rows(shared, "SELECT count(*) FROM embeddings WHERE owner_type = 'Post'") == [(13,)]
+
+
+def test_a_vector_of_another_field_is_seen_by_a_check_of_one_s_own(shared: str) -> None:
+    """As docs/stores.md has it: `uniqueness` looks within one entry."""
+    run(
+        shared,
+        "UPDATE embeddings SET embedding = (SELECT embedding FROM embeddings WHERE owner_id = 1"
+        " AND field = 'title') WHERE owner_type = 'Post' AND owner_id = 1",
+    )
+    documented = re.search(
+        r"name = \"vector_of_another_field\"\nfailing_when = \"{3}(.*?)\"{3}",
+        (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    assert documented is not None
+    own = documented[1].replace("embeddable_", "owner_")
+    check = {"name": "vector_of_another_field", "failing_when": own}
+    entries = [
+        table("posts", dimensions=8, store={**STORE, "constants": {**POSTS, "field": f"'{field}'"}},
+              text=field, custom=[check])
+        for field in ("title", "body")
+    ]  # fmt: skip
+    found = examined(shared, *entries)
+    assert failing(found, "uniqueness") == {}
+    told = [finding for finding in found.findings if finding.check == "vector_of_another_field"]
+    assert [finding.failing for finding in told] == [1, 1]
 
 
 def test_where_may_look_at_any_column_of_the_store(shared: str) -> None:
