@@ -13,7 +13,7 @@ from checks.settings.integrity_toml import settings_in
 from remediation.provider.bisection import embed_isolating
 from remediation.run.preflight import RepairRefusedError
 from tests.embedders import TEXTS, embedder, expected
-from tests.provider_server import MODEL, ProviderServer, Reply
+from tests.provider_server import MODEL, ProviderServer, Reply, vector_of
 from tests.repairs import docs, environment, key_of, repaired, settings
 
 if TYPE_CHECKING:
@@ -94,6 +94,13 @@ def test_an_endpoint_that_does_not_know_encoding_format_is_asked_without_it_from
     [
         lambda answer: [item.update(index=str(item["index"])) for item in answer["data"]],
         lambda answer: [item.update(index=None) for item in answer["data"]],
+        lambda answer: [item.update(index=float(item["index"])) for item in answer["data"]],
+        lambda answer: [
+            item.update(embedding=[repr(n) for n in vector_of(text).tolist()])
+            for item, text in zip(answer["data"], TEXTS, strict=True)
+        ],
+        lambda answer: answer.update(model=MODEL.upper()),
+        lambda answer: answer.update(model=f"models/{MODEL}-2026-01-15"),
         lambda answer: [item.update(index=0) for item in answer["data"]],
         lambda answer: answer.pop("model"),
         lambda answer: answer.update(model=""),

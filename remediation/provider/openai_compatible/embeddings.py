@@ -49,6 +49,8 @@ _BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 """Decodes base64 at a fifth of the cost of `binascii`, which was the most of reading an answer."""
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
 _PLAINER: Mapping[object, object] = {"base64": "float", "float": openai.omit}
 """The next `encoding_format` to ask for: base64 is a quarter of the bytes of JSON numbers, and some
 endpoints know neither, nor the parameter."""
@@ -303,11 +305,18 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
 
 
 def _index(item: object) -> int | None:
-    """The index of an item, a number or the digits of one; None for none, -1 for anything else."""
+    """The index of an item, a whole number or its digits; None for none, -1 for anything else."""
     index = item.get("index") if isinstance(item, Mapping) else -1
+    if isinstance(index, float) and index.is_integer():
+        return int(index)
     if isinstance(index, str) and re.fullmatch(r"[0-9]{1,9}", index, re.ASCII):
         return int(index)
     return index if index is None or type(index) is int else -1
+
+
+def _is_number(written: object) -> bool:
+    """Whether a string is a number as JSON writes it, as some gateways send it."""
+    return isinstance(written, str) and _NUMBER.fullmatch(written) is not None
 
 
 def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float32]:
@@ -319,16 +328,17 @@ def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float3
             raise UntrustworthyResponse(
                 f"expected base64 of 4-byte floats, embedding {index} is something else"
             ) from None
-    elif isinstance(embedding, list) and all(type(n) in (float, int) for n in embedding):
+    else:
+        numbers = embedding if isinstance(embedding, list) else [None]
+        if not all(type(n) in (float, int) or _is_number(n) for n in numbers):
+            raise UntrustworthyResponse(
+                f"expected base64 or a list of numbers, embedding {index} is something else"
+            )
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused as that
             try:
-                vector = np.array(embedding, dtype=np.float64).astype(np.float32)
+                vector = np.array(numbers, dtype=np.float64).astype(np.float32)
             except OverflowError:  # an integer beyond any float
-                vector = np.full(len(embedding), np.inf, dtype=np.float32)
-    else:
-        raise UntrustworthyResponse(
-            f"expected base64 or a list of numbers, embedding {index} is something else"
-        )
+                vector = np.full(len(numbers), np.inf, dtype=np.float32)
     if vector.shape != (dimensions,):
         raise UntrustworthyResponse(
             f"expected {dimensions} dimensions, embedding {index} has {vector.size}"

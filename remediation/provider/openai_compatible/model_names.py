@@ -19,6 +19,9 @@ _NAMING = (
 )
 NAMING = frozenset(_NAMING.split())
 """The words that the names of embedding models are made of, lower case."""
+_SUFFIX = (
+    r"(-v[0-9]+|-00[0-9]|-20[0-9]{2}-?[01][0-9](-?[0-3][0-9])?|-2[0-9][01][0-9]|:latest|@[\w.-]+)"
+)
 MOST_DIGITS = 8
 """In all of a name: a date, or a version and a size."""
 
@@ -27,15 +30,18 @@ def same_model(requested: str, answered: str) -> bool:
     """Whether the answered model is the requested one under another spelling.
 
     OpenAI has answered `text-embedding-ada-002-v2` for `text-embedding-ada-002`; gateways put the
-    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other; Ollama
-    adds the tag that it takes by default, LM Studio the quantisation (`name@q8_0`).
+    vendor before the name (`openai/text-embedding-3-small`) in one direction or the other, and
+    write it in another case; Ollama adds the tag that it takes by default, LM Studio the
+    quantisation (`name@q8_0`), and others the date or Google's number (`-001`) of what they serve
+    by the name.
     """
+    requested, answered = requested.lower(), answered.lower()
     names = {requested, requested.rsplit("/", 1)[-1]} if "/" in requested else {requested}
     answers = {answered}
     if "/" not in requested:
         answers.add(answered.rsplit("/", 1)[-1])
     return any(
-        answer == name or re.fullmatch(re.escape(name) + r"(-v[0-9]+|:latest|@[\w.-]+)", answer)
+        answer == name or re.fullmatch(re.escape(name) + _SUFFIX, answer)
         for name in names
         for answer in answers
     )
