@@ -53,10 +53,10 @@ class Site:
     def settings(self) -> Settings:
         return load_settings(self.folder / "integrity.toml", row_checks=ROW_CHECK_NAMES)
 
-    def write_settings(self, provider: ProviderServer, *, repair: str = "") -> None:
+    def write_settings(self, provider: ProviderServer, *, repair: str = "probe = 0") -> None:
         (self.folder / "integrity.toml").write_text(
             f'[provider]\nbase_url = "{provider.base_url}"\ndimensions = 8\nbatch_size = 5\n'
-            f'concurrency = 2\n[repair]\nprobe = 0\n{repair}\n[keys]\nenv = "KEY_{{tenant}}"\n'
+            f'concurrency = 2\n[repair]\n{repair}\n[keys]\nenv = "KEY_{{tenant}}"\n'
             '[[tables]]\nname = "public.docs"\ntenant = "tenant"\ntext = "body"\n'
         )
 

@@ -38,6 +38,7 @@ from remediation.distributed.shared.schema import shared_connection
 from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
 from remediation.interruption import GRACE_SECONDS
 from remediation.journal.journal import header, journal_words
+from remediation.selection.row_reader import bare_row
 from remediation.throttling.wait_reasons import WaitReason
 from remediation.writing.repair_lock import LockLostError
 
@@ -49,14 +50,15 @@ if TYPE_CHECKING:
     from procrastinate.jobs import Job
 
     from checks.database.connection import Connection
-    from remediation.distributed.parts import PartRow
     from remediation.journal.journal import Journal
     from remediation.journal.outcomes import Account, Outcome
     from remediation.journal.throughput import Throughput
     from remediation.run.repair import Repair
-    from remediation.selection.batching import Key
+    from remediation.selection.batching import FailingRow, Key
+    from remediation.selection.put_aside import KeyedRow, PutAside
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
+    from remediation.table_repair.late_probes import LateProbes
     from remediation.throttling.throttle import Throttle
     from remediation.writing.repair_lock import RepairLock
 
@@ -89,9 +91,15 @@ class Coordinator:
     on_outcome: Callable[[Outcome], None]
     tenants: Sequence[str] | None
     breaker: CircuitBreaker
+    late: LateProbes
+    """Probes without an answer yet; their tenants' rows are given to workers after it."""
+    aside: PutAside
     ended: threading.Event | None
     """Set from outside, where no signal can interrupt."""
     _seen_work: float = field(default=0.0, init=False)
+    _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
+    _without_job: list[int] = field(default_factory=list, init=False)
+    """Parts that were entered, by number."""
 
     def __post_init__(self) -> None:
         self._table = self.reader.target.name
@@ -159,35 +167,54 @@ class Coordinator:
         self.lock.also_hold(RUN_LOCK_CLASS, token)
         self._work.begin(token, orders_of(self.repair, self.reader))
         self._work.tell_stops(self.breaker)
-        parts = self._enter_parts()
+        # The table is searched once. The second pass is to know which rows were looked at.
+        self.reader.selected.replace(map(self._entered, split(self._of_prompt_tenants())))
+        await self._defer_jobs()
+
+    def _of_prompt_tenants(self) -> Iterator[FailingRow]:
+        """The failing rows, without those whose tenants wait for their probe."""
+        rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
+        for row in rows:
+            if row.tenant in self.late.tenants:
+                self.aside.put([row])
+            else:
+                yield row
+
+    def _entered(self, part: list[KeyedRow]) -> list[Key]:
+        """Enter a part; returns its keys."""
+        number, keys = next(self._numbers), [key for _, *key in part]
+        self._work.add_part(number, part, self.repair.quarantine.entries(self._table, keys))
+        self._outcomes.select(number, len(part))
+        self._without_job.append(number)
+        self.lock.beat()
+        return [tuple(key) for key in keys]
+
+    async def _defer_jobs(self) -> None:
+        """Make a job of each part that has none."""
         task = self.app.configure_task(REPAIR, queue=queue_name(self.repair.settings))
-        for start in range(0, parts, JOBS_AT_ONCE):
+        while some := self._without_job[:JOBS_AT_ONCE]:
             jobs: list[dict[str, Any]] = [
                 {"run_id": self.repair.run_id, "table": self._table, "part": number}
-                for number in range(start, min(parts, start + JOBS_AT_ONCE))
+                for number in some
             ]
             await task.batch_defer_async(*jobs)
+            del self._without_job[: len(some)]
             self.lock.beat()
 
-    def _enter_parts(self) -> int:
-        """Search the table once, and enter all failing rows in parts; returns their number."""
-        numbers = itertools.count()
-
-        def enter(part: list[PartRow]) -> list[Key]:
-            number, keys = next(numbers), [key for _, *key in part]
-            self._work.add_part(number, part, self.repair.quarantine.entries(self._table, keys))
-            self._outcomes.select(number, len(part))
-            self.lock.beat()
-            return [tuple(key) for key in keys]
-
-        rows = self.reader.failing_rows(self.connection, tenants=self.tenants, bare=True)
-        # The second pass is to know which rows were looked at.
-        self.reader.selected.replace(enter(part) for part in split(rows))
-        return next(numbers)
+    async def _defer_late(self) -> None:
+        """Make jobs of the rows whose tenants' probes were answered meanwhile."""
+        self.late.take_in()
+        rows = self.aside.take(lambda tenant: tenant not in self.late.tenants)
+        if rows:
+            self._work.tell_stops(self.breaker)
+            for part in split(bare_row(row[1:], row[0]) for row in rows):
+                self.reader.selected.append(self._entered(part))
+            await self._defer_jobs()
 
     async def _wait_for_all(self) -> None:
         looked = self._seen_work = time.monotonic()
-        while self._outcomes.open_parts:
+        while self._outcomes.open_parts or self.aside.tenants:
+            await self._defer_late()
             running = self._take_in()
             if self.ended is not None and self.ended.is_set():
                 self.stop.set()
@@ -223,7 +250,7 @@ class Coordinator:
 
     def _see_that_someone_works(self, running: int) -> None:
         now = time.monotonic()
-        if running:
+        if running or not self._outcomes.open_parts:
             self._seen_work = now
         quiet = now - self._seen_work
         if quiet > NO_WORKER_SECONDS:
@@ -280,6 +307,10 @@ class Coordinator:
                 rows = self._work.take_part(state.number)
                 self._outcomes.leave(state.number, rows, self._ending.reason or "")
         self._work.end()
+        rest: list[KeyedRow] = [(row.tenant, *row.key) for row in self.aside.take_all()]
+        number = next(self._numbers)
+        self._outcomes.select(number, len(rest))
+        self._outcomes.leave(number, rest, self._ending.reason or "")
 
 
 @contextmanager
@@ -347,6 +378,8 @@ def coordinator(
         "on_outcome",
         "tenants",
         "breaker",
+        "late",
+        "aside",
     )
     return Coordinator(
         repair=repair, app=app, shared=shared, ended=ended, **{name: given[name] for name in needed}

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from checks.database.connection import Connection
-    from remediation.distributed.parts import PartRow
     from remediation.journal.journal import Journal
     from remediation.selection.batching import Key
+    from remediation.selection.put_aside import KeyedRow
     from remediation.selection.row_reader import RowReader
 
 ROWS_AT_ONCE = 2_000
@@ -74,13 +74,13 @@ class PartOutcomes:
             key = tuple(event["key"])
             self._writing[key] = {**event, "vector": None, "beside": None}
 
-    def fold(self, number: int, rows: Sequence[PartRow], *, unread: str | None) -> None:
+    def fold(self, number: int, rows: Sequence[KeyedRow], *, unread: str | None) -> None:
         """Settle the rows of a part that has ended; `unread`: why some may not have been read."""
         silent = self._settle_told(number, rows)
         for start in range(0, len(silent), ROWS_AT_ONCE):
             self._settle_silent(silent[start : start + ROWS_AT_ONCE], unread)
 
-    def leave(self, number: int, rows: Sequence[PartRow], reason: str) -> None:
+    def leave(self, number: int, rows: Sequence[KeyedRow], reason: str) -> None:
         """Settle the rows of a part that has not ended; skipped: those of which nobody told."""
         for tenant, *key in self._settle_told(number, rows):
             self._add(tuple(key), tenant, Outcome.SKIPPED, reason)
@@ -95,7 +95,7 @@ class PartOutcomes:
         for _ in range(rest):
             self._add((), None, Outcome.SKIPPED, reason)
 
-    def _settle_told(self, number: int, rows: Sequence[PartRow]) -> list[PartRow]:
+    def _settle_told(self, number: int, rows: Sequence[KeyedRow]) -> list[KeyedRow]:
         """Settle the rows of which a worker told; returns the others."""
         if self._open.pop(number, None) is None:
             return []
@@ -108,7 +108,7 @@ class PartOutcomes:
                 self._add_told(event)
         return silent
 
-    def _settle_silent(self, rows: Sequence[PartRow], unread: str | None) -> None:
+    def _settle_silent(self, rows: Sequence[KeyedRow], unread: str | None) -> None:
         """Settle rows of which no worker said what became of them.
 
         Either a killed worker wrote them and could not say so, or somebody else repaired them.

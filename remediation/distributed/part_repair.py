@@ -30,6 +30,7 @@ from remediation.provider.embedders import Embedders
 from remediation.provider.request_size import RequestSizes
 from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, write_place
+from remediation.selection.put_aside import PutAside
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probing.late_probes import LateProbes
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from checks.settings.integrity_toml import Settings
     from checks.targets.target import Target
     from remediation.distributed.orders import Orders
-    from remediation.distributed.parts import PartRow
+    from remediation.selection.put_aside import KeyedRow
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class PartRepairs:
         orders: Orders,
         alive: CoordinatorAlive,
         *,
-        rows: Sequence[PartRow],
+        rows: Sequence[KeyedRow],
         quarantine: Quarantine,
         budget: SharedBudget,
         breaker: CircuitBreaker,
@@ -205,6 +206,7 @@ class PartRepairs:
             breaker=breaker,
             locked=LockedRows(),
             late=LateProbes(budget=budget, on_answer=lambda _: None),
+            aside=PutAside(),
         )
 
     def _checks(self, orders: Orders, target: Target) -> tuple[AppliedCheck, ...]:

@@ -7,7 +7,7 @@ each worker read the rows of all tenants between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from remediation.selection.row_reader import PAGE_ROWS, RowReader
 
@@ -16,23 +16,21 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from remediation.selection.batching import FailingRow, Key
-
-PartRow: TypeAlias = "tuple[str | None, *tuple[str, ...]]"
-"""A row of a part: its tenant, and the columns of its key."""
+    from remediation.selection.put_aside import KeyedRow
 
 PART_ROWS = 2_000
 """The most rows of a job: what is begun anew where its worker dies, less what it has written."""
 
 
-def split(rows: Iterable[FailingRow]) -> Iterator[list[PartRow]]:
+def split(rows: Iterable[FailingRow]) -> Iterator[list[KeyedRow]]:
     """The rows in parts: each of one tenant, in key order; small tenants together at last."""
-    open_parts: dict[str | None, list[PartRow]] = {}
+    open_parts: dict[str | None, list[KeyedRow]] = {}
     for row in rows:
         part = open_parts.setdefault(row.tenant, [])
         part.append((row.tenant, *row.key))
         if len(part) == PART_ROWS:
             yield open_parts.pop(row.tenant)
-    together: list[PartRow] = []
+    together: list[KeyedRow] = []
     for part in open_parts.values():
         if together and len(together) + len(part) > PART_ROWS:
             yield together
@@ -46,7 +44,7 @@ def split(rows: Iterable[FailingRow]) -> Iterator[list[PartRow]]:
 class PartReader(RowReader):
     """Reads the rows of one part, those that still fail; searches no table for them."""
 
-    rows: Sequence[PartRow]
+    rows: Sequence[KeyedRow]
 
     def _failing_keys(
         self,

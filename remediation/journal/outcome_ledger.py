@@ -37,6 +37,12 @@ class OutcomeLedger:
         self.account.selected += 1
         self._open[row.key] = row
 
+    def put_aside(self, row: FailingRow) -> None:
+        """Take back a selected row, which is read and selected again later."""
+        if self._open.pop(row.key, None) is not None:
+            self.account.selected -= 1
+            self._notes.pop(row.key, None)
+
     def note(self, row: FailingRow, words: str) -> None:
         """Note what was done to a row's text: the reason that goes with its `fixed`."""
         if words:

@@ -97,6 +97,14 @@ class Embedders:
             return 0.0
         return self.seconds_to_wait(tenant, tokens)
 
+    def own(self, tenant: str | None) -> bool:
+        """Whether a tenant has an endpoint or a model of its own."""
+        key = self.keys.find(tenant)
+        if isinstance(key, MissingKey):
+            return False
+        asked, usual = self._endpoint_of(tenant, key), self.endpoint
+        return (asked.base_url, asked.model) != (usual.base_url, usual.model)
+
     def _endpoint_of(self, tenant: str | None, key: Key) -> Endpoint:
         declared = self._models.get(tenant or "", self.endpoint.model)
         endpoint = replace(self.endpoint, model=declared, declared=declared)
@@ -141,7 +149,7 @@ class Embedders:
         self._stop.set()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; what is asked for over it fails."""
         with self._lock:
             opened = list(self._open.values())
             self._open.clear()

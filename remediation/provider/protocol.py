@@ -84,7 +84,7 @@ class EmbeddingProvider(Protocol):
         """Ask in a plainer form from now on, as any text is refused; False: there is none."""
 
     def close(self) -> None:
-        """Close the connections; nothing is asked after that."""
+        """Cut the connections, and whoever waits for an answer; nothing is asked after that."""
 
 
 def require_as_asked(

@@ -5,6 +5,7 @@ Knows no pytest; `phases` calls it between the two passes and shows what it retu
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,7 @@ from remediation.table_repair.estimate import rates_of
 from remediation.table_repair.index_cost import seconds_per_indexed_row
 from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
 from remediation.table_repair.table_repair import TableWork
+from remediation.table_repair.tenant_endpoints import TenantEndpoints
 from remediation.throttling.budget import Budget, budget_of
 from remediation.throttling.health import Health
 from remediation.throttling.throttle import Throttle
@@ -100,10 +102,15 @@ class Repair:
     """How long requests and writes of earlier runs took; by default, nobody knows."""
     engine_of: EngineOf = Engine
     """Makes what repairs the rows of one table."""
-    results: list[TableRepair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the second pass looked at, where that is not every row by every check."""
     _readers: dict[str, RowReader] = field(default_factory=dict)
+    _begun: list[TableWork] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[TableRepair]:
+        """What came of each table that was begun."""
+        return [work.result for work in self._begun]
 
     @property
     def tables(self) -> tuple[TableExamination, ...]:
@@ -195,6 +202,7 @@ class Repair:
     ) -> None:
         """Repair table after table; `results` is filled even when this raises.
 
+        Then those again in which rows of late tenants were put aside.
         `on_pause` is called with a line for each pause, for its end, and for what was learnt of
         the size of requests; `on_probed` with how long
         a table takes from its probe on, by what that took.
@@ -210,10 +218,17 @@ class Repair:
             stack.callback(self._remember, journal)
             health = Health(self.settings.repair, self.place, folder=self.started_from)
             throttle = stack.enter_context(Throttle(health, on_pause))
+            endpoints, works, to_come = TenantEndpoints(), list[TableWork](), deque[TableWork]()
+
+            def others_wait() -> bool:
+                lines = (line for work in to_come for line in work.planned.tenants)
+                return any(endpoints.prompt(line.tenant) for line in lines if not line.missing_key)
+
             for table in tables:
+                planned = plan.table(table.target.name)
                 work = TableWork(
                     reader=self._reader(table),
-                    planned=plan.table(table.target.name),
+                    planned=planned,
                     settings=self.settings,
                     place=self.place,
                     run_id=self.run_id,
@@ -226,19 +241,31 @@ class Repair:
                     budget=self.budget,
                     throttle=throttle,
                     on_outcome=on_outcome,
-                    on_probed=partial(on_probed, plan.table(table.target.name)),
+                    on_probed=partial(on_probed, planned),
                     tenants=self.tenants,
                     retry=self.retry,
                     lock_patience=self.lock_patience,
                     quarantine=self.quarantine,
+                    endpoints=endpoints,
+                    others_wait=others_wait,
                     engine_of=self.engine_of,
                 )
-                try:
-                    work.run()
-                finally:
-                    self.results.append(work.result)
-                    for words in self.limits.sizes.untold():
-                        on_pause(words)
+                stack.callback(work.close)
+                works.append(work)
+            to_come.extend(works)
+            while to_come:
+                self._begun.append(to_come.popleft())
+                self._run(self._begun[-1], on_pause)
+            for work in works:
+                if work.puts_aside:
+                    self._run(work, on_pause)
+
+    def _run(self, work: TableWork, on_pause: Callable[[str], None]) -> None:
+        try:
+            work.run()
+        finally:
+            for words in self.limits.sizes.untold():
+                on_pause(words)
 
     def _remember(self, journal: Journal) -> None:
         measured = (result.throughput for result in self.results)

@@ -27,7 +27,7 @@ from remediation.selection.row_statements import (
 from remediation.selection.selected_keys import SelectedKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
@@ -90,7 +90,7 @@ class RowReader:
     """What is left to a later run, in words."""
     lock_timeout: timedelta | None = None
     """How long a read waits for a lock on the table; None: as long as `timeout`."""
-    selected: SelectedKeys = field(default_factory=SelectedKeys, repr=False, compare=False)
+    selected: SelectedKeys[Key] = field(default_factory=SelectedKeys, repr=False, compare=False)
     """The rows that failed when the table was last searched; they may be whole by now."""
     _read_back: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     """Its statement, once composed: that takes longer than to run it on a few rows."""
@@ -112,7 +112,7 @@ class RowReader:
         if bare:
             for page in self._failing_keys(connection, tenants=tenants, after=after):
                 for *key, tenant in page:
-                    yield _bare(tuple(key), tenant)
+                    yield bare_row(tuple(key), tenant)
             return
         for rows in self.pages(connection, tenants=tenants, after=after):
             yield from rows
@@ -132,8 +132,18 @@ class RowReader:
             [row[:-1] for row in page]
             for page in self._failing_keys(connection, tenants=tenants, after=after)
         )
+        yield from self.keyed_pages(connection, self.selected.pages(), tenants=tenants)
+
+    def keyed_pages(
+        self,
+        connection: Connection,
+        pages: Iterable[list[Key]],
+        *,
+        tenants: Sequence[str] | None,
+    ) -> Iterator[list[FailingRow]]:
+        """Those of the keyed rows that still fail, in pages of about `PAGE_BYTES` at most."""
         statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
-        for keys in self.selected.pages():
+        for keys in pages:
             while keys:
                 page, keys = self._read_page(connection, statement, keys)
                 if page:
@@ -314,7 +324,8 @@ def _named(checks: Sequence[AppliedCheck], flags: Sequence[bool]) -> tuple[str, 
     return tuple(check.name for check, fails in zip(checks, flags, strict=True) if fails)
 
 
-def _bare(key: Key, tenant: str | None) -> FailingRow:
+def bare_row(key: Key, tenant: str | None) -> FailingRow:
+    """A row of which only key and tenant are known."""
     return FailingRow(key=key, tenant=tenant, text="", text_hash="", vector_hash=None, checks=())
 
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from os import SEEK_END
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from checks.errors import CannotExamineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from remediation.selection.batching import Key
-
 IN_MEMORY_BYTES = 1024 * 1024
 """Beyond this they are in a temporary file, which has no name and ends with the process."""
 
 
-class SelectedKeys:
+Kept = TypeVar("Kept", bound="tuple[str | None, ...]")
+
+
+class SelectedKeys(Generic[Kept]):
     """The keys of one selection, page by page, in the order in which they were found.
 
     For use by one thread at a time.
@@ -36,7 +38,7 @@ class SelectedKeys:
     def __len__(self) -> int:
         return self._rows
 
-    def replace(self, pages: Iterable[Sequence[Key]]) -> None:
+    def replace(self, pages: Iterable[Sequence[Kept]]) -> None:
         """Forget the keys of an earlier selection, and take in these.
 
         Raises `CannotExamineError` where the disk has no place for them.
@@ -46,14 +48,19 @@ class SelectedKeys:
             self._file.seek(0)
             self._file.truncate()
         for page in pages:
-            with _on_disk():
-                self._file.write(json.dumps(page).encode("ascii") + b"\n")
-                # Else a full disk would show when the keys are read, in the midst of a repair.
-                self._file.flush()
-            self._rows += len(page)
+            self.append(page)
         self.complete = True
 
-    def pages(self) -> Iterator[list[Key]]:
+    def append(self, page: Sequence[Kept]) -> None:
+        """Take in more keys. Raises as `replace` does."""
+        with _on_disk():
+            self._file.seek(0, SEEK_END)
+            self._file.write(json.dumps(page).encode("ascii") + b"\n")
+            # Else a full disk would show when the keys are read, in the midst of a repair.
+            self._file.flush()
+        self._rows += len(page)
+
+    def pages(self) -> Iterator[list[Kept]]:
         """The keys, in the pages in which they came."""
         offset = 0
         while True:
@@ -62,7 +69,7 @@ class SelectedKeys:
             if not line:
                 return
             offset += len(line)
-            yield [tuple(key) for key in json.loads(line)]
+            yield [cast("Kept", tuple(key)) for key in json.loads(line)]
 
     def close(self) -> None:
         """Remove the file."""

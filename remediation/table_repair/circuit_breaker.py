@@ -17,6 +17,7 @@ from remediation.provider.errors import (
     UntrustworthyResponse,
 )
 from remediation.provider.usage import NOTHING, Usage
+from remediation.table_repair.tenant_endpoints import TenantEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,8 @@ class CircuitBreaker:
     """Of one table; used by one thread."""
 
     table: str
+    endpoints: TenantEndpoints = field(default_factory=TenantEndpoints)
+    """What is known of them beyond this table."""
     stopped_checks: dict[str, str] = field(default_factory=dict)
     """Checks that our writes do not heal, and why."""
     stopped_tenants: dict[str | None, str] = field(default_factory=dict)
@@ -66,23 +69,28 @@ class CircuitBreaker:
         if failure is None:
             self._trusted.add(tenant)
             self._outages.pop(tenant, None)
-        elif isinstance(failure, (KeyRefused, ModelUnavailable)):
+        elif isinstance(failure, KeyRefused):
+            self._stop(tenant, failure.reason)
+        elif isinstance(failure, ModelUnavailable):  # another table may name another model
             self.stopped_tenants.setdefault(tenant, failure.reason)
         elif isinstance(failure, (ProviderUnavailable, UntrustworthyResponse)):
             outages = self._outages[tenant] = self._outages.get(tenant, 0) + 1
             if isinstance(failure, Slow):  # two minutes and more have passed
-                self.stopped_tenants.setdefault(tenant, f"given up: {failure.reason}")
+                self._stop(tenant, f"given up: {failure.reason}")
             elif outages >= OUTAGES:
-                self.stopped_tenants.setdefault(
-                    tenant, f"given up after {outages} requests in a row: {failure.reason}"
-                )
+                self._stop(tenant, f"given up after {outages} requests in a row: {failure.reason}")
         mostly_unanswered = took.requests >= TRIES_TO_JUDGE and 2 * took.unanswered > took.requests
         if failure is not None and mostly_unanswered:
-            self.stopped_tenants.setdefault(
+            self._stop(
                 tenant,
                 f"given up, as {took.unanswered:,} of {took.requests:,} tries had no usable answer:"
                 f" {failure.reason}",
             )
+
+    def _stop(self, tenant: str | None, reason: str) -> None:
+        """Ask nothing more of a tenant's endpoint, whichever table it is for."""
+        self.stopped_tenants.setdefault(tenant, reason)
+        self.endpoints.stopped.setdefault(tenant, reason)
 
     def spent(self, tenant: str | None, usage: Usage) -> None:
         """Account for requests that tell nothing of a tenant's key."""

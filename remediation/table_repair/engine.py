@@ -35,7 +35,7 @@ from remediation.selection.preparation import shorter_forms
 from remediation.table_repair.admission import Admission
 from remediation.table_repair.flight import Answered, Flight
 from remediation.table_repair.source import Source
-from remediation.table_repair.waiting_batches import WaitingBatch, WaitingBatches
+from remediation.table_repair.waiting_batches import MOST_LATE, WaitingBatch, WaitingBatches
 from remediation.throttling.wait_reasons import keys_must_wait
 from remediation.writing.changes import NewVectors
 from remediation.writing.edits import Edits
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from remediation.provider.embedders import Embedders
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import Batch, FailingRow
+    from remediation.selection.put_aside import PutAside
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
     from remediation.table_repair.flight import Landed
@@ -104,20 +105,33 @@ class Engine:
     """Rows that other sessions hold; they are written later, and others go on."""
     late: LateProbes
     """Probes without an answer yet; their tenants go on after it."""
+    aside: PutAside
+    """Rows of late tenants that others are read before; what is left of them at the end is for
+    another call, once no other table waits."""
+    others_wait: Callable[[], bool] = lambda: False
+    """Whether a table that is still to come has rows of tenants who are not late."""
+    account: Account = field(default_factory=Account)
+    """The outcomes so far."""
     _coming: Iterator[Batch] | None = None
     """The batches that are still to be read; None where there are none."""
+    _reading_aside: Iterator[Batch] | None = None
+    """The same of rows that were put aside."""
+    _again: bool = False
+    """Whether rows are repaired that were edited meanwhile."""
     _waiting: WaitingBatches = field(default_factory=WaitingBatches)
 
     def __post_init__(self) -> None:
         provider, writers = self.settings.provider, self.settings.repair.write_concurrency
         self._target = self.reader.target
         self._took_before = self.breaker.usage
+        self._endpoints = self.breaker.endpoints
         self._ending = Ending(stop=self.stop)
         self._ledger = OutcomeLedger(
             table=self._target.name,
             journal=self.journal,
             on_outcome=self.on_outcome,
             on_broken_journal=self._ending.break_off,
+            account=self.account,
         )
         self._admission = Admission(
             budget=self.budget,
@@ -162,11 +176,6 @@ class Engine:
             may_begin=lambda: self.throttle.wait(self.stop),
             before_write=lambda vectors: self.journal.replacing(self._target.name, vectors),
         )
-
-    @property
-    def account(self) -> Account:
-        """The outcomes so far."""
-        return self._ledger.account
 
     @property
     def stopped(self) -> str | None:
@@ -221,10 +230,12 @@ class Engine:
                     self.budget.settle(reserved=waiting.batch.tokens)
             self._ledger.settle(self._edits.give_up())
             self._ledger.skip_open(self.stopped or "")
+            if self.stopped:
+                self._ledger.skip_unread(self.aside.take_all(), self.stopped)
             self._ledger.finish()
 
     def _all_rounds(self) -> None:
-        self._repair(self._source.failing())
+        self._repair(iter(()) if self.aside.tenants else self._source.failing())
         if self.stopped and self._ending.rest_is_counted:
             self._source.skip_unread(self.stopped)
         for rounds_left in reversed(range(ROUNDS + 1)):
@@ -232,14 +243,64 @@ class Engine:
                 self._edits.find_after_write(self._ledger.reopen)
             if self.stopped or not self._edits or not rounds_left:
                 break
+            self._again = True
             self._repair(self._source.batches(self._edits.rows(self._ledger.settle)))
 
     def _repair(self, coming: Iterator[Batch]) -> None:
         """Send and write until each row has its outcome, or is kept as edited."""
         self._coming = coming
-        while self._coming or self._waiting or self._flight or self.locked:
+        while self._coming or self._waiting or self._flight or self.locked or self._more_is_read():
+            if self._only_late_left():
+                self._leave_late()
             self._send()
             self._collect()
+
+    # Of tenants whose endpoints are late
+
+    def _waits_for_others(self, tenant: str | None) -> bool:
+        """Whether a tenant's turn comes after that of another table."""
+        stays = self._again or self._reading_aside
+        return tenant in self._endpoints.late and not stays and self.others_wait()
+
+    def _more_is_read(self) -> bool:
+        """Whether rows that were put aside are to be read now."""
+        if self.stopped or self._waiting.of(self._endpoints.late) >= MOST_LATE:
+            return False
+        return self._reading_aside is not None or (
+            any(map(self._waiting.lack, self.aside.tenants)) and not self.others_wait()
+        )
+
+    def _put_aside(self, most: int) -> bool:
+        """Put aside what late tenants have waiting beyond so many batches; whether any was.
+
+        Not of rows that were edited: only who keeps them knows what was written to them.
+        """
+        if self._again or self.stopped:
+            return False
+        taken = list(self._waiting.take_last(self._endpoints.late, most=most))
+        for waiting in taken:
+            batch = waiting.batch
+            if waiting.reserved:
+                self.budget.reserve(rows=-len(batch.rows), tokens=-batch.tokens)
+            for row in batch.rows:
+                self._ledger.put_aside(row)
+            self.aside.put(batch.rows)
+        return bool(taken)
+
+    def _only_late_left(self) -> bool:
+        """Whether nothing is left but what waits for endpoints that are late, and others wait."""
+        if self._coming or self.locked or self._flight.writing or self.stopped:
+            return False
+        left = {waiting.batch.tenant for waiting in self._waiting.first}
+        left |= self._flight.tenants_asked.keys()
+        return bool(left) and all(map(self._waits_for_others, left))
+
+    def _leave_late(self) -> None:
+        """End what late tenants are asked for, and put their rows aside for another call."""
+        while self._flight:
+            self.embedders.close()
+            self._collect()
+        self._put_aside(0)
 
     # From batches to requests
 
@@ -251,12 +312,29 @@ class Engine:
             if waiting is not None:
                 self._ask(waiting)
                 held = self._is_held_up()
-            elif self._coming is None or self._waiting.full or (held and not self.stopped):
+            elif held and not self.stopped:
                 return
-            elif (batch := next(self._coming, None)) is not None:
+            elif self._waiting.full:
+                if not self._put_aside(MOST_LATE):
+                    return
+            elif (batch := self._next()) is not None:
                 self._waiting.put(WaitingBatch(batch=batch))
             else:
-                self._coming = None
+                return
+
+    def _next(self) -> Batch | None:
+        """Read on: all that comes, then what was put aside."""
+        if self._coming is not None:
+            if (batch := next(self._coming, None)) is not None:
+                return batch
+            self._coming = None
+        while self._more_is_read():
+            if self._reading_aside is None:
+                self._reading_aside = self._source.put_aside(self.aside, self._waiting.lack)
+            if (batch := next(self._reading_aside, None)) is not None:
+                return batch
+            self._reading_aside = None
+        return None
 
     def _is_held_up(self) -> bool:
         """Whether nothing may be sent now, whatever it is."""
@@ -270,6 +348,7 @@ class Engine:
         return not (
             held
             or self._flight.full_for(waiting.batch.tenant)
+            or self._waits_for_others(waiting.batch.tenant)
             or self._admission.must_wait(waiting, self._flight)
             or self._admission.seconds_to_wait(waiting.batch, self._flight)
         )
@@ -307,6 +386,8 @@ class Engine:
         idle = key_in and not self._flight and not self.late.waiting
         self.throttle.tell(keys_must_wait(key_in) if idle else None)
         self.late.take_in()
+        late = self._endpoints.late | self._flight.late | self.late.tenants
+        self._endpoints.late = late - self.breaker.stopped_tenants.keys()
         for held in self.locked.take_due():
             self._flight.write([each.new for each in held], held)
         due_in = self.locked.seconds_left()
@@ -333,6 +414,10 @@ class Engine:
         """Settle what came back, or see to what is next. Raises what is not foreseen."""
         if isinstance(came, Answered):
             if not isinstance(came.result, BaseException):
+                if came.late:
+                    self._endpoints.late.add(came.batch.tenant)
+                elif came.result.failure is None:
+                    self._endpoints.late.discard(came.batch.tenant)
                 self._take_answer(came.batch, came.result)
                 return
             self.budget.settle(reserved=came.batch.tokens)

@@ -43,6 +43,8 @@ class Answered:
 
     batch: Batch
     result: Isolated | BaseException
+    late: bool = False
+    """Whether it took its time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +140,16 @@ class Flight:
         return Counter(batch.tenant for batch, _ in self._asked.values())
 
     @property
+    def late(self) -> set[str | None]:
+        """The tenants who have not answered for a while."""
+        return {batch.tenant for batch, late in self._asked_since() if late}
+
+    @property
+    def writing(self) -> bool:
+        """Whether rows are written."""
+        return bool(self._writing)
+
+    @property
     def rows(self) -> Iterator[FailingRow]:
         """The rows that are asked for or written."""
         return self._rows(batch for batch, _ in self._asked.values())
@@ -191,7 +203,8 @@ class Flight:
                 return
             wait = None
             if isinstance(came, Answered):
-                del self._asked[id(came.batch)]
+                _, at = self._asked.pop(id(came.batch))
+                came = replace(came, late=time.monotonic() - at >= LATE_SECONDS)
             else:
                 for row in came.rows:
                     _, number = self._writing.pop(row.key)

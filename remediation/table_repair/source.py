@@ -21,7 +21,7 @@ from remediation.selection.preparation import prepare
 from remediation.writing.changes import LOCK_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import Batch, FailingRow, Key
+    from remediation.selection.put_aside import PutAside
     from remediation.selection.row_reader import RowReader
 
 
@@ -53,6 +54,13 @@ class Source:
         """Every failing row, in batches, until the repair ends."""
         return self.batches(self._selected())
 
+    def put_aside(self, aside: PutAside, wanted: Callable[[str | None], bool]) -> Iterator[Batch]:
+        """The rows of wanted tenants that were put aside, as long as any is, in batches."""
+        taken = iter(lambda: aside.take(wanted), [])
+        keys = ([row[1:] for row in rows] for rows in taken)
+        pages = self.reader.keyed_pages(self.connection, keys, tenants=self.tenants)
+        return self.batches(self._taken(pages))
+
     def batches(self, rows: Iterable[FailingRow]) -> Iterator[Batch]:
         """The rows in batches, until the repair ends."""
         limits = batch_limits(self.settings)
@@ -72,6 +80,13 @@ class Source:
             self._last_read = row.key
             self.ledger.select(row)
             yield row
+
+    def _taken(self, pages: Iterable[Sequence[FailingRow]]) -> Iterator[FailingRow]:
+        for page in pages:
+            # All at once: nobody else counts what is left of a page when the repair ends.
+            for row in page:
+                self.ledger.select(row)
+            yield from page
 
     def _sendable(self, rows: Iterable[FailingRow]) -> Iterator[FailingRow]:
         """The rows as they can be sent; the others get their outcome at once."""

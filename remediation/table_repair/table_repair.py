@@ -20,6 +20,7 @@ from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.vain_writes import VainWrites
 from remediation.provider.embedders import Embedders
+from remediation.selection.put_aside import PutAside
 from remediation.table_repair.circuit_breaker import CircuitBreaker
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probing.late_probes import LateProbes
@@ -32,7 +33,7 @@ from remediation.writing.repair_lock import LockLostError, RepairLock, TableLock
 from remediation.writing.triggers import circumstances, triggers_fired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from checks.database.connection import Connection, ConnectionTarget
     from checks.settings.integrity_toml import Settings
@@ -45,15 +46,17 @@ if TYPE_CHECKING:
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
     from remediation.provider.tokens import TokenCounter
+    from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import TablePlan
+    from remediation.table_repair.tenant_endpoints import TenantEndpoints
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
 
 
 class RowRepair(Protocol):
-    """Repairs the rows of one table, once."""
+    """Repairs the rows of one table."""
 
     @property
     def account(self) -> Account:
@@ -77,7 +80,10 @@ EngineOf: TypeAlias = "Callable[..., RowRepair]"
 
 @dataclass(kw_only=True)
 class TableWork:
-    """One table's repair. Create, `run()` once, read `result`, also when that raised."""
+    """One table's repair. Create, `run()`, read `result`, also when that raised.
+
+    Where `puts_aside` is true then, `run()` again once no other table waits.
+    """
 
     reader: RowReader
     planned: TablePlan
@@ -100,19 +106,36 @@ class TableWork:
     lock_patience: float = PATIENCE_SECONDS
     """Seconds that a row may stay locked by another session before it is given up."""
     quarantine: Quarantine
+    endpoints: TenantEndpoints
+    others_wait: Callable[[], bool]
+    """Whether a table that is still to come has rows of tenants who are not late."""
     engine_of: EngineOf = Engine
 
     _engine: RowRepair | None = None
-    _left: Account = field(default_factory=Account)
-    """Of a table that was not begun."""
+    _account: Account = field(default_factory=Account)
+    _aside: PutAside = field(default_factory=PutAside)
+    _earlier: Throughput | None = None
+    """Of an earlier call."""
     _probes: tuple[ProbeResult, ...] = ()
     _stopped: str | None = None
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._breaker = CircuitBreaker(
-            table=self.planned.table, stopped_checks=dict(self.planned.hopeless)
+            table=self.planned.table,
+            endpoints=self.endpoints,
+            stopped_checks=dict(self.planned.hopeless),
         )
+
+    @property
+    def puts_aside(self) -> bool:
+        """Whether rows of late tenants are left, which others are repaired before."""
+        return bool(self._aside.tenants)
+
+    @property
+    def _throughput(self) -> Throughput | None:
+        now = self._engine.throughput if self._engine else None
+        return now + self._earlier if now and self._earlier else now
 
     @property
     def result(self) -> TableRepair:
@@ -120,7 +143,7 @@ class TableWork:
         engine = self._engine
         return TableRepair(
             table=self.planned.table,
-            account=engine.account if engine else self._left,
+            account=engine.account if engine else self._account,
             usage=self._breaker.usage,
             stopped=(engine.stopped if engine else None)
             or self._stopped
@@ -128,7 +151,7 @@ class TableWork:
             or None,
             probes=self._probes,
             seconds=self._seconds,
-            throughput=engine.throughput if engine else None,
+            throughput=self._throughput,
         )
 
     def run(self) -> None:
@@ -137,6 +160,8 @@ class TableWork:
         Raises what is not foreseen, KeyboardInterrupt included.
         """
         begun = time.monotonic()
+        self._stopped = None
+        self._breaker.stopped_tenants |= self.endpoints.stopped
         try:
             self._locked()
         except (TableLockedError, LockLostError, CannotExamineError, psycopg.Error) as error:
@@ -152,8 +177,8 @@ class TableWork:
             self._stopped = INTERRUPTED
             raise
         finally:
-            self._seconds = time.monotonic() - begun
-        if self._engine is None:
+            self._seconds += time.monotonic() - begun
+        if self._stopped is not None:
             self._leave()
 
     def _locked(self) -> None:
@@ -183,6 +208,7 @@ class TableWork:
             if probed.stopped is not None:
                 return
             self.journal.begin_table(self.reader.target)
+            self._earlier = self._throughput
             self._engine = self.engine_of(
                 reader=self.reader,
                 settings=self.settings,
@@ -201,6 +227,9 @@ class TableWork:
                 breaker=self._breaker,
                 locked=LockedRows(patience=self.lock_patience),
                 late=late,
+                aside=self._aside,
+                others_wait=self.others_wait,
+                account=self._account,
             )
             self._engine.run()
             self._remember(connection)
@@ -249,7 +278,7 @@ class TableWork:
         groups = samples(
             connection,
             self.reader,
-            tenants=[line.tenant for line in self.planned.tenants if line.missing_key is None],
+            tenants=self._to_probe(),
             rows=self.settings.repair.probe,
             provider=provider,
             counter=self.counter,
@@ -272,8 +301,8 @@ class TableWork:
             concurrency=provider.concurrency,
             least=self.settings.repair.probe_min_cosine,
             again=look_again.of,
-            # Only here is nothing sent of a tenant whose probe is late.
-            late=late if self.engine_of is Engine else None,
+            late=late,
+            earlier=self._probes,
             before_request=lambda: self._wait(lock, stop),
             meanwhile=lambda waiting: self._look(lock, waiting),
             answered=lambda result: self._breaker.answered(
@@ -281,12 +310,23 @@ class TableWork:
             ),
         )
 
+    def _to_probe(self) -> list[str | None]:
+        """Tenants of whom rows are to be repaired, and nothing is known yet."""
+        known = {*self.endpoints.stopped, *(result.tenant for result in self._probes)}
+        planned = [line.tenant for line in self.planned.tenants if line.missing_key is None]
+        return [
+            tenant
+            for tenant in planned
+            if tenant not in known and (not self.puts_aside or tenant in self._aside.tenants)
+        ]
+
     def _learn(self, probed: Probed) -> None:
         self._probes, self._stopped = probed.results, probed.stopped
         for result in probed.results:
             if result.refused is not None:
                 self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
-        if self.planned.estimate is not None and any(result.cosines for result in probed.results):
+        answered = any(result.cosines for result in probed.results)
+        if self._engine is None and self.planned.estimate is not None and answered:
             self.on_probed(self.planned.estimate.after_probe(self._breaker.usage.seconds))
 
     def _learn_late(self, result: ProbeResult) -> None:
@@ -297,10 +337,19 @@ class TableWork:
             self._breaker.stopped_tenants.setdefault(result.tenant, refused)
 
     def _leave(self) -> None:
-        """Account for the rows of a table that was not begun, where they can still be read."""
+        """Account for the rows that were not begun, where they can still be read."""
+        if self._engine is not None:
+            self._skip(self._aside.take_all())
+            return
         with suppress(psycopg.Error, CannotExamineError), connect(self.place) as connection:
-            rows = self.reader.failing_rows(connection, tenants=self.tenants, bare=True)
-            for row in rows:
-                self._left.selected += 1
-                self._left.add(row, Outcome.SKIPPED, self._stopped or "")
-                self.on_outcome(Outcome.SKIPPED)
+            self._skip(self.reader.failing_rows(connection, tenants=self.tenants, bare=True))
+
+    def _skip(self, rows: Iterable[FailingRow]) -> None:
+        for row in rows:
+            self._account.selected += 1
+            self._account.add(row, Outcome.SKIPPED, self._stopped or "")
+            self.on_outcome(Outcome.SKIPPED)
+
+    def close(self) -> None:
+        """Let go of the keys of rows that were put aside."""
+        self._aside.close()

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from remediation.provider.errors import Tries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from remediation.selection.batching import Batch
 
 MOST_WAITING = 64
 """Batches that wait before no more rows are read. Those that come back from the provider wait
 whatever their number, which `concurrency` bounds."""
+MOST_LATE = MOST_WAITING // 2
+"""Of them, those of tenants whose endpoints are late: the other places are for others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,28 @@ class WaitingBatches:
         for waiting in reversed(returned):
             self._of_tenant.setdefault(waiting.batch.tenant, deque()).appendleft(waiting)
             self._count += 1
+
+    def of(self, tenants: Collection[str | None]) -> int:
+        """How many batches of these tenants wait."""
+        return sum(len(self._of_tenant.get(tenant, ())) for tenant in tenants)
+
+    def lack(self, tenant: str | None) -> bool:
+        """Whether no batch of the tenant waits."""
+        return tenant not in self._of_tenant
+
+    def take_last(self, tenants: Collection[str | None], *, most: int) -> Iterator[WaitingBatch]:
+        """Take out of what these tenants have until no more than `most` are left.
+
+        The last batch, again and again, of who has the most.
+        """
+        surplus = self.of(tenants) - most
+        for _ in range(surplus):
+            tenant = max(tenants, key=lambda tenant: len(self._of_tenant.get(tenant, ())))
+            batches = self._of_tenant[tenant]
+            yield batches.pop()
+            if not batches:
+                del self._of_tenant[tenant]
+            self._count -= 1
 
     def take(self, may_go: Callable[[WaitingBatch], bool]) -> WaitingBatch | None:
         """The first whose turn it is and that may go, or None. Tenants take turns."""

@@ -86,7 +86,7 @@ def test_the_caps_of_a_run_hold_over_its_workers(shared_site: Site) -> None:
         docs(site.database, dict.fromkeys(TENANTS, (0, 50))),
         ProviderServer() as provider,
     ):
-        site.write_settings(provider, repair="max_rows = 33")
+        site.write_settings(provider, repair="probe = 0\nmax_rows = 33")
         with site.worker_here(), site.worker_here():
             done = site.repaired()
             assert done.counts() == {"selected": 150, "fixed": 33, "skipped": 117}
@@ -100,7 +100,7 @@ def test_the_dollars_of_a_run_hold_over_its_workers(shared_site: Site) -> None:
         docs(site.database, dict.fromkeys(TENANTS, (0, 50))),
         ProviderServer() as provider,
     ):
-        site.write_settings(provider, repair=f"max_cost = {cap:.6f}")
+        site.write_settings(provider, repair=f"probe = 0\nmax_cost = {cap:.6f}")
         with site.worker_here(), site.worker_here():
             done = site.repaired()
     counts = done.counts()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
-    from remediation.distributed.parts import PartRow
+    from remediation.selection.put_aside import KeyedRow
     from remediation.table_repair.circuit_breaker import CircuitBreaker
 
 _HERE = sql.Identifier(SCHEMA)
@@ -122,10 +122,10 @@ class WorkRows:
         """Take back the jobs that no worker has begun."""
         self.connection.execute(_DROP_JOBS, self._name)
 
-    def add_part(self, number: int, rows: Sequence[PartRow], refusals: list[list[Any]]) -> None:
+    def add_part(self, number: int, rows: Sequence[KeyedRow], refusals: list[list[Any]]) -> None:
         self.connection.execute(_ADD_PART, (*self._name, number, Jsonb(rows), Jsonb(refusals)))
 
-    def begin_part(self, number: int) -> tuple[list[PartRow], list[list[Any]]] | None:
+    def begin_part(self, number: int) -> tuple[list[KeyedRow], list[list[Any]]] | None:
         """The rows of a part, and what is remembered of them; None where it has ended."""
         row = self.connection.execute(_BEGIN_PART, (*self._name, number)).fetchone()
         return None if row is None else ([tuple(each) for each in row[0]], row[1])
@@ -142,7 +142,7 @@ class WorkRows:
             for number, begun, ended, stopped in self.connection.execute(_PARTS, self._name)
         ]
 
-    def take_part(self, number: int) -> list[PartRow]:
+    def take_part(self, number: int) -> list[KeyedRow]:
         """Remove a part; returns its rows."""
         row = self.connection.execute(_TAKE_PART, (*self._name, number)).fetchone()
         return [] if row is None else [tuple(each) for each in row[0]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from functools import cache
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import httpx2 as httpx
     from pydantic import SecretStr
 
+    from checks.database.open_sockets import OpenSockets
     from remediation.provider.endpoint import Endpoint
 else:
     # What openai itself speaks HTTP with: httpx2 from its version 3 on, httpx before.
@@ -42,11 +43,12 @@ for _name in ("openai", "httpx", "httpcore", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
-def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
+def client_of(endpoint: Endpoint, *, timeout: float, links: OpenSockets) -> openai.OpenAI:
     """A client without retries of its own, whose connections all keys of an endpoint share.
 
     It holds no key; requests are made with `headers_with` one, each in an `Exchange`. `timeout` is
-    in seconds, for a silence; connecting has `CONNECT_SECONDS` of them at most.
+    in seconds, for a silence; connecting has `CONNECT_SECONDS` of them at most. `links` keeps its
+    sockets.
     An `api-version` in the base URL's query makes it an Azure endpoint: the key goes into the
     header `api-key`, and the deployment into the path, named like the model unless the URL names
     one. Azure's newer `.../openai/v1` speaks as OpenAI does, with or without a version.
@@ -58,7 +60,7 @@ def client_of(endpoint: Endpoint, *, timeout: float) -> openai.OpenAI:
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
         verify=_tls(),
         headers={"Accept-Encoding": ACCEPTED},
-        event_hooks={"request": [watch_request], "response": [bound_answer]},
+        event_hooks={"request": [partial(watch_request, links)], "response": [bound_answer]},
     )
     patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)

@@ -17,6 +17,7 @@ import openai
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import from_json
 
+from checks.database.open_sockets import OpenSockets
 from remediation.provider.errors import (
     ModelUnavailable,
     ProviderUnavailable,
@@ -68,12 +69,14 @@ class OpenAIEmbeddings:
     def __init__(self, endpoint: Endpoint, *, timeout: float = 60.0) -> None:
         self.endpoint = endpoint
         self._timeout = timeout
-        self._client = client_of(endpoint, timeout=timeout)
+        self._links = OpenSockets()
+        self._client = client_of(endpoint, timeout=timeout, links=self._links)
         self._encoding: object = "base64"
         """As plain as the endpoint wants it."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Cut the connections."""
+        self._links.cut()
         self._client.close()
 
     def ask(self, texts: Sequence[str], key: SecretStr) -> Answer:

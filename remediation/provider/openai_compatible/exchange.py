@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx2 as httpx
 
-    from checks.database.open_sockets import HasSocket
+    from checks.database.open_sockets import HasSocket, OpenSockets
 else:
     # What openai itself speaks HTTP with: httpx2 from its version 3 on, httpx before.
     httpx = import_module(openai.DefaultHttpxClient.__bases__[0].__module__.partition(".")[0])
@@ -83,14 +83,17 @@ class Exchange:
         self._links.clear()
 
 
-def watch_request(request: httpx.Request) -> None:
-    """Keep each socket that a request opens: for a stop, and for the exchanges that go over it."""
+def watch_request(links: OpenSockets, request: httpx.Request) -> None:
+    """Keep each socket that a request opens: for a stop, for its client's end, and for the
+    exchanges that go over it.
+    """
 
     def opened(event: str, details: Mapping[str, Any]) -> None:
         # Fires for a connection, and for one to a proxy.
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             stream = details["return_value"]
             open_sockets.keep(stream.get_extra_info("socket"))
+            links.keep(stream.get_extra_info("socket"))
             _watch(stream)
 
     request.extensions["trace"] = opened

@@ -171,6 +171,7 @@ def probe(
     again: Callable[[ProbeResult], ProbeResult],
     answered: Callable[[ProbeResult], None],
     late: LateProbes | None,
+    earlier: Sequence[ProbeResult] = (),
 ) -> Probed:
     """Embed the samples again, each with its tenant's own key, in one request a tenant.
 
@@ -178,10 +179,11 @@ def probe(
     and again while an answer is waited for, with what keeps every key from being used, if anything.
     A row agrees from a cosine of `least` on; `again` looks a second time at the few tenants of whom
     one does not. Once one agrees, those that have no answer for a while go into `late`, or are
-    waited for where it is None. What any of them raises ends the probe; `answered` is told of each
-    answer before, so that what was asked is accounted whatever ends it.
+    waited for where it is None. `earlier` are other tenants' of the same table. What any of them
+    raises ends the probe; `answered` is told of each answer before, so that what was asked is
+    accounted whatever ends it.
     """
-    results: list[ProbeResult] = []
+    results = list(earlier)
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="probe")
     try:
         for group in groups:
@@ -212,7 +214,7 @@ def probe(
     finally:
         # Whoever is late is waited for by those who need the answer.
         pool.shutdown(wait=False)
-    against = [i for i, result in enumerate(results) if not result.agrees]
+    against = [i for i in range(len(earlier), len(results)) if not results[i].agrees]
     for position in against[:TENANTS_LOOKED_AT]:
         results[position] = again(results[position])
     explained = [results[i].least for i in against[:TENANTS_LOOKED_AT] if results[i].agrees]
@@ -256,7 +258,10 @@ def _asked(
         unanswered = set(asked)
         while unanswered := wait_until_quiet(unanswered, quiet=LATE_SECONDS, meanwhile=look):
             came = [future.result() for future in asked if future not in unanswered]
-            if late is not None and (agreed or any(each.cosines and each.agrees for each in came)):
+            # What a tenant's own endpoint says is of that tenant alone.
+            own = all(embedders.own(asked[future].tenant) for future in unanswered)
+            agrees = agreed or own or any(each.cosines and each.agrees for each in came)
+            if late is not None and agrees:
                 break
         for future in unanswered:
             assert late is not None
@@ -277,7 +282,6 @@ def _asked(
 def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeResult:
     try:
         with embedders.lend(sample.tenant) as embedder:
-            asked, usual = embedder.endpoint, embedders.endpoint
             answer = embed_isolating(embedder, sample.texts)
     except KeyRefused as error:
         return ProbeResult(tenant=sample.tenant, least=least, failure=error)
@@ -292,7 +296,7 @@ def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeRe
         cosines=tuple(cosines),
         failure=answer.failure,
         usage=answer.usage,
-        own=(asked.base_url, asked.model) != (usual.base_url, usual.model),
+        own=embedders.own(sample.tenant),
     )
 
 
@@ -334,10 +338,15 @@ def _of_two_models(against: Sequence[ProbeResult]) -> str:
 def _silence(results: Sequence[ProbeResult]) -> str | None:
     """Why nothing is written where not one probe was answered, or None.
 
-    A refused key says nothing of the model; tenants without healthy rows rely on another's probe.
+    A refused key says nothing of the model, nor does a tenant's own endpoint of anybody else's;
+    tenants without healthy rows rely on another's probe.
     """
     if any(result.cosines for result in results):
         return None
-    silent = [r for r in results if not isinstance(r.failure, (KeyRefused, ModelUnavailable))]
+    silent = [
+        result
+        for result in results
+        if not (result.own or isinstance(result.failure, (KeyRefused, ModelUnavailable)))
+    ]
     # The last has seen what all tries came to.
     return silent[-1].unanswered if silent else None
