@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checks.plugin import CHECKS_DIRECTORY, active, case_of
+from checks.plugin import active, case_of
 from checks.tracebacks import forget_frames
-from embedding_integrity.beside import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-OURS = tuple(CHECKS_DIRECTORY.parent / package for package in PACKAGES)
 
 
 def _bare(*, ours: bool) -> Generator[None, object, object]:
@@ -29,7 +26,7 @@ def _bare(*, ours: bool) -> Generator[None, object, object]:
     except BaseException as error:
         if not ours:
             raise
-        raised = forget_frames(error, below=OURS)
+        raised = forget_frames(error)
     raise raised
 
 

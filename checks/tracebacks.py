@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import traceback
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import psycopg
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Iterator
 
 Error = TypeVar("Error", bound=BaseException)
 
 
-def forget_frames(error: Error, *, below: Collection[Path]) -> Error:
-    """The same error without the frames of its traceback, if one of them is of a file `below`.
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = tuple(ROOT / package for package in ("checks", "remediation", "reports", "demo"))
+"""The folders of the packages whose frames may hold texts of rows and keys."""
+
+
+def bare(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Have a function raise whatever it raises without frames; for what is called from outside."""
+
+    @wraps(function)
+    def called(*arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
+        try:
+            return function(*arguments, **named)
+        except BaseException as error:
+            raised = forget_frames(error)
+        # This frame is shown, and a URL may be among what was handed over.
+        del arguments, named
+        raise raised
+
+    return called
+
+
+def forget_frames(error: Error) -> Error:
+    """The same error without the frames of its traceback, if one of them is ours.
 
     Where they were is added as a note: file, line and function. So it is with its causes. Of what
     the database says, which may quote a row, the class and the SQLSTATE are left.
@@ -23,7 +48,7 @@ def forget_frames(error: Error, *, below: Collection[Path]) -> Error:
     chain = list(_chain(error))
     frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__)]
     files = {Path(frame.filename) for frame in frames}
-    if not any(file.is_relative_to(folder) for file in files for folder in below):
+    if not any(file.is_relative_to(folder) for file in files for folder in OURS):
         return error
     for each in chain:
         for frame in traceback.extract_tb(each.__traceback__):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from checks.discover import VARIABLE, discover
 from checks.door import DoorParser, environment_here
 from checks.redaction import for_terminal
+from checks.tracebacks import bare
 from remediation.run.text_probe import TextProbe
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from checks.discovery.survey import Survey
 
 
+@bare
 def main(arguments: list[str] | None = None) -> int:
     """Print the file on standard output, or why there is none on standard error."""
     parser = DoorParser(

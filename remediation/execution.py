@@ -13,7 +13,7 @@ import psycopg
 from checks.diagnosis.diagnosis import diagnose
 from checks.errors import CannotExamineError
 from remediation.announcement import result_lines, time_after_probe
-from remediation.interruptible import words_of
+from remediation.ending import words_of
 from remediation.journal.quarantine import recall
 from remediation.run.repair import Repair, open_repair
 from remediation.run.verification import take_in

@@ -30,6 +30,7 @@ from checks.settings.environment import (
     settings_file,
 )
 from checks.settings.integrity_toml import Settings, load_settings, settings_in
+from checks.tracebacks import bare
 from checks.wording import plural
 from remediation.announcement import result_lines
 from remediation.journal.outcomes import Outcome
@@ -89,6 +90,7 @@ class BackfillResult:
         return self.fixed == self.selected and self.stopped is None
 
 
+@bare
 def backfill(
     url: str,
     *,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
+from checks.interruption import end_in_order
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal
 from remediation.options import overridden, report_directory
@@ -46,12 +47,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         return None  # pytest's own loop reports what went wrong
-    from remediation.interruption import ends_in_order
     from remediation.phases import run_passes
 
-    run = begin_run(config, report_directory(config))
-    with ends_in_order(config):
-        run_passes(session, context, run)
+    end_in_order(config)
+    run_passes(session, context, begin_run(config, report_directory(config)))
     return True
 
 

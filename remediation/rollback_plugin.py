@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.errors import IntegrityError
+from checks.interruption import end_in_order
 from checks.items.stash import RUN_CONTEXT
 from checks.redaction import for_terminal, redactor
 from remediation.options import report_directory, require_whole_run
@@ -69,18 +70,16 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return  # pytest's own loop reports what went wrong
     import psycopg
 
-    from remediation.interruption import ends_in_order
-
+    end_in_order(config)
     run = begin_run(config, report_directory(config), rolls_back=past.run_id)
-    with ends_in_order(config):
-        try:
-            _roll_back(config, context, run, past)
-        except (IntegrityError, psycopg.Error) as error:
-            run.refuse(error)
-        except BaseException:
-            run.interrupted = True
-            run.note("interrupted")
-            raise
+    try:
+        _roll_back(config, context, run, past)
+    except (IntegrityError, psycopg.Error) as error:
+        run.refuse(error)
+    except BaseException:
+        run.interrupted = True
+        run.note("interrupted")
+        raise
 
 
 def _roll_back(

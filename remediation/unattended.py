@@ -13,6 +13,7 @@ import psycopg
 from checks.errors import CannotExamineError, IntegrityError
 from checks.examination.first_look import first_look
 from checks.exit_status import ExitStatus
+from checks.tracebacks import bare
 from remediation.execution import execute, opened
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class WriteIncident(Protocol):
         """
 
 
+@bare
 def repair_unattended(
     *,
     settings: Settings,

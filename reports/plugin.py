@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checks.interruption import MEANWHILE
 from checks.items.stash import RUN_CONTEXT, UNEXAMINED
 from checks.plugin import environment_of
 from checks.redaction import for_terminal
@@ -58,6 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = datetime.now(UTC)
+    config.stash.setdefault(MEANWHILE, []).append(_prepare)
+
+
+def _prepare() -> None:
+    """Do what the report needs on any account: half of what it takes."""
+    from reports.page.html import prepare
+
+    prepare()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -138,7 +147,7 @@ def _run_of_checks(session: pytest.Session, directory: Path, *, briefly: bool) -
     )
     context = config.stash.get(RUN_CONTEXT, None)
     interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
-    if context is not None and not (briefly and interrupted):
+    if context is not None and not interrupted:
         from checks.diagnosis.diagnosis import diagnose
 
         run.diagnoses = diagnose(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from checks.awake import wait_for_all
 from checks.database.connection import TRANSIENT, cancel, connect, read_only, reason_of
 from checks.errors import CannotExamineError
 from checks.examination.table_examination import TableExamination
@@ -217,14 +218,14 @@ class _Scanning:
             stack.enter_context(threads)
             parts = [threads.submit(self._serve, one) for one in connections]
             try:
-                # With a time-out: an interrupt that another thread was sent ends it as well.
-                while wait(parts, timeout=0.1).not_done:
-                    pass
+                wait_for_all(parts)
             except BaseException:
                 self.waiting.clear()
                 self.broken_off.set()
                 for one in connections:
-                    cancel(one)
+                    # Aside, as each may take its time where the server has fallen silent.
+                    threading.Thread(target=cancel, args=(one,), daemon=True).start()
+                wait_for_all(parts)
                 raise
         return {position: seen for part in parts for position, seen in part.result().items()}
 

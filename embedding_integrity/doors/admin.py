@@ -15,6 +15,7 @@ from checks.errors import IntegrityError, MissingExtraError
 from checks.examination.first_look import read_place
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
+from checks.tracebacks import bare
 from remediation.admin.health import healthy
 from remediation.admin.secret import AdminSecret
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PORT = 8765
 
 
+@bare
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal, or with --health or --ready ask the service that runs here.
 

@@ -22,6 +22,7 @@ from checks.redaction import for_terminal
 from checks.settings.environment import EnvironmentFileError
 from checks.settings.names import display_identifier, parse_identifier
 from checks.targets.resolution import resolve
+from checks.tracebacks import bare
 from remediation.prevention.migration import Migration, NameTakenError, compose
 from remediation.prevention.survey import schema_exists
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 UP, DOWN = "embedding_integrity_up.sql", "embedding_integrity_down.sql"
 
 
+@bare
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the script on standard output, or why there is none on standard error."""
     options = _parser().parse_args(argv)

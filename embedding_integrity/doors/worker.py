@@ -16,6 +16,7 @@ from checks.errors import IntegrityError
 from checks.examination.first_look import read_place
 from checks.exit_status import ExitStatus
 from checks.redaction import for_terminal
+from checks.tracebacks import bare
 from remediation.distributed.shared.schema import (
     SCHEMA,
     install,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+@bare
 def main(argv: Sequence[str] | None = None) -> int:
     """Work until a signal, or install or remove what workers share.
 

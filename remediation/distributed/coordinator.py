@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from procrastinate.jobs import Status
 
+from checks.awake import run_aside
 from checks.database.connection import cancel
+from checks.interruption import GRACE_SECONDS
 from remediation.distributed.orders import orders_of
 from remediation.distributed.part_outcomes import PartOutcomes
 from remediation.distributed.parts import split
@@ -35,8 +37,7 @@ from remediation.distributed.shared.queue import (
 )
 from remediation.distributed.shared.run_rows import WorkRows, begin_run, end_run
 from remediation.distributed.shared.schema import shared_connection
-from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
-from remediation.interruption import GRACE_SECONDS
+from remediation.ending import INTERRUPTED, Ending, words_of
 from remediation.journal.journal import header, journal_words
 from remediation.selection.row_reader import bare_row
 from remediation.throttling.wait_reasons import WaitReason

@@ -17,6 +17,7 @@ from checks.errors import IntegrityError
 from checks.examination.first_look import read_place
 from checks.settings.integrity_toml import overridden
 from checks.targets.resolution import resolve
+from checks.tracebacks import bare
 from remediation.distributed.parts import PartReader
 from remediation.distributed.shared.alive import CoordinatorAlive
 from remediation.distributed.shared.budget import SharedBudget
@@ -85,6 +86,7 @@ class PartRepairs:
         if (reading := self._reading) is not None:
             cancel(reading)
 
+    @bare
     def repair(self, run_id: str, table: str, part: int) -> str | None:
         """Do one job; returns why it ended before its last row, or None.
 

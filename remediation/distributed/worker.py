@@ -20,6 +20,7 @@ from procrastinate.jobs import Status
 from checks.database.open_sockets import open_sockets
 from checks.errors import IntegrityError
 from checks.exit_status import ExitStatus
+from checks.interruption import GRACE_SECONDS
 from checks.redaction import redactor
 from remediation.distributed.schedule import cron_of
 from remediation.distributed.shared.queue import (
@@ -33,8 +34,7 @@ from remediation.distributed.shared.queue import (
     open_queue,
     queue_name,
 )
-from remediation.interruptible import words_of
-from remediation.interruption import GRACE_SECONDS
+from remediation.ending import words_of
 
 if TYPE_CHECKING:
     import procrastinate

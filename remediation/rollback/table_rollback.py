@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 
+from checks.awake import run_aside
 from checks.database.connection import cancel, connect, read_only
 from checks.errors import CannotExamineError
-from remediation.interruptible import INTERRUPTED, run_aside, words_of
+from remediation.ending import INTERRUPTED, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome, RowOutcome

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checks.awake import wait_for_all
 from checks.canary.sampler import Price, SampleAnswer
 from checks.database.connection import connect
 from checks.wording import dollars
-from remediation.interruptible import wait_for_all
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.embedders import Embedders
 from remediation.provider.errors import InputRejected, ProviderError

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from checks.awake import run_aside
 from checks.database.connection import cancel
 from checks.errors import CannotExamineError
-from remediation.interruptible import INTERRUPTED, Ending, run_aside, words_of
+from remediation.ending import INTERRUPTED, Ending, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.quarantine import sent_for

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from remediation.interruptible import INTERRUPTED
+from remediation.ending import INTERRUPTED
 from remediation.journal.outcome_ledger import outcome_of
 from remediation.journal.outcomes import Outcome
 from remediation.journal.quarantine import sent_for
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
-    from remediation.interruptible import Ending
+    from remediation.ending import Ending
     from remediation.journal.outcome_ledger import OutcomeLedger
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.tokens import TokenCounter

@@ -15,7 +15,7 @@ import psycopg
 
 from checks.database.connection import connect
 from checks.errors import CannotExamineError
-from remediation.interruptible import INTERRUPTED, out_of_memory, words_of
+from remediation.ending import INTERRUPTED, out_of_memory, words_of
 from remediation.journal.journal import journal_words
 from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.vain_writes import VainWrites

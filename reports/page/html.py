@@ -19,6 +19,7 @@ from checks.redaction import redactor
 from checks.wording import number, plural, visible
 from reports.page import actions, charts, sections, summary, verdict, wording
 from reports.page.happened import happened
+from reports.page.markdown import markdown_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,14 @@ CONTENTS = {
 """The sections by their anchors, in the order in which a person in an incident reads."""
 FALLS = 5
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+def prepare() -> None:
+    """Compile the templates, so that a report is written sooner."""
+    for environment, ending in ((_environment(), ".html.j2"), (markdown_environment(), ".md.j2")):
+        for name in environment.list_templates():
+            if name.endswith(ending):
+                environment.get_template(name)
 
 
 def render(incident: Incident) -> str:

@@ -42,7 +42,7 @@ def markdown(incident: Incident) -> str:
         return "(no tenant)" if line.tenant is None else line.tenant
 
     return (
-        _environment()
+        markdown_environment()
         .get_template("incident.md.j2")
         .render(
             incident=incident,
@@ -86,7 +86,8 @@ def fenced(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def markdown_environment() -> Environment:
+    """Compiles the template of the Markdown."""
     environment = Environment(  # noqa: S701 - no HTML; every value is escaped for Markdown
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,

@@ -13,7 +13,7 @@ from tests.faults.killer import Crowd, restart, terminating
 from tests.faults.link import Link, Toward
 from tests.faults.provider import Provider
 from tests.faults.rows import healthy
-from tests.faults.wire import AROUND_COMMIT, Step
+from tests.faults.wire import AROUND_COMMIT, FEW, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ def _disturbed(
     times: float,
     others: Sequence[Crowd] = (),
 ) -> list[str]:
-    nth = 1 if step in (Step.LOCK_SENT, Step.LOCK_TAKEN, Step.PAGE_SENT, Step.PAGE_READ) else 3
+    nth = 1 if step in FEW else 3
     with Provider(seed=seed) as provider:
         with Link(stage.url) as link:
             link.when(step, action, nth=nth, times=times)

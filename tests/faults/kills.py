@@ -14,7 +14,7 @@ from tests.faults.provider import Provider
 from tests.faults.rows import healthy
 from tests.faults.shapes import SHAPES
 from tests.faults.stage import BATCH, CONCURRENCY, TENANTS, WRITERS
-from tests.faults.wire import AROUND_COMMIT, Step
+from tests.faults.wire import AROUND_COMMIT, FEW, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,10 +37,7 @@ FAILING = 40
 def at_every_step() -> Iterator[Case]:
     """Kills at each named step, with the message lost or on its way, first and later."""
     for step in Step:
-        once = step in (Step.LOCK_SENT, Step.LOCK_TAKEN)
-        for nth in (1,) if once else (1, 4):
-            if step in (Step.PAGE_SENT, Step.PAGE_READ) and nth > 1:
-                continue
+        for nth in (1,) if step in FEW else (1, 4):
             for name in ("at", "after"):
                 yield Case(
                     name=f"kill-{name}-{step}-{nth}",

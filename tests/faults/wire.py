@@ -20,6 +20,8 @@ SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 class Step(enum.StrEnum):
     """Where a repair is: a statement that has come to the link, or its answer that has."""
 
+    SCAN_SENT = "scan-sent"
+    SCANNED = "scanned"
     LOCK_SENT = "lock-sent"
     LOCK_TAKEN = "lock-taken"
     PAGE_SENT = "page-sent"
@@ -34,8 +36,14 @@ class Step(enum.StrEnum):
     READ_BACK = "read-back"
 
 
+FEW = (
+    *(Step.SCAN_SENT, Step.SCANNED, Step.LOCK_SENT, Step.LOCK_TAKEN),
+    *(Step.PAGE_SENT, Step.PAGE_READ),
+)
+"""Those that come once or twice in a repair, whatever its size."""
 AROUND_COMMIT = (Step.UPDATE_SENT, Step.UPDATED, Step.COMMIT_SENT, Step.COMMITTED)
 ANSWERED = {
+    Step.SCAN_SENT: Step.SCANNED,
     Step.LOCK_SENT: Step.LOCK_TAKEN,
     Step.PAGE_SENT: Step.PAGE_READ,
     Step.UPDATE_SENT: Step.UPDATED,
@@ -44,6 +52,7 @@ ANSWERED = {
 }
 
 _STATEMENTS = (
+    (Step.SCAN_SENT, re.compile(rb"FROM integrity_counts")),
     (Step.LOCK_SENT, re.compile(rb"pg_try_advisory_xact_lock")),
     (Step.PAGE_SENT, re.compile(rb"^\s*FETCH .*integrity_page")),
     (Step.READ_BACK_SENT, re.compile(rb"integrity_key\.position")),

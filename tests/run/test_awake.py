@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from remediation.interruptible import run_aside, wait_for_all, wait_for_one
+from checks.awake import run_aside, wait_for_all, wait_for_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

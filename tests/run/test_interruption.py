@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.database.open_sockets import OpenSockets
+from checks.interruption import Interruption
 from demo.endpoint import endpoint
-from remediation.interruption import Interruption
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
 from tests.runs import MISSING, TENANTS, fill, missing, stale
@@ -161,3 +161,20 @@ def test_cutting_a_link_wakes_who_waits_on_it_and_passes_over_closed_ones() -> N
     assert received == [b""]
     for end in (ours, theirs, other):
         end.close()
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGINT)])
+def test_a_run_of_the_checks_ends_though_its_database_fell_silent_in_the_scan(
+    site: Site, numbers: tuple[signal.Signals, ...]
+) -> None:
+    fill(site.database, dict.fromkeys(TENANTS, 12))
+    with Link(site.database) as link:
+        site.monkeypatch.setenv("DATABASE_URL", link.url)
+        link.when(Step.SCAN_SENT, black_hole(2 * SECONDS))
+        with site.start() as run:
+            wait_until(lambda: bool(link.fired))
+            run.send_signal(numbers[0])
+            if len(numbers) > 1:
+                wait_until(lambda: "a second signal" in run.printed())
+                run.send_signal(numbers[1])
+            assert run.wait(SECONDS) == (2 if len(numbers) == 1 else -numbers[1]), run.printed()

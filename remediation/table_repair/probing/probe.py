@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from checks.awake import wait_for_all, wait_for_one, wait_until_quiet
 from checks.canary.sampler import cosine
 from checks.findings.finding import tenant_words
-from remediation.interruptible import wait_for_all, wait_for_one, wait_until_quiet
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.provider.usage import NOTHING, Usage

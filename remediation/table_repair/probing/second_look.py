@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from checks.awake import wait_for_all
 from checks.canary.sampler import cosine
 from checks.discovery.entries import toml
 from checks.errors import CannotExamineError
-from remediation.interruptible import wait_for_all
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage

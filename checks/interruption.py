@@ -1,4 +1,4 @@
-"""Ends a repair on SIGINT and SIGTERM: the first signal in order, the second at once.
+"""Ends a run on SIGINT and SIGTERM: the first signal in order, the second at once.
 
 Decides when, not how: whoever waits on a thread or a link sees KeyboardInterrupt, or a cut link.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Self
 
+import pytest
+
 from checks.database.open_sockets import open_sockets
-from remediation.options import reporter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
-
-    import pytest
 
 GRACE_SECONDS = 5.0
 """What is in flight may take this long to come back and be written; then its links are cut.
@@ -33,10 +32,14 @@ class Interruption:
     """Handles both signals for as long as the `with` block runs. For the main thread.
 
     A signal that was ignored before stays ignored, as SIGINT is in a shell's background jobs.
+    `beside` is done while what is in flight comes back.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], beside: Sequence[Callable[[], object]] = ()
+    ) -> None:
         self._say = say
+        self._beside = beside
         self._came = False
         self._finishing = False
         self._previous: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
@@ -60,8 +63,13 @@ class Interruption:
             signal.signal(number, handler)
 
     def finish(self) -> None:
-        """Mark the repair as over: from now on a first signal lets the report be written."""
+        """Mark the work as over: from now on a first signal lets the report be written."""
         self._finishing = True
+
+    def renew(self) -> None:
+        """Raise KeyboardInterrupt again, where somebody took it for another error."""
+        if self._came and not self._finishing:
+            raise KeyboardInterrupt
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if self._came:
@@ -69,9 +77,10 @@ class Interruption:
             os.kill(os.getpid(), number)
             return
         self._came = True
+        self._timer.start()
         if self._finishing:
             return
-        self._timer.start()
+        threading.Thread(target=self._prepare, name="beside", daemon=True).start()
         # This may land in the middle of another line, a stream in use refuses it, and nobody may
         # be there to read it: the interrupt counts all the same.
         with suppress(RuntimeError, OSError):
@@ -81,23 +90,30 @@ class Interruption:
             )
         raise KeyboardInterrupt
 
+    def _prepare(self) -> None:
+        with suppress(Exception):
+            for work in self._beside:
+                work()
 
-@contextmanager
-def ends_in_order(config: pytest.Config) -> Iterator[None]:
-    """Let one signal end the block in order; after the block, a first one waits for the report.
 
-    The report is written when the session finishes. See `Interruption`.
-    """
-    reporter = reporter_of(config)
+INTERRUPTION = pytest.StashKey[Interruption]()
+"""From the moment on from which the run ends in order."""
+MEANWHILE = pytest.StashKey["list[Callable[[], object]]"]()
+"""What can be done while what is in flight comes back: the end of the run need not wait for it."""
+
+
+def end_in_order(config: pytest.Config) -> None:
+    """From now on let one signal end the run in order; see `Interruption`."""
+    if INTERRUPTION in config.stash:
+        return
 
     def say(line: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(line)
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
 
     signals = ExitStack()
     config.add_cleanup(signals.close)
-    interruption = signals.enter_context(Interruption(say))
-    try:
-        yield
-    finally:
-        interruption.finish()
+    beside = config.stash.setdefault(MEANWHILE, [])
+    config.stash[INTERRUPTION] = signals.enter_context(Interruption(say, beside))
