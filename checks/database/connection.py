@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from checks.database.addresses import LEAST_SECONDS, resolved
 from checks.database.errors import reason_of as reason_of
 from checks.database.open_sockets import open_sockets, within
 from checks.database.session import (
@@ -108,7 +109,7 @@ def connect(
     """
     try:
         return _open(target, timeout_seconds)
-    except psycopg.Error as error:
+    except (psycopg.Error, OSError) as error:
         reason = redactor.clean(" ".join(str(error).split()))
     except KeyboardInterrupt:
         reason = None
@@ -140,6 +141,9 @@ def _advice(reason: str, url: str) -> str:
 
 
 def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
+    # The time in the URL overrides ours; nobody waits longer for a name.
+    seconds = int(target.parameters.get("connect_timeout", 0)) or timeout_seconds
+    addresses = resolved(target.parameters, seconds=max(LEAST_SECONDS, seconds))
     # In one expression: a variable for it would be shown in a traceback with locals.
     connection = psycopg.connect(
         make_conninfo(
@@ -147,6 +151,7 @@ def _open(target: ConnectionTarget, timeout_seconds: int) -> Connection:
                 "connect_timeout": str(timeout_seconds),
                 **KEEPALIVE,
                 **target.parameters,
+                **addresses,
                 # Before the first statement: a name in it may be of any script.
                 "client_encoding": CLIENT_ENCODING,
             }

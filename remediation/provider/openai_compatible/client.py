@@ -17,6 +17,7 @@ import openai
 
 from checks.settings.values import api_version_of
 from remediation.provider.errors import Unreachable
+from remediation.provider.names import find_in_time
 from remediation.provider.openai_compatible.exchange import ACCEPTED, bound_answer, watch_request
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def client_of(endpoint: Endpoint, *, timeout: float, links: OpenSockets) -> open
         headers={"Accept-Encoding": ACCEPTED},
         event_hooks={"request": [partial(watch_request, links)], "response": [bound_answer]},
     )
+    find_in_time(transport)
     patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)
     version = api_version_of(endpoint.base_url)
@@ -115,6 +117,8 @@ def unreachable(error: BaseException, base_url: str) -> Unreachable | None:
         words = f"connection refused by {place}"
     elif "not known" in said or "getaddrinfo" in said or "resolution" in said:
         words = f"no host has the name in {place}"
+    elif "not resolved" in said:
+        words = f"the name in {place} was not resolved in time"
     elif "CERTIFICATE_VERIFY_FAILED" in said:
         words = (
             f"the certificate of {place} is not one that this machine trusts"
