@@ -49,6 +49,11 @@ def readable(name: sql.Composable, server: Server) -> sql.Composable:
     if server.encoding != SQL_ASCII:
         return name
     return sql.SQL(
-        'CASE WHEN {name} COLLATE "C" ~ {utf_8} THEN {name}'
+        "CASE WHEN {utf_8} THEN {name}"
         " ELSE pg_catalog.encode(pg_catalog.convert_to({name}, 'SQL_ASCII'), 'escape') END"
-    ).format(name=name, utf_8=sql.Literal(_UTF_8))
+    ).format(name=name, utf_8=is_readable(name))
+
+
+def is_readable(name: sql.Composable) -> sql.Composable:
+    """SQL that says of a text of such a database whether it is UTF-8."""
+    return sql.SQL('{} COLLATE "C" ~ {}').format(name, sql.Literal(_UTF_8))

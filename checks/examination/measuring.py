@@ -18,6 +18,7 @@ import psycopg
 
 from checks.awake import wait_for_all
 from checks.database.connection import TRANSIENT, cancel, connect, read_only, reason_of
+from checks.database.undecodable import SQL_ASCII
 from checks.errors import CannotExamineError
 from checks.examination.table_examination import TableExamination
 from checks.expectations.asked_rows import asked_of_rows
@@ -29,10 +30,12 @@ from checks.scanning.gaps import asked_of_gaps
 from checks.scanning.keyed_part import scan_keyed_part
 from checks.scanning.part import part_of
 from checks.scanning.scan import scan
+from checks.scanning.undecodable_keys import with_readable_keys
 from checks.scanning.unreadable import may_be_of_a_row, without_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import date, timedelta
 
     from checks.database.connection import Connection, ConnectionTarget
@@ -237,10 +240,11 @@ class _Scanning:
                 position = self.waiting.popleft()
             except IndexError:
                 return seen
-            target = self.targets[position]
             begun = time.monotonic()
+            target = self._with_readable_keys(connection, self.targets[position])
             seen[position] = one = self._seen(connection, target)
-            if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]):
+            found = target.unreadable is not None
+            if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]) and not found:
                 readable = self._without_unreadable(connection, target)
                 if readable is not None and readable.unreadable is not None:
                     whole = readable.unreadable.complete
@@ -256,29 +260,35 @@ class _Scanning:
         except psycopg.Error as error:
             return target, asking, error
 
+    def _with_readable_keys(self, connection: Connection, target: Target) -> Target:
+        """The target without the rows whose keys cannot be told."""
+        if target.server.encoding != SQL_ASCII:
+            return target
+        with suppress(psycopg.Error), self._transaction(connection, target):
+            return with_readable_keys(connection, target)
+        return target  # the scan meets the same error, and tells it
+
     def _without_unreadable(self, connection: Connection, target: Target) -> Target | None:
         """The target without the rows that raise an error; None where none was found in time."""
-        try:
-            with read_only(
-                connection,
-                self.place,
-                statement_timeout=self.timeout,
-                row_security=target.row_security,
-            ):
-                return without_unreadable(connection, target, timeout=self.timeout)
-        except psycopg.Error:
-            return None  # the error of the scan stands
+        with suppress(psycopg.Error), self._transaction(connection, target):
+            return without_unreadable(connection, target, timeout=self.timeout)
+        return None  # the error of the scan stands
+
+    def _transaction(
+        self, connection: Connection, target: Target
+    ) -> AbstractContextManager[Connection]:
+        return read_only(
+            connection,
+            self.place,
+            statement_timeout=self.timeout,
+            row_security=target.row_security,
+        )
 
     def _scan(self, connection: Connection, target: Target, asking: Asking) -> Scan:
         part, checks = asking
         for last_try in (False, True):
             try:
-                with read_only(
-                    connection,
-                    self.place,
-                    statement_timeout=self.timeout,
-                    row_security=target.row_security,
-                ):
+                with self._transaction(connection, target):
                     keyed = self.keyed.get(target.name)
                     if keyed is not None:
                         return scan_keyed_part(

@@ -107,6 +107,33 @@ def test_texts_of_a_database_without_an_encoding_are_told_row_by_row(
         drift(url, chosen, keys=keys)
 
 
+def test_rows_whose_keys_are_no_utf_8_are_named_and_all_others_repaired(
+    server_url: str, server: ProviderServer, tmp_path: Path
+) -> None:
+    with encoded(server_url, "SQL_ASCII") as url:
+        run(url, "CREATE TABLE docs (name text PRIMARY KEY, body text, embedding vector(8))")
+        with psycopg.connect(url, autocommit=True) as connection:
+            for name in ("Größe".encode(), b"plain", *NO_UTF_8):
+                connection.execute(
+                    "INSERT INTO docs VALUES (convert_from(%s, 'SQL_ASCII'), 'a text')", (name,)
+                )
+        chosen = settings(
+            server,
+            tables=[{"name": "docs", "text": "body"}],
+            keys={"fallback_env": "KEY"},
+            repair={"probe": 0},
+        )
+        done = repaired(url, chosen, tmp_path, keys={"KEY": "sk-1"})
+        (result,) = done.results
+        assert (result.stopped, result.account.selected) == (None, 2)
+        assert result.account.count(Outcome.FIXED) == 2
+        assert done.after is not None
+        (finding,) = done.after.findings
+        assert finding.check == "schema"
+        assert f"key raises an error for {len(NO_UTF_8)} of 8 rows" in finding.says
+        assert r"(Gr\366\337e)" in finding.says
+
+
 def test_what_is_utf_8_is_told_byte_by_byte_as_python_does(server_url: str) -> None:
     class Ascii:
         encoding = "SQL_ASCII"
