@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from remediation.selection.put_aside import KeyedRow, PutAside
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.circuit_breaker import CircuitBreaker
-    from remediation.table_repair.late_probes import LateProbes
+    from remediation.table_repair.probing.late_probes import LateProbes
     from remediation.throttling.throttle import Throttle
     from remediation.writing.repair_lock import RepairLock
 

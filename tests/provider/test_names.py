@@ -11,8 +11,8 @@ import pytest
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
-from remediation.provider import openai_client
 from remediation.provider.errors import Unreachable
+from remediation.provider.openai_compatible import client as openai_client
 from tests.embedders import embedder, failure
 from tests.provider_server import ProviderServer
 

@@ -17,8 +17,8 @@ import openai
 
 from checks.settings.values import api_version_of
 from remediation.provider.errors import Unreachable
-from remediation.provider.names import find_in_time
 from remediation.provider.openai_compatible.exchange import ACCEPTED, bound_answer, watch_request
+from remediation.provider.openai_compatible.host_names import find_in_time
 
 if TYPE_CHECKING:
     import httpx2 as httpx
