@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
 
 
-LOCK_TIMEOUT = timedelta(milliseconds=500)
-"""For every lock that a write, or the read-back after it, would have to wait for."""
+LOCK_TIMEOUT = timedelta(milliseconds=250)
+"""For every lock that a write, or the read-back after it, would have to wait for. Who waits for the
+rows of that write meanwhile waits so long, and for the write: half a second in all."""
 
 
 class Change(Protocol[Changed]):

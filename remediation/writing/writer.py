@@ -53,9 +53,9 @@ FIRST_ROWS = 10
 GROWTH = 1.2
 FAST_GROWTH = 5
 """Of a transaction that took under `FAST_SECONDS`."""
-FAST_SECONDS = 0.1
-SLOW_SECONDS = 1.0
-"""From here on a transaction grows no more: a time-out would throw its work away."""
+FAST_SECONDS = 0.04
+SLOW_SECONDS = 0.2
+"""From here on a transaction grows no more: an application may wait for its rows."""
 MOST_ROWS = 500
 
 
@@ -70,7 +70,7 @@ class Pace:
     def took(self, seconds: float) -> None:
         """Learn from a transaction that was as large as it might be."""
         if seconds > 2 * SLOW_SECONDS:
-            self.rows = max(1.0, self.rows / GROWTH)
+            self.rows = max(1.0, self.rows * 2 * SLOW_SECONDS / seconds)
         elif seconds < SLOW_SECONDS:
             growth = FAST_GROWTH if seconds < FAST_SECONDS else GROWTH
             self.rows = min(self.rows * growth, MOST_ROWS)
