@@ -19,7 +19,8 @@ Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = tuple(ROOT / package for package in ("checks", "remediation", "reports", "demo"))
+PACKAGES = ("checks", "remediation", "reports", "demo", "embedding_integrity")
+OURS = tuple(ROOT / package for package in PACKAGES)
 """The folders of the packages whose frames may hold texts of rows and keys."""
 
 

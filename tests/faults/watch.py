@@ -83,12 +83,13 @@ class Watch:
         self._thread.join(JOIN_SECONDS)
         self._connection.close()
 
-    def over(self, seconds: float) -> list[str]:
-        """What lasted longer than that."""
+    def over(self, *, locks: float, others: float) -> list[str]:
+        """What lasted longer than that, in seconds: waits for locks, and all else."""
+        bounds = {kind: locks if "lock" in kind else others for kind in self.longest}
         return [
-            f"{kind} for {found:.2f} s, more than {seconds} s"
+            f"{kind} for {found:.2f} s, more than {bounds[kind]} s"
             for kind, found in self.longest.items()
-            if found > seconds
+            if found > bounds[kind]
         ]
 
     def _look(self) -> None:

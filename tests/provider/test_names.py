@@ -12,7 +12,7 @@ from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
 from remediation.provider.errors import Unreachable
-from remediation.provider.openai_compatible import client as openai_client
+from remediation.provider.openai_compatible import client
 from tests.embedders import embedder, failure
 from tests.provider_server import ProviderServer
 
@@ -40,7 +40,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return look(host, port, *arguments, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", search)
-    monkeypatch.setattr(openai_client, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.3)
     yield under_way
     over.set()
 
