@@ -50,14 +50,14 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
         for found in found_names:
             places[found.oid].add(place_in(table))
     by_name = Names(names)
-    beside = {
-        (found.oid, section): by_name.find(name)
+    oids = {found.oid for _, found_names in matched for found in found_names}
+    oids |= {
+        beside.oid
         for table, found_names in matched
         for found in found_names
-        for section, name in names_beside(table, found).items()
+        for name in names_beside(table, found).values()
+        if (beside := by_name.find(name)) is not None
     }
-    oids = {found.oid for _, found_names in matched for found in found_names}
-    oids |= {found.oid for found in beside.values() if found is not None}
     relations = read_relations(connection, sorted(oids))
     layouts = Layouts()
     targets: dict[str, Target] = {}
@@ -84,7 +84,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
             if (first := targets.get(target.name)) is not None:
                 targets[target.name] = _declared_twice(first, entry)
                 continue
-            target = _with_beside(target, beside, relations)
+            target = _with_beside(target, by_name, relations)
             problems = (
                 *problems_of(connection, target, layouts),
                 *problems_beside(connection, target, layouts),
@@ -113,14 +113,14 @@ def _with_shared_stores(targets: Iterable[Target]) -> tuple[Target, ...]:
     )
 
 
-def _with_beside(
-    target: Target,
-    found: Mapping[tuple[int, str], RelationName | None],
-    relations: Mapping[int, Relation],
-) -> Target:
+def _with_beside(target: Target, by_name: Names, relations: Mapping[int, Relation]) -> Target:
     """The target with its store and source, where they exist."""
-    oid, declared = target.facts.oid, target.declared
-    store, source = found.get((oid, "store")), found.get((oid, "source"))
+    declared = target.declared
+    beside = {
+        section: by_name.find(name)
+        for section, name in names_beside(declared, target.facts).items()
+    }
+    store, source = beside.get("store"), beside.get("source")
     if declared.store is not None and store is not None:
         held = StoreTable(
             declared=declared.store,

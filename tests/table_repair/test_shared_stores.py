@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from tests.provider_server import vector_of
@@ -89,6 +91,39 @@ def test_each_field_is_an_entry_of_one_table(
         "public.posts (in embeddings.embedding where owner_type = 'Post' and field = 'body')": 4,
     }
     assert rows(shared, "SELECT count(*) FROM embeddings WHERE owner_type = 'Post'") == [(13,)]
+
+
+def test_two_entries_of_one_table_have_each_its_own_store(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """Whose columns have the same names: only the entry tells where a vector goes."""
+    run(
+        database,
+        "CREATE TABLE posts (id integer PRIMARY KEY, tenant text, title text, body text)",
+        "INSERT INTO posts SELECT n, 'acme', 'title ' || n, 'body ' || n"
+        " FROM generate_series(1, 5) AS n",
+        *(
+            statement
+            for field in ("title", "body")
+            for statement in (
+                f"CREATE TABLE {field}s (post_id integer PRIMARY KEY, embedding vector(8))",
+                *(
+                    f"INSERT INTO {field}s VALUES ({n}, '{literal(f'{field} {n}')}')"
+                    for n in range(2, 6)
+                ),
+            )
+        ),
+    )
+    stores = [
+        {"name": "posts", "tenant": "tenant", "text": field,
+         "store": {"name": f"{field}s", "key": ["post_id"]}}
+        for field in ("title", "body")
+    ]  # fmt: skip
+    done = repaired(database, settings(server, tables=stores), tmp_path, keys=environment("acme"))
+    assert [result.account.selected for result in done.results] == [1, 1]
+    for field in ("title", "body"):
+        stored = rows(database, f"SELECT embedding::text FROM {field}s WHERE post_id = 1")
+        np.testing.assert_allclose(json.loads(stored[0][0]), vector_of(f"{field} 1"), rtol=1e-6)
 
 
 def test_a_vector_of_another_field_is_seen_by_a_check_of_one_s_own(shared: str) -> None:
