@@ -94,11 +94,15 @@ class Likely:
             for column in named(columns, (subject,), types=TEXT_TYPES):
                 reason = f"{printable(self.embedding.name)} is named after it"
                 yield Guess(source=self._quoted(column.name), reason=reason)
-        for column in named(columns, COMPOSED, types=TEXT_TYPES):
+        texts = named(columns, TEXT, types=TEXT_TYPES)
+        composed = [text for text in texts if text.generated]
+        for column in (*named(columns, COMPOSED, types=TEXT_TYPES), *composed):
             reason = "named like a text that was put together to be embedded"
+            if column.generated:
+                reason = "a text that the table itself puts together"
             yield Guess(source=self._quoted(column.name), reason=reason)
         titles = named(columns, TITLES, types=TEXT_TYPES)
-        for column in named(columns, TEXT, types=TEXT_TYPES):
+        for column in texts:
             own = self._quoted(column.name)
             if titles:
                 source = f"concat_ws(E'\\n\\n', {self._quoted(titles[0].name)}, {own})"

@@ -185,6 +185,17 @@ def test_each_embedding_column_has_an_entry_of_its_own(database: str, tmp_path: 
     assert [finding.table for finding in found.findings] == ["public.docs.title_embedding"]
 
 
+def test_a_text_that_the_table_puts_together_is_taken_before_its_parts(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, title text, body text,
+            content text GENERATED ALWAYS AS (title || E'\\n' || body) STORED,
+            embedding vector(3))""",
+        "INSERT INTO docs VALUES (1, 'a title', 'a body', DEFAULT, '[1,2,3]')",
+    )
+    assert tables(discovered(database))["public.docs"]["text"] == "content"
+
+
 def test_a_table_without_a_likely_text_is_left_to_a_person(database: str, tmp_path: Path) -> None:
     run(
         database,
