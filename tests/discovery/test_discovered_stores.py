@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -260,3 +261,29 @@ def test_models_by_number_have_an_entry_each_and_are_proposed_without_a_foreign_
         (2, "'-1'"),
     ]
     assert entries[0]["text"] == "raw"
+
+
+def test_owners_of_several_types_in_each_schema_are_proposed_behind_a_mark(
+    database: str, tmp_path: Path
+) -> None:
+    """Only one schema is sampled: another may know more types."""
+    for tenant in ("ann", "bob"):
+        run(
+            database,
+            f"CREATE SCHEMA t_{tenant}",
+            f"CREATE TABLE t_{tenant}.notes (id integer PRIMARY KEY, body text)",
+            f"CREATE TABLE t_{tenant}.embeddings (owner_type text, owner_id integer,"
+            " embedding vector(3) NOT NULL, PRIMARY KEY (owner_type, owner_id))",
+            f"INSERT INTO t_{tenant}.notes SELECT n, 'note ' || n FROM generate_series(1, 4) AS n",
+            f"INSERT INTO t_{tenant}.embeddings"
+            " SELECT 'Note', n, ARRAY[1, 2, n]::vector FROM generate_series(1, 3) AS n",
+        )
+    printed = discovered(database)
+    assert tables(printed) == {}
+    assert "# the values of owner_type were looked at in t_" in printed
+    unmarked = re.sub(r"^#(?=\[|\w+ =)", "", printed, flags=re.MULTILINE)
+    (entry,) = tables(unmarked).values()
+    assert (entry["name"], entry["text"]) == ("t_*.notes", "body")
+    assert entry["store"]["constants"] == {"owner_type": "'Note'"}
+    found = examined(database, unmarked, tmp_path)
+    assert failing(found, "completeness") == {"ann": 1, "bob": 1}

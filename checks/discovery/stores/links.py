@@ -46,7 +46,7 @@ def links_of(own: Guesser) -> Iterator[Link]:
                 parent_columns=key.parent_columns,
                 reason="its foreign key",
             )
-    if example.foreign_keys or len(own.group.members) > 1:
+    if example.foreign_keys or own.group.tenant_from == "table":
         return
     yield from _of_typed_owners(own)
     yield from _of_names(own)
@@ -90,6 +90,10 @@ def _of_typed_owners(own: Guesser) -> Iterator[Link]:
                 parent_columns=parent.primary_key,
                 reason=f"beside {name}, which names its table",
                 constants={name: value},
+                doubt=None
+                if len(own.group.members) == 1
+                else f"the values of {name} were looked at in {own.relation.schema} alone; remove"
+                " each first # if there are no others elsewhere",
             )
             if own.sampler.matched(link) is not None:
                 yield link

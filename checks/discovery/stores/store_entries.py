@@ -104,12 +104,15 @@ def _name_of_parent(own: Guesser, link: Link) -> TableName | None:
     if len(group.members) == 1:
         return TableName(schema=link.parent.schema, name=link.parent.name)
     name = TableName(schema=group.name.schema, name=link.parent.name, schema_is_pattern=True)
+    schemas = {member.relation.schema for member in group.members}
     parents = {
         other.parent.oid
         for member in group.members
         for other in member.foreign_keys
         if other.columns == link.columns
-    }
+    } or {n.oid for n in own.found.names if n.name == link.parent.name and n.schema in schemas}
+    if len(parents) != len(schemas):
+        return None
     meant = {n.oid for n in own.found.names if name.match(n.schema, n.name)}
     return name if group.name.schema_is_pattern and meant == parents else None
 
