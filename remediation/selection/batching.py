@@ -21,6 +21,9 @@ OPENAI_TOKENS_PER_REQUEST = 300_000
 Key: TypeAlias = tuple[str, ...]
 """The columns of a row's key, each as text."""
 
+FIRST_ROWS = 10
+"""Rows of the first batch, at most: as many as of the first write."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingRow:
@@ -95,12 +98,15 @@ def batches(
 ) -> Iterator[Batch]:
     """Every row in exactly one batch of its own tenant, in order within the tenant.
 
+    The first batch is small: nothing is sent beside it until its write has proved that the repair
+    heals, and meanwhile the rows of the others are read.
     A batch holds at most `limits.rows` rows and `limits.tokens_per_request` tokens; a row that
     needs more tokens than that is a batch of its own. NULL (None) and '' are two tenants. When the
     buffer is full, the fullest unfinished batch leaves early: with many tenants, requests are less
     full, but memory stays bounded.
     """
     waiting = _Waiting()
+    most = min(FIRST_ROWS, limits.rows)
     for row in rows:
         tokens = counter.count(row.text)
         size = sys.getsizeof(row.text) + len(row.vector or b"")
@@ -111,7 +117,8 @@ def batches(
         ):
             yield from waiting.leave(waiting.fullest())
         filled = waiting.add(row, tokens, size)
-        if filled.is_full(limits):
+        if len(filled.rows) >= most or filled.tokens >= limits.tokens_per_request:
+            most = limits.rows
             yield from waiting.leave(row.tenant)
     while waiting.rows:
         yield from waiting.leave(waiting.first())
@@ -122,9 +129,6 @@ class _Unfinished:
     rows: list[FailingRow] = field(default_factory=list)
     tokens: int = 0
     bytes: int = 0
-
-    def is_full(self, limits: BatchLimits) -> bool:
-        return len(self.rows) >= limits.rows or self.tokens >= limits.tokens_per_request
 
 
 class _Waiting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 PAGE_ROWS = 2_000
 PAGE_BYTES = 16 * 1024 * 1024
 """Text and vectors of a page in memory; it ends where they exceed this, whatever its rows hold."""
-FETCH_ROWS = 50
+FETCH_ROWS = 200
 """Rows per round trip, and so the most that a page may exceed `PAGE_BYTES` by."""
 
 WHOLE_TEXT = 2**31 - 1
@@ -183,7 +184,7 @@ class RowReader:
             cursor.execute(statement, {**key_arrays(keys), "written": [None] * len(keys)})
             while size < PAGE_BYTES:
                 fetched = cursor.fetchmany(FETCH_ROWS)
-                rows = [self._row(row) for _, *row in fetched]
+                rows = self._rows(fetched)
                 page += rows
                 size += sum(len(row.text) + len(row.vector or b"") for row in rows)
                 if len(fetched) < FETCH_ROWS:
@@ -205,7 +206,7 @@ class RowReader:
         """
         statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
         parameters = {**key_arrays(keys), "written": list(written)}
-        return [self._row(row) for _, *row in self._read(connection, statement, parameters)]
+        return self._rows(self._read(connection, statement, parameters))
 
     def read_back(
         self,
@@ -217,16 +218,18 @@ class RowReader:
         if not self._read_back:
             statement = compile_read_back(self.target, (*self.checks, *self.held))
             self._read_back.append(statement.as_bytes(connection))
+        names = [check.name for check in self.checks]
+        held = [check.name for check in self.held]
         for row in self._read(connection, self._read_back[0], key_arrays(keys)):
-            position, tenant, text_hash, vector_hash, beside, missing, *failing = row
+            position, tenant, text_hash, vector_hash, beside, missing, *fails = row
             current[position - 1] = CurrentRow(
                 tenant=tenant,
                 text_hash=text_hash,
                 vector_hash=vector_hash,
-                failing=self._failing(failing[: len(self.checks)]),
+                failing=tuple(compress(names, fails)),
                 beside=tuple(beside),
                 missing=missing,
-                broken=_named(self.held, failing[len(self.checks) :]),
+                broken=tuple(compress(held, fails[len(names) :])),
             )
         return current
 
@@ -301,27 +304,26 @@ class RowReader:
         with self.transaction(connection):
             return connection.execute(statement, parameters).fetchall()
 
-    def _row(self, row: Sequence[Any]) -> FailingRow:
-        width = len(self.target.key)
-        tenant, text, text_hash, vector, beside, missing, *failing = row[width:]
-        return FailingRow(
-            key=tuple(row[:width]),
-            tenant=tenant,
-            text=as_read(text),
-            text_hash=text_hash,
-            vector=vector,
-            vector_hash=None if vector is None else md5(vector),
-            checks=self._failing(failing),
-            beside=tuple(beside),
-            missing=missing,
-        )
-
-    def _failing(self, flags: Sequence[bool]) -> tuple[str, ...]:
-        return _named(self.checks, flags)
-
-
-def _named(checks: Sequence[AppliedCheck], flags: Sequence[bool]) -> tuple[str, ...]:
-    return tuple(check.name for check, fails in zip(checks, flags, strict=True) if fails)
+    def _rows(self, found: Sequence[Sequence[Any]]) -> list[FailingRow]:
+        """Rows as `compile_rows_by_key` returns them."""
+        end, names = 1 + len(self.target.key), [check.name for check in self.checks]
+        rows = []
+        for row in found:
+            tenant, text, text_hash, vector, beside, missing, *failing = row[end:]
+            rows.append(
+                FailingRow(
+                    key=tuple(row[1:end]),
+                    tenant=tenant,
+                    text=as_read(text),
+                    text_hash=text_hash,
+                    vector=vector,
+                    vector_hash=None if vector is None else md5(vector),
+                    checks=tuple(compress(names, failing)),
+                    beside=tuple(beside),
+                    missing=missing,
+                )
+            )
+        return rows
 
 
 def bare_row(key: Key, tenant: str | None) -> FailingRow:

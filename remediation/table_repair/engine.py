@@ -36,7 +36,12 @@ from remediation.selection.preparation import shorter_forms
 from remediation.table_repair.admission import Admission
 from remediation.table_repair.flight import Answered, Flight
 from remediation.table_repair.source import Source
-from remediation.table_repair.waiting_batches import MOST_LATE, WaitingBatch, WaitingBatches
+from remediation.table_repair.waiting_batches import (
+    MOST_LATE,
+    MOST_WAITING,
+    WaitingBatch,
+    WaitingBatches,
+)
 from remediation.throttling.wait_reasons import keys_must_wait
 from remediation.writing.changes import NewVectors
 from remediation.writing.edits import Edits
@@ -306,17 +311,16 @@ class Engine:
     # From batches to requests
 
     def _send(self) -> None:
-        """Send what may go, reading on as long as none that waits may."""
+        """Send what may go; read on while nothing may, and for as many requests as go at a time."""
         held = self._is_held_up()
         while True:
             waiting = self._waiting.take(partial(self._may_go, held=held))
+            enough = self.settings.provider.concurrency if held else MOST_WAITING
             if waiting is not None:
                 self._ask(waiting)
                 held = self._is_held_up()
-            elif held and not self.stopped:
-                return
-            elif self._waiting.full:
-                if not self._put_aside(MOST_LATE):
+            elif len(self._waiting) >= enough:
+                if held or not self._put_aside(MOST_LATE):
                     return
             elif (batch := self._next()) is not None:
                 self._waiting.put(WaitingBatch(batch=batch))

@@ -20,9 +20,9 @@ import psycopg
 
 from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
+from remediation.selection.batching import FIRST_ROWS
 from remediation.table_repair.probing.late_probes import LATE_SECONDS
 from remediation.writing.verdicts import untried
-from remediation.writing.writer import FIRST_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

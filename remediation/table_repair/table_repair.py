@@ -237,11 +237,13 @@ class TableWork:
     def _remember(self, connection: Connection) -> None:
         """Tell later runs what was written in vain, where triggers or own checks may be why."""
         target, breaker = self.reader.target, self._breaker
+        unhealed = [name for name in breaker.stopped_checks if name not in self.planned.hopeless]
+        if not unhealed and not breaker.broke:
+            return
         own = {custom.name for custom in target.declared.custom}
         with self.reader.transaction(connection):
             triggers = triggers_fired(connection, target)
             now = circumstances(connection, target)
-        unhealed = [name for name in breaker.stopped_checks if name not in self.planned.hopeless]
         vain = VainWrites(
             table=target.name,
             unhealed=tuple(name for name in unhealed if triggers or name in own),

@@ -40,13 +40,8 @@ class WaitingBatches:
     _of_tenant: dict[str | None, deque[WaitingBatch]] = field(default_factory=dict)
     _count: int = 0
 
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    @property
-    def full(self) -> bool:
-        """Whether no further rows are to be read."""
-        return self._count >= MOST_WAITING
+    def __len__(self) -> int:
+        return self._count
 
     @property
     def first(self) -> Iterator[WaitingBatch]:

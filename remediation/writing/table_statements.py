@@ -20,7 +20,7 @@ from checks.row_checks.row_expressions import (
     updated_at_of,
 )
 from checks.targets.provenance import hash_to_store, kept_text, time_as_stored
-from remediation.selection.row_statements import key_is, type_of
+from remediation.selection.row_statements import key_is, texts_given, type_of
 from remediation.writing.stored_form import stored_forms
 
 if TYPE_CHECKING:
@@ -161,20 +161,19 @@ RETURNING integrity_position, md5({stored})
 
 
 def read_parameters(target: Target) -> sql.Composed:
-    """What was read of the rows and is to be written, as `integrity_row`."""
+    """What was read of the rows, as `integrity_row`, without what is written: see `cast_new`."""
     was = [f"was_{i}" for i, _ in enumerate(target.written_beside, start=1)]
     return sql.SQL(
         """{columns}
      WITH ORDINALITY AS integrity_row
-     ({key_names}, integrity_tenant, integrity_text, integrity_vector,
-      integrity_new{was_names}, integrity_position)"""
+     ({key_names}, integrity_tenant, integrity_text, integrity_vector{was_names},
+      integrity_position)"""
     ).format(
         columns=unnested(
             [
                 *key_parameters(target),
-                *(_texts(name) for name in ("tenants", "texts", "vectors")),
-                new_parameter(target),
-                *(_texts(name) for name in was),
+                *(texts_given(name) for name in ("tenants", "texts", "vectors")),
+                *(texts_given(name) for name in was),
             ]
         ),
         key_names=key_names(target),
@@ -240,28 +239,24 @@ def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:
 
 
 def cast_new(target: Target) -> sql.Composable:
-    """SQL that turns `integrity_new` into the type of the embedding column."""
-    return target.embedding_type.cast_from_vector(
-        sql.SQL("integrity_new"), target.server.vector_schema
-    )
+    """The row's element of the parameter `new`, in the type of the embedding column.
 
-
-def new_parameter(target: Target) -> sql.Composable:
-    """The parameter `new` with its type."""
-    if not target.embedding_type.from_extension:
-        return sql.SQL("%(new)s::text[]")
+    As a column of `integrity_row` each vector would be copied twice, into the rows of `unnest` and
+    into those of the join.
+    """
     schema = target.server.vector_schema
-    vector = sql.Identifier(schema, "vector") if schema else sql.Identifier("vector")
-    return sql.SQL("%(new)b::{}[]").format(vector)
+    if target.embedding_type.from_extension:
+        vector = sql.Identifier(schema, "vector") if schema else sql.Identifier("vector")
+        given = sql.SQL("%(new)b::{}[]").format(vector)
+    else:
+        given = sql.SQL("%(new)b::text[]")
+    element = sql.SQL("({})[integrity_row.integrity_position]").format(given)
+    return target.embedding_type.cast_from_vector(element, schema)
 
 
 def key_parameters(target: Target) -> list[sql.Composed]:
     """The parameters keys_1 … keys_n with their type."""
-    return [_texts(f"keys_{i}") for i in _positions(target)]
-
-
-def _texts(parameter: str) -> sql.Composed:
-    return sql.SQL("{}::text[]").format(sql.Placeholder(parameter))
+    return [texts_given(f"keys_{i}") for i in _positions(target)]
 
 
 def key_names(target: Target) -> sql.Composable:

@@ -25,6 +25,7 @@ from checks.database.open_sockets import within
 from checks.errors import CannotExamineError
 from remediation.journal.journal import Changed, journal_words
 from remediation.journal.outcomes import Outcome, RowOutcome
+from remediation.selection.batching import FIRST_ROWS
 from remediation.writing.changes import LOCK_TIMEOUT
 from remediation.writing.repair_lock import LockLostError
 from remediation.writing.verdicts import (
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from remediation.writing.changes import Change
 
 
-FIRST_ROWS = 10
-"""Rows of the first write transaction; under an HNSW index each may cost 35 ms."""
 GROWTH = 1.2
 FAST_GROWTH = 5
 """Of a transaction that took under `FAST_SECONDS`."""
@@ -66,6 +65,7 @@ class Pace:
     """
 
     rows: float = FIRST_ROWS
+    """Under an HNSW index each may cost 35 ms."""
 
     def took(self, seconds: float) -> None:
         """Learn from a transaction that was as large as it might be."""

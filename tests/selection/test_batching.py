@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediation.provider.tokens import EstimatedTokens
-from remediation.selection.batching import Batch, BatchLimits, FailingRow, batches
+from remediation.selection.batching import FIRST_ROWS, Batch, BatchLimits, FailingRow, batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def test_interleaved_tenants_fill_whole_batches() -> None:
     assert [len(batch.rows) for batch in batched(rows, rows=4)] == [4, 4, 4]
 
 
-def test_a_full_batch_leaves_before_the_stream_ends() -> None:
+def test_a_batch_leaves_when_it_is_full_and_the_first_at_the_size_of_the_first_write() -> None:
     taken = 0
 
     def endless() -> Iterator[FailingRow]:
@@ -109,9 +109,10 @@ def test_a_full_batch_leaves_before_the_stream_ends() -> None:
             taken += 1
             yield row(taken, "acme")
 
-    first = next(batches(endless(), limits=BatchLimits(rows=50), counter=COUNTER))
-    assert len(first.rows) == 50
-    assert taken == 50
+    left = batches(endless(), limits=BatchLimits(rows=50), counter=COUNTER)
+    assert len(next(left).rows) == taken == FIRST_ROWS
+    assert len(next(left).rows) == 50
+    assert taken == FIRST_ROWS + 50
 
 
 def test_a_row_above_the_token_limit_goes_alone() -> None:

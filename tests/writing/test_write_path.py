@@ -14,10 +14,11 @@ from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
+from remediation.selection.batching import FIRST_ROWS
 from remediation.selection.row_reader import RowReader
 from remediation.writing.changes import NewVectors
 from remediation.writing.table_statements import NewVector
-from remediation.writing.writer import FIRST_ROWS, SLOW_SECONDS, Pace, Writer
+from remediation.writing.writer import SLOW_SECONDS, Pace, Writer
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, examined, meanwhile, repaired, settings
 
