@@ -23,7 +23,7 @@ from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
 from demo.postgres import create_database, drop_database, server
-from remediation.run.repair import open_repair
+from remediation.run.opening import open_repair
 from remediation.run.repair_run import new_run_id
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from checks.examination.selection import Selection
 from checks.settings.integrity_toml import Settings
 from demo.postgres import create_database, drop_database, server
 from remediation.journal.outcomes import Outcome
-from remediation.run.repair import open_repair
+from remediation.run.opening import open_repair
 from remediation.run.repair_run import new_run_id
 
 if TYPE_CHECKING:

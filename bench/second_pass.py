@@ -20,7 +20,7 @@ from checks.examination.examination import examine
 from checks.examination.selection import Selection
 from checks.settings.integrity_toml import Settings
 from demo.postgres import create_database, drop_database, server
-from remediation.run.repair import open_repair
+from remediation.run.opening import open_repair
 from remediation.run.repair_run import new_run_id
 
 ROWS = 200_000

@@ -15,7 +15,7 @@ from checks.errors import CannotExamineError
 from remediation.announcement import result_lines, time_after_probe
 from remediation.ending import words_of
 from remediation.journal.quarantine import recall
-from remediation.run.repair import Repair, open_repair
+from remediation.run.opening import open_repair
 from remediation.run.verification import take_in
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from checks.settings.integrity_toml import Settings
     from remediation.journal.outcomes import Outcome
+    from remediation.run.repair import Repair
     from remediation.run.repair_run import RepairRun
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import Plan, TablePlan

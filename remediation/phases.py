@@ -45,7 +45,7 @@ def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> 
             config.stash[REPAIR] = repair
             distribute: Distribute | None = None
             if config.getoption("--distributed"):
-                from remediation.distributed.coordinator import distributed
+                from remediation.distributed.distributed_repair import distributed
                 from remediation.distributed.shared.queue import require_session
                 from remediation.distributed.shared.schema import require_installed
 

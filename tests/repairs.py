@@ -16,7 +16,7 @@ from checks.examination.selection import Selection
 from checks.settings.integrity_toml import Settings
 from remediation.journal.outcomes import Outcome
 from remediation.provider.retry import RetryPolicy
-from remediation.run.repair import open_repair
+from remediation.run.opening import open_repair
 from remediation.run.repair_run import new_run_id
 from remediation.writing.locked_rows import PATIENCE_SECONDS
 from tests.provider_server import vector_of

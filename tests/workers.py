@@ -18,7 +18,7 @@ from checks.database.connection_url import parse_url
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from remediation.distributed import coordinator, parts
-from remediation.distributed.coordinator import distributed
+from remediation.distributed.distributed_repair import distributed
 from remediation.distributed.part_repair import PartRepairs
 from remediation.distributed.shared.schema import install
 from remediation.distributed.worker import work

@@ -10,9 +10,8 @@ import asyncio
 import itertools
 import secrets
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,20 +24,16 @@ from remediation.distributed.orders import orders_of
 from remediation.distributed.part_outcomes import PartOutcomes
 from remediation.distributed.parts import split
 from remediation.distributed.shared.alive import RUN_LOCK_CLASS
-from remediation.distributed.shared.budget import SharedBudget
 from remediation.distributed.shared.journal import take_lines
-from remediation.distributed.shared.limits import SharedRateLimits
 from remediation.distributed.shared.queue import (
     MOST_TRIES,
     REPAIR,
     STALLED_SECONDS,
-    open_queue,
     queue_name,
 )
-from remediation.distributed.shared.run_rows import WorkRows, begin_run, end_run
-from remediation.distributed.shared.schema import shared_connection
+from remediation.distributed.shared.run_rows import WorkRows
 from remediation.ending import INTERRUPTED, Ending, words_of
-from remediation.journal.journal import header, journal_words
+from remediation.journal.journal import journal_words
 from remediation.selection.row_reader import bare_row
 from remediation.throttling.wait_reasons import WaitReason
 from remediation.writing.repair_lock import LockLostError
@@ -51,6 +46,7 @@ if TYPE_CHECKING:
     from procrastinate.jobs import Job
 
     from checks.database.connection import Connection
+    from remediation.distributed.shared.budget import SharedBudget
     from remediation.journal.journal import Journal
     from remediation.journal.outcomes import Account, Outcome
     from remediation.journal.throughput import Throughput
@@ -312,76 +308,3 @@ class Coordinator:
         number = next(self._numbers)
         self._outcomes.select(number, len(rest))
         self._outcomes.leave(number, rest, self._ending.reason or "")
-
-
-@contextmanager
-def distributed(
-    repair: Repair, *, sweep: bool = False, ended: threading.Event | None = None
-) -> Iterator[None]:
-    """Have workers do a repair's work in the `with` block; `ended`, set anywhere, ends it in order.
-
-    Raises `CannotExamineError`, `NotInstalledError` and psycopg's errors.
-    """
-    own = repair.budget, repair.limits, repair.engine_of
-    with shared_connection(repair.place) as shared, shared_connection(repair.place) as limiting:
-        begin_run(
-            shared,
-            repair.run_id,
-            repair.settings,
-            header=header(repair.run_id, repair.server.identity),
-            rows=own[0].rows,
-            tokens=own[0].took.reckoned,
-            sweep=sweep,
-        )
-        work = WorkRows(connection=shared, run_id=repair.run_id, table="")
-        budget = SharedBudget(connection=shared, run_id=repair.run_id, **work.caps())
-        repair.budget = budget
-        repair.limits = SharedRateLimits(
-            connection=limiting,
-            requests_per_minute=own[1].requests_per_minute,
-            tokens_per_minute=own[1].tokens_per_minute,
-        )
-        repair.engine_of = partial(
-            coordinator,
-            repair=repair,
-            app=open_queue(repair.place),
-            shared=shared,
-            ended=ended,
-        )
-        try:
-            yield
-        finally:
-            repair.budget, repair.limits, repair.engine_of = own
-            with suppress(psycopg.Error):
-                # What follows, as a canary, spends of what is left.
-                own[0].took = budget.usage
-                budget.close()
-                end_run(shared, repair.run_id)
-
-
-def coordinator(
-    *,
-    repair: Repair,
-    app: procrastinate.App,
-    shared: Connection,
-    ended: threading.Event | None,
-    **given: Any,
-) -> Coordinator:
-    """The coordinator of a table, of all that an engine is given."""
-    needed = (
-        "reader",
-        "connection",
-        "journal",
-        "lock",
-        "budget",
-        "stop",
-        "throttle",
-        "on_outcome",
-        "tenants",
-        "breaker",
-        "late",
-        "aside",
-    )
-    return Coordinator(
-        repair=repair, app=app, shared=shared, ended=ended, **{name: given[name] for name in needed}
-    )

@@ -17,7 +17,7 @@ from checks.redaction import redactor
 from checks.settings.integrity_toml import overridden
 from checks.wording import dollars, plural
 from remediation.announcement import result_lines
-from remediation.distributed.coordinator import distributed
+from remediation.distributed.distributed_repair import distributed
 from remediation.distributed.shared.budget import spent_by_sweeps
 from remediation.distributed.shared.journal import collect_left
 from remediation.distributed.shared.schema import shared_connection

@@ -1,6 +1,6 @@
-"""Repairs all tables of a run: opens the right database, plans, then repairs table by table.
+"""Repairs all tables of a run: plans, then repairs table by table.
 
-Knows no pytest; `phases` calls it between the two passes and shows what it returns.
+Knows no pytest; `opening` makes it, and `phases` shows what it returns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from checks.database.connection import connect
 from remediation.journal.journal import Journal
-from remediation.journal.past_throughput import Past, look_back
+from remediation.journal.past_throughput import Past
 from remediation.journal.quarantine import Quarantine
 from remediation.provider.tokens import token_counter
 from remediation.run.canary_embedder import CanaryEmbedder
@@ -26,11 +26,7 @@ from remediation.run.checks_to_heal import (
 )
 from remediation.run.preflight import (
     endpoint_of,
-    key_ring,
-    known_tenants,
-    open_write_side,
     provider_at,
-    rate_limits,
 )
 from remediation.run.rights import missing_rights
 from remediation.run.verification import keyed_part, measure_again, part_words
@@ -41,7 +37,6 @@ from remediation.table_repair.index_cost import seconds_per_indexed_row
 from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
 from remediation.table_repair.table_repair import TableWork
 from remediation.table_repair.tenant_endpoints import TenantEndpoints
-from remediation.throttling.budget import Budget, budget_of
 from remediation.throttling.health import Health
 from remediation.throttling.throttle import Throttle
 from remediation.writing.frozen_sets import freeze
@@ -65,6 +60,7 @@ if TYPE_CHECKING:
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.result import TableRepair
     from remediation.table_repair.table_repair import EngineOf
+    from remediation.throttling.budget import Budget
 
 
 TEXT_CHARACTERS = 200
@@ -73,7 +69,7 @@ TEXT_CHARACTERS = 200
 
 @dataclass(kw_only=True)
 class Repair:
-    """One run's repair. Call `open_repair`, then `plan`, then `run`."""
+    """One run's repair, of `open_repair`. Call `plan`, then `run`."""
 
     run_id: str
     settings: Settings
@@ -343,53 +339,3 @@ class Repair:
             )
             self._readers[table.target.name] = reader
         return reader
-
-
-@contextmanager
-def open_repair(
-    *,
-    run_id: str,
-    settings: Settings,
-    environment: Mapping[str, str],
-    examination: Examination,
-    read_place: ConnectionTarget,
-    tenants: tuple[str, ...] | None,
-    started_from: Path = Path(),
-    retry: RetryPolicy | None = None,
-    lock_patience: float = PATIENCE_SECONDS,
-    limits: RateLimits | None = None,
-    quarantine: Quarantine | None = None,
-    report_directory: Path | None = None,
-) -> Iterator[Repair]:
-    """Connect to the write side, and make sure that it is the database that was read.
-
-    `retry` None: the provider's own policy; `limits` None: those of the settings; `quarantine`
-    None: nothing is remembered; `report_directory`: where the journals of earlier runs are, by
-    which the plan tells its time. Raises
-    `RepairRefusedError`, `CannotExamineError` and `ConnectionUrlError`.
-    """
-    with open_write_side(settings, environment, examination, read_place) as side:
-        known = known_tenants(side.connection, side.place, settings, examination)
-        repair = Repair(
-            run_id=run_id,
-            settings=settings,
-            environment=environment,
-            examination=examination,
-            place=side.place,
-            server=side.server,
-            connection=side.connection,
-            keys=key_ring(side.connection, side.place, settings, environment, known),
-            known_tenants=frozenset(known),
-            limits=limits or rate_limits(settings),
-            tenants=tenants,
-            budget=budget_of(settings),
-            started_from=started_from,
-            retry=retry,
-            lock_patience=lock_patience,
-            quarantine=quarantine or Quarantine(),
-            past=look_back(report_directory, side.server.identity) if report_directory else Past(),
-        )
-        try:
-            yield repair
-        finally:
-            repair.close()

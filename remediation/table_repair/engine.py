@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,35 +20,20 @@ from checks.errors import CannotExamineError
 from remediation.ending import INTERRUPTED, Ending, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
-from remediation.journal.quarantine import sent_for
 from remediation.journal.throughput import Throughput
-from remediation.provider.errors import (
-    InputRejected,
-    KeyRefused,
-    NotYet,
-    Stopped,
-    TextFails,
-    Tries,
-)
-from remediation.selection.batching import part_of
+from remediation.provider.errors import KeyRefused, Stopped
 from remediation.selection.preparation import shorter_forms
 from remediation.table_repair.admission import Admission
+from remediation.table_repair.answered_rows import answered_rows
+from remediation.table_repair.dispatch import Dispatch
 from remediation.table_repair.flight import Answered, Flight
 from remediation.table_repair.source import Source
-from remediation.table_repair.waiting_batches import (
-    MOST_LATE,
-    MOST_WAITING,
-    WaitingBatch,
-    WaitingBatches,
-)
 from remediation.throttling.wait_reasons import keys_must_wait
 from remediation.writing.changes import NewVectors
 from remediation.writing.edits import Edits
 from remediation.writing.frozen_sets import Answers, set_checks
 from remediation.writing.repair_lock import LockLostError
-from remediation.writing.table_statements import NewVector
 from remediation.writing.triggers import triggers_fired
-from remediation.writing.verdicts import unread_outcome
 from remediation.writing.writer import Writer
 
 if TYPE_CHECKING:
@@ -59,7 +43,6 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection, ConnectionTarget
     from checks.settings.integrity_toml import Settings
     from remediation.journal.journal import Journal
-    from remediation.journal.outcomes import RowOutcome
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.bisection import Isolated
     from remediation.provider.embedders import Embedders
@@ -74,6 +57,7 @@ if TYPE_CHECKING:
     from remediation.throttling.throttle import Throttle
     from remediation.writing.locked_rows import LockedRows
     from remediation.writing.repair_lock import HeldLock
+    from remediation.writing.table_statements import NewVector
     from remediation.writing.verdicts import LockedRow, Written
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -118,13 +102,6 @@ class Engine:
     """Whether a table that is still to come has rows of tenants who are not late."""
     account: Account = field(default_factory=Account)
     """The outcomes so far."""
-    _coming: Iterator[Batch] | None = None
-    """The batches that are still to be read; None where there are none."""
-    _reading_aside: Iterator[Batch] | None = None
-    """The same of rows that were put aside."""
-    _again: bool = False
-    """Whether rows are repaired that were edited meanwhile."""
-    _waiting: WaitingBatches = field(default_factory=WaitingBatches)
 
     def __post_init__(self) -> None:
         provider, writers = self.settings.provider, self.settings.repair.write_concurrency
@@ -138,13 +115,6 @@ class Engine:
             on_outcome=self.on_outcome,
             on_broken_journal=self._ending.break_off,
             account=self.account,
-        )
-        self._admission = Admission(
-            budget=self.budget,
-            breaker=self.breaker,
-            embedders=self.embedders,
-            counter=self.counter,
-            late=self.late,
         )
         self._flight = Flight(
             embedders=self.embedders,
@@ -161,6 +131,27 @@ class Engine:
             quarantine=self.quarantine,
             ledger=self._ledger,
             ending=self._ending,
+        )
+        self._dispatch = Dispatch(
+            admission=Admission(
+                budget=self.budget,
+                breaker=self.breaker,
+                embedders=self.embedders,
+                counter=self.counter,
+                late=self.late,
+            ),
+            flight=self._flight,
+            ahead=provider.concurrency,
+            ledger=self._ledger,
+            ending=self._ending,
+            budget=self.budget,
+            counter=self.counter,
+            throttle=self.throttle,
+            locked=self.locked,
+            source=self._source,
+            aside=self.aside,
+            endpoints=self._endpoints,
+            others_wait=self.others_wait,
         )
         self._answers = Answers(
             checks=set_checks(self.reader.checks),
@@ -230,10 +221,7 @@ class Engine:
                 # What one batch raises must not leave the next without its outcome.
                 with suppress(Exception):
                     self._collect()
-            # Another table may need what is reserved for what was not sent.
-            while (waiting := self._waiting.take(lambda _: True)) is not None:
-                if waiting.reserved:
-                    self.budget.settle(reserved=waiting.batch.tokens)
+            self._dispatch.let_go()
             self._ledger.settle(self._edits.give_up())
             self._ledger.skip_open(self.stopped or "")
             if self.stopped:
@@ -249,145 +237,30 @@ class Engine:
                 self._edits.find_after_write(self._ledger.reopen)
             if self.stopped or not self._edits or not rounds_left:
                 break
-            self._again = True
-            self._repair(self._source.batches(self._edits.rows(self._ledger.settle)))
+            edited = self._source.batches(self._edits.rows(self._ledger.settle))
+            self._repair(edited, again=True)
 
-    def _repair(self, coming: Iterator[Batch]) -> None:
-        """Send and write until each row has its outcome, or is kept as edited."""
-        self._coming = coming
-        while self._coming or self._waiting or self._flight or self.locked or self._more_is_read():
-            if self._only_late_left():
+    def _repair(self, coming: Iterator[Batch], *, again: bool = False) -> None:
+        """Send and write until each row has its outcome, or is kept as edited or put aside."""
+        self._dispatch.begin(coming, again=again)
+        while self._dispatch or self._flight or self.locked:
+            if self._dispatch.only_late_left:
                 self._leave_late()
-            self._send()
+            self._dispatch.send()
             self._collect()
-
-    # Of tenants whose endpoints are late
-
-    def _waits_for_others(self, tenant: str | None) -> bool:
-        """Whether a tenant's turn comes after that of another table."""
-        stays = self._again or self._reading_aside
-        return tenant in self._endpoints.late and not stays and self.others_wait()
-
-    def _more_is_read(self) -> bool:
-        """Whether rows that were put aside are to be read now."""
-        if self.stopped or self._waiting.of(self._endpoints.late) >= MOST_LATE:
-            return False
-        return self._reading_aside is not None or (
-            any(map(self._waiting.lack, self.aside.tenants)) and not self.others_wait()
-        )
-
-    def _put_aside(self, most: int) -> bool:
-        """Put aside what late tenants have waiting beyond so many batches; whether any was.
-
-        Not of rows that were edited: only who keeps them knows what was written to them.
-        """
-        if self._again or self.stopped:
-            return False
-        taken = list(self._waiting.take_last(self._endpoints.late, most=most))
-        for waiting in taken:
-            batch = waiting.batch
-            if waiting.reserved:
-                self.budget.reserve(rows=-len(batch.rows), tokens=-batch.tokens)
-            for row in batch.rows:
-                self._ledger.put_aside(row)
-            self.aside.put(batch.rows)
-        return bool(taken)
-
-    def _only_late_left(self) -> bool:
-        """Whether nothing is left but what waits for endpoints that are late, and others wait."""
-        if self._coming or self.locked or self._flight.writing or self.stopped:
-            return False
-        left = {waiting.batch.tenant for waiting in self._waiting.first}
-        left |= self._flight.tenants_asked.keys()
-        return bool(left) and all(map(self._waits_for_others, left))
 
     def _leave_late(self) -> None:
         """End what late tenants are asked for, and put their rows aside for another call."""
         while self._flight:
             self.embedders.close()
             self._collect()
-        self._put_aside(0)
-
-    # From batches to requests
-
-    def _send(self) -> None:
-        """Send what may go; read on while nothing may, and for as many requests as go at a time."""
-        held = self._is_held_up()
-        while True:
-            waiting = self._waiting.take(partial(self._may_go, held=held))
-            enough = self.settings.provider.concurrency if held else MOST_WAITING
-            if waiting is not None:
-                self._ask(waiting)
-                held = self._is_held_up()
-            elif len(self._waiting) >= enough:
-                if held or not self._put_aside(MOST_LATE):
-                    return
-            elif (batch := self._next()) is not None:
-                self._waiting.put(WaitingBatch(batch=batch))
-            else:
-                return
-
-    def _next(self) -> Batch | None:
-        """Read on: all that comes, then what was put aside."""
-        if self._coming is not None:
-            if (batch := next(self._coming, None)) is not None:
-                return batch
-            self._coming = None
-        while self._more_is_read():
-            if self._reading_aside is None:
-                self._reading_aside = self._source.put_aside(self.aside, self._waiting.lack)
-            if (batch := next(self._reading_aside, None)) is not None:
-                return batch
-            self._reading_aside = None
-        return None
-
-    def _is_held_up(self) -> bool:
-        """Whether nothing may be sent now, whatever it is."""
-        return self._flight.full or self.locked.hold_up_asking or self.throttle.hold() is not None
-
-    def _may_go(self, waiting: WaitingBatch, *, held: bool) -> bool:
-        """Whether a batch is to be sent now, or to be given up."""
-        # What was let through before a cap was reached is finished, as what is in flight is.
-        if self.stop.is_set() or (self.stopped and not waiting.reserved):
-            return True
-        return not (
-            held
-            or self._flight.full_for(waiting.batch.tenant)
-            or self._waits_for_others(waiting.batch.tenant)
-            or self._admission.must_wait(waiting, self._flight)
-            or self._admission.seconds_to_wait(waiting.batch, self._flight)
-        )
-
-    def _ask(self, waiting: WaitingBatch) -> None:
-        """Send a batch, or as much of it as is worth asking for and the caps allow."""
-        batch, settled = self._admission.worth_asking(waiting.batch)
-        self._ledger.settle(settled)
-        if waiting.reserved:
-            if self.stop.is_set():
-                self._ledger.skip(batch.rows, self._ending.end(INTERRUPTED))
-                batch = part_of(batch, (), self.counter)
-            self.budget.settle(reserved=waiting.batch.tokens - batch.tokens)
-        elif self.stopped:
-            self._ledger.skip(batch.rows, self.stopped)
-            return
-        else:
-            allowed, cap = self._admission.within_caps(batch)
-            self.budget.reserve(rows=len(allowed.rows), tokens=allowed.tokens)
-            if cap is not None:
-                end = self._ending.end(cap, rest_is_counted=True)
-                self._ledger.skip(batch.rows[len(allowed.rows) :], end)
-            batch = allowed
-        if batch.rows:
-            self._flight.ask(batch, waiting.tries)
+        self._dispatch.put_aside(0)
 
     # What comes back
 
     def _collect(self) -> None:
         """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
-        waits = [
-            self._admission.seconds_to_wait(w.batch, self._flight) for w in self._waiting.first
-        ]
-        key_in = min(filter(None, waits), default=0.0)
+        key_in = self._dispatch.seconds_to_wait
         idle = key_in and not self._flight and not self.late.waiting
         self.throttle.tell(keys_must_wait(key_in) if idle else None)
         self.late.take_in()
@@ -401,7 +274,7 @@ class Engine:
             key_in or LONGEST_WAIT_SECONDS,
             LONGEST_WAIT_SECONDS if due_in is None else max(due_in, 0.01),
         )
-        if not self._flight and (self._coming or self._waiting or self.locked):
+        if not self._flight and (self._dispatch or self.locked):
             self.stop.wait(seconds)
         for came in self._flight.take_in(seconds):
             self._take_in(came)
@@ -444,46 +317,23 @@ class Engine:
         self._ledger.settle([replace(outcome, uncertain=uncertain) for outcome in failed])
 
     def _take_answer(self, batch: Batch, answer: Isolated) -> None:
-        returned = self._to_ask_again(batch, answer)
-        self._waiting.put_back(returned)
-        reserved = batch.tokens - sum(waiting.batch.tokens for waiting in returned)
+        rows = answered_rows(
+            batch,
+            answer,
+            target=self._target,
+            provider=self.settings.provider,
+            counter=self.counter,
+            stopped=self._ending.end(INTERRUPTED) if isinstance(answer.failure, Stopped) else "",
+        )
+        self._dispatch.put_back(rows.to_ask_again)
+        reserved = batch.tokens - sum(waiting.batch.tokens for waiting in rows.to_ask_again)
         self.budget.settle(reserved=reserved, took=answer.usage)
         self.breaker.answered(batch.tenant, answer.failure, answer.usage)
-        vectors, settled = [], []
-        for position, (row, outcome) in enumerate(zip(batch.rows, answer.outcomes, strict=True)):
-            if isinstance(outcome, TextFails):
-                settled.append(outcome_of(row, Outcome.FAILED, outcome.reason))
-            elif isinstance(outcome, InputRejected):
-                settled.append(self._quarantined(row, outcome))
-            elif outcome is not None:
-                if position in answer.cut:
-                    self._ledger.note(row, answer.cut[position])
-                vectors.append(NewVector(row=row, vector=outcome))
-            elif isinstance(answer.failure, Stopped):
-                settled.append(outcome_of(row, Outcome.SKIPPED, self._ending.end(INTERRUPTED)))
-            elif answer.failure is not None and not isinstance(answer.failure, NotYet):
-                settled.append(outcome_of(row, Outcome.FAILED, answer.failure.reason))
-        self._ledger.settle(settled)
-        if vectors:
-            self._flight.write(vectors)
-
-    def _to_ask_again(self, batch: Batch, answer: Isolated) -> list[WaitingBatch]:
-        """What an answer left to be asked for again, each group as a batch."""
-        tries = answer.failure.tries if isinstance(answer.failure, NotYet) else Tries()
-        returned = []
-        for group in answer.left:
-            part = part_of(batch, [batch.rows[position] for position in group], self.counter)
-            returned.append(WaitingBatch(batch=part, tries=tries, reserved=True))
-            tries = Tries()
-        return returned
-
-    def _quarantined(self, row: FailingRow, refused: InputRejected) -> RowOutcome:
-        # By what was sent of it, a later run knows that it need not ask again; what was not sent,
-        # as too much for the limits of the settings, it may ask for.
-        sent = None
-        if refused.usage.requests:
-            sent = sent_for(row, self._target, self.settings.provider, self.counter)
-        return replace(outcome_of(row, Outcome.QUARANTINED, refused.reason), refused=sent)
+        for row, note in rows.notes:
+            self._ledger.note(row, note)
+        self._ledger.settle(rows.outcomes)
+        if rows.vectors:
+            self._flight.write(rows.vectors)
 
     def _take_written(self, written: Written[NewVector]) -> None:
         if written.stopped is not None:
@@ -513,19 +363,9 @@ class Engine:
 
     def _let_wait(self, held: Sequence[LockedRow[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""
-        if not held or self.stop.is_set():
+        if self.stop.is_set():
             return
-        given_up = self.locked.put(held)
-        if not given_up:
-            return
-        hopeless = self.locked.hopeless(given_up)
+        given_up, hopeless = self.locked.put(held)
         if hopeless is not None:
             self._ending.end(hopeless, rest_is_counted=True)
-        self.locked.settled(each.new.row.key for each in given_up)
-        reason = self.locked.reason
-        self._ledger.settle(
-            [
-                unread_outcome(each.new.row, Outcome.SKIPPED, reason, each.attempt)
-                for each in given_up
-            ]
-        )
+        self._ledger.settle(given_up)

@@ -1,6 +1,6 @@
 """Keeps rows that other sessions hold, vectors in hand, and says when each is written.
 
-Keeps times and counts; writes nothing and enters no outcome.
+Keeps times and counts; writes nothing, and enters none of the outcomes that it gives.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remediation.journal.outcomes import Outcome
+from remediation.writing.verdicts import unread_outcome
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from remediation.journal.outcomes import RowOutcome
     from remediation.selection.batching import Key
     from remediation.writing.table_statements import NewVector
     from remediation.writing.verdicts import LockedRow
@@ -58,10 +62,11 @@ class LockedRows:
         """
         return len(self._waits) > MOST_ROWS or any(wait.whole for wait in self._waits.values())
 
-    def put(self, held: Sequence[LockedRow[NewVector]]) -> list[LockedRow[NewVector]]:
-        """Let rows wait; returns those whose last try this was.
+    def put(self, held: Sequence[LockedRow[NewVector]]) -> tuple[list[RowOutcome], str | None]:
+        """Let rows wait; returns the outcomes of those whose last try this was.
 
-        A row is tried once more after its time is over, whatever held up that try.
+        And why the next texts would fare no better, or None. A row is tried once more after its
+        time is over, whatever held up that try.
         """
         now = time.monotonic()
         kept: list[LockedRow[NewVector]] = []
@@ -79,19 +84,24 @@ class LockedRows:
             tries = min(self._waits[each.new.row.key].tries for each in kept)
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (tries - 1), LONGEST_PAUSE_SECONDS)
             heapq.heappush(self._heap, (now + pause, next(self._numbers), kept))
-        return given_up
+        hopeless = self._hopeless(given_up)
+        self.settled(each.new.row.key for each in given_up)
+        return [
+            unread_outcome(each.new.row, Outcome.SKIPPED, self._reason, each.attempt)
+            for each in given_up
+        ], hopeless
 
     @property
-    def reason(self) -> str:
+    def _reason(self) -> str:
         """Why a row was given up, in words."""
         return f"locked by another session for {self.patience:,.0f} s"
 
-    def hopeless(self, given_up: Sequence[LockedRow[NewVector]]) -> str | None:
+    def _hopeless(self, given_up: Sequence[LockedRow[NewVector]]) -> str | None:
         """Why the next texts would fare no better than these rows, or None."""
         if any(each.whole for each in given_up):
-            return f"the table stayed {self.reason}"
-        if self.hold_up_asking:
-            return f"more than {MOST_ROWS} rows were locked, some of them {self.reason}"
+            return f"the table stayed {self._reason}"
+        if given_up and self.hold_up_asking:
+            return f"more than {MOST_ROWS} rows were locked, some of them {self._reason}"
         return None
 
     def take_due(self) -> Iterator[list[LockedRow[NewVector]]]:

@@ -24,7 +24,7 @@ from checks.items.checked_case import CheckedCase, DoesNotHoldError
 from checks.items.judgements import judge
 from demo.postgres import create_database, drop_database
 from remediation.plan_table import plan_lines
-from remediation.run.repair import open_repair
+from remediation.run.opening import open_repair
 from remediation.run.repair_run import RepairRun
 from reports.account.assembly import incident_of
 from reports.page import html
