@@ -11,7 +11,7 @@ from psycopg import sql
 
 from checks.database.expressions import embed_sql
 from checks.database.undecodable import readable
-from checks.database.vector_health import least_norm, out_of_range
+from checks.database.vector_health import LEAST_NORM, MOST_NORM, least_norm
 from checks.database.vector_types import VARIABLE_HEADER, padded_tail
 from checks.targets.provenance import kept_text, stored_hash, wanted_hash
 from checks.targets.store_rows import own_column, source_is_gone, store_column
@@ -139,16 +139,20 @@ def norm_of(target: Target, embedding: sql.Composable) -> sql.Composable | None:
             whole=kind.norm(embedding, of_tail=None, dimensions=0, schema=schema),
             tail=_norm_of_tail(target, embedding),
         )
-    # Each function would fetch the vector anew; the cast to its own type fetches it for all.
+    # Each function would fetch the vector anew; the cast to its own type fetches it for all. The
+    # product, which is the norm's square, takes a third of the norm's time, that adds up in float8.
     fetched = sql.SQL("v")
     return sql.SQL(
-        "(SELECT CASE WHEN {} THEN 0::float8 ELSE {} END"
-        " FROM (SELECT {}({}, -1, true) AS v OFFSET 0) AS l)"
+        "(SELECT CASE WHEN {square} NOT BETWEEN {least}::float8 AND {most}::float8"
+        " THEN 0::float8 ELSE {tail} END"
+        " FROM (SELECT {vector}({embedding}, -1, true) AS v OFFSET 0) AS l)"
     ).format(
-        out_of_range(kind.norm(fetched, of_tail=None, dimensions=0, schema=schema), kind.name),
-        _norm_of_tail(target, fetched),
-        kind.function(kind.name, schema),
-        embedding,
+        square=sql.SQL("{}(v, v)").format(kind.function("inner_product", schema)),
+        least=sql.Literal(LEAST_NORM**2),
+        most=sql.Literal(MOST_NORM**2),
+        tail=_norm_of_tail(target, fetched),
+        vector=kind.function(kind.name, schema),
+        embedding=embedding,
     )
 
 
