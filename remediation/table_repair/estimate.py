@@ -59,17 +59,17 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Rounds of as many requests as go at a time, and the rows, each written by one writer.
+        """Rounds of as many requests as go at a time, or the writes, which go on beside them.
 
-        The first batch is a round of its own: nothing else is asked for until its write has healed.
+        Probe and first batch are rounds of their own: nothing else is asked for, nor written, until
+        the one has agreed and the write of the other has healed.
         """
         if not self.requests:
             return 0.0
-        rounds = ceil(self.probe_requests / self.concurrency)
-        rounds += 1 + ceil((self.requests - 1) / self.concurrency)
-        asking = rounds * self.rates.per_request
+        before = 1 + ceil(self.probe_requests / self.concurrency)
+        asking = ceil((self.requests - 1) / self.concurrency) * self.rates.per_request
         writing = self.rows * self.rates.per_row / self.writers
-        return max(asking + writing, self.by_limits)
+        return max(before * self.rates.per_request + max(asking, writing), self.by_limits)
 
     def after_probe(self, seconds: float) -> Estimate:
         """Of what is left once the probe is over, whose requests took so many seconds together."""
