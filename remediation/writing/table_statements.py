@@ -247,10 +247,9 @@ def cast_new(target: Target) -> sql.Composable:
     schema = target.server.vector_schema
     if target.embedding_type.from_extension:
         vector = sql.Identifier(schema, "vector") if schema else sql.Identifier("vector")
-        given = sql.SQL("%(new)b::{}[]").format(vector)
     else:
-        given = sql.SQL("%(new)b::text[]")
-    element = sql.SQL("({})[integrity_row.integrity_position]").format(given)
+        vector = sql.Identifier("pg_catalog", "text")
+    element = sql.SQL("(%(new)b::{}[])[integrity_row.integrity_position]").format(vector)
     return target.embedding_type.cast_from_vector(element, schema)
 
 
