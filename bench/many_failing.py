@@ -1,7 +1,6 @@
 """Measures the memory and time of a dry run and a repair of few and of a million failing rows.
 
-Builds a database of its own and removes it; the provider answers on loopback. A million rows
-take `--scale 10`, and half an hour.
+Builds a database of its own and removes it; the provider answers on loopback.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from bench.provider import provider
 from bench.runs import run
 from demo.postgres import create_database, drop_database, server
 
-ROWS = (10_000, 100_000)
+ROWS = (10_000, 1_000_000)
 DIMENSIONS = 8
 """Tiny vectors: what is asked here is what grows with the number of rows, not with their size."""
 TENANTS = 20
