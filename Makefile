@@ -38,7 +38,7 @@ test-full: $(INSTALLED)
 chaos: $(INSTALLED)
 	@$(RUN) tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-# Each benchmark against its baselines, a quarter of an hour; writes docs/performance.md. Some alone:
+# Each benchmark against its baselines, about half an hour; writes docs/performance.md. Some alone:
 # make bench ARGS="scan runs"
 bench: $(INSTALLED)
 	@$(RUN) bench $(ARGS)
