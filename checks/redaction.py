@@ -20,33 +20,31 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forms: set[str] = set()
-        self._ordered: tuple[str, ...] | None = ()
-        """None where they are to be put in order anew: ten thousand tenants may have their keys."""
+        self._by_ending: dict[str, tuple[str, ...]] = {}
+        """Ten thousand tenants may have their keys, which begin alike and end each in its way."""
 
     def add(self, secret: str | None) -> None:
         """Register a secret; None and values shorter than `SHORTEST_SECRET` are ignored."""
         if secret is None or len(secret) < SHORTEST_SECRET:
             return
-        forms = {secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}
         with self._lock:
-            if not forms <= self._forms:
-                self._forms |= forms
-                self._ordered = None
+            for form in {secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}:
+                ending = form[-SHORTEST_SECRET:]
+                known = self._by_ending.get(ending, ())
+                if form not in known:
+                    self._by_ending[ending] = (*known, form)
 
     def clean(self, text: str) -> str:
         """The text with every registered secret replaced."""
-        for form in self._in_order() if text else ():
+        if not self._by_ending:
+            return text
+        pieces = {text[at : at + SHORTEST_SECRET] for at in range(len(text))}
+        found = self._by_ending.keys() & pieces
+        forms = [form for ending in found for form in self._by_ending[ending]]
+        # Longest first: a secret that contains another one is replaced whole.
+        for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, PLACEHOLDER)
         return text
-
-    def _in_order(self) -> tuple[str, ...]:
-        """Longest first: a secret that contains another one is replaced whole."""
-        ordered = self._ordered
-        if ordered is None:
-            with self._lock:
-                ordered = self._ordered = tuple(sorted(self._forms, key=len, reverse=True))
-        return ordered
 
 
 redactor = Redactor()

@@ -6,6 +6,7 @@ Values only; knows neither pytest nor the database.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from checks.expectations.measurements import NOTHING_UNLISTED
@@ -33,7 +34,7 @@ TENANTS_NAMED = 50
 """Tenants that a statement names at most."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TableExamination:
     """What one scan of one target showed. `error` says why it could not be measured."""
 
@@ -234,7 +235,7 @@ class TableExamination:
             unrepairable=self.target.unrepairable if check.remedy == "re-embed" else None,
         )
 
-    @property
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """Every finding of this table, table checks first."""
         failing = (self.finding(verdict) for verdict in self.verdicts if not verdict.holds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
@@ -13,7 +14,7 @@ from reports.account.repaired import DONE
 from reports.values.incident import LeftFinding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
@@ -35,25 +36,51 @@ KEY_REFUSED = re.compile(r"provider answered (?:40[123]\b|\d+ \(.*quota)")
 """Of a key that is dead, or has no quota left."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """What is to be known of a table for each of its findings, of which there may be thousands."""
+
+    examined: TableExamination
+    repairable: frozenset[str]
+    """The checks that a repair heals."""
+    result: TableRepair | None
+    reasons: Mapping[str | None, OutcomeGroup]
+    """Why rows of a tenant were not fixed."""
+    unplanned: str | None
+    """Why the plan leaves the table out, as for want of a right."""
+
+
 def left_of(
     examination: Examination, run: RepairRun, command: Sequence[str]
 ) -> Iterator[LeftFinding]:
     """The findings of the last examination that nobody accepted; `command` is the run's."""
     results = {result.table: result for result in run.results}
-    reasons = {name: _reasons(result) for name, result in results.items()}
+    planned = {} if run.plan is None else {one.table: one.unrepairable for one in run.plan.tables}
+    tables: dict[str, _Table] = {}
+    commands: dict[str, tuple[str, ...]] = {}
     for finding in examination.open_findings:
-        table = examination.table(finding.table)
-        group = reasons.get(finding.table, {}).get(finding.tenant)
-        why, next_step = _why(finding, table, results.get(finding.table), group, run)
+        name = finding.table
+        if name not in tables:
+            examined, result = examination.table(name), results.get(name)
+            tables[name] = _Table(
+                examined=examined,
+                repairable=frozenset(check.name for check in repairable_checks(examined)),
+                result=result,
+                reasons={} if result is None else _reasons(result),
+                unplanned=planned.get(name),
+            )
+        why, next_step = _why(finding, tables[name], run)
+        if next_step not in commands:
+            commands[next_step] = tuple(commands_for(next_step, command, run))
         yield LeftFinding(
-            table=finding.table,
+            table=name,
             tenant=finding.tenant,
             whole_table=finding.whole_table,
             check=finding.check,
             rows=None if finding.whole_table else finding.failing,
             why=why,
             next_step=next_step,
-            commands=tuple(commands_for(next_step, command, run)),
+            commands=commands[next_step],
         )
 
 
@@ -64,12 +91,6 @@ def _reasons(result: TableRepair) -> dict[str | None, OutcomeGroup]:
         if group.outcome not in DONE and group.reason and group.rows:
             reasons.setdefault(group.tenant, group)
     return reasons
-
-
-def _unrepairable(table: str, run: RepairRun) -> str | None:
-    """Why the plan leaves a table out, as for want of a right."""
-    planned = () if run.plan is None else run.plan.tables
-    return next((one.unrepairable for one in planned if one.table == table), None)
 
 
 def next_step_for(group: OutcomeGroup | None) -> str:
@@ -95,19 +116,16 @@ def next_step_for(group: OutcomeGroup | None) -> str:
         return "give these tenants keys, " + again
     if KEY_REFUSED.search(group.reason):
         return f"renew the keys of these tenants, or their quota, {again}"
+    if group.reason.startswith("the probe refused"):
+        return f"see which model and text the stored vectors were made with, correct these, {again}"
     if (named := re.search(r"[,;] check (.+)$", group.reason)) is not None:
         return f"check {named[1]}, {again}"
     return f"mend the cause, {again}"
 
 
-def _why(
-    finding: Finding,
-    table: TableExamination,
-    result: TableRepair | None,
-    group: OutcomeGroup | None,
-    run: RepairRun,
-) -> tuple[str, str]:
-    """Why a finding is still there, and what to do next; `group` is of its tenant's rows."""
+def _why(finding: Finding, table: _Table, run: RepairRun) -> tuple[str, str]:
+    """Why a finding is still there, and what to do next."""
+    result, group = table.result, table.reasons.get(finding.tenant)
     reason = None if group is None else group.reason
     if finding.beside is not None:
         return TO_REPORT
@@ -115,9 +133,9 @@ def _why(
         return finding.says, "correct the table or the settings, then run pytest again"
     if finding.sampled and result is None:
         return finding.says, "find out which of these it is, then run pytest --canary again"
-    if finding.check not in {check.name for check in repairable_checks(table)}:
+    if finding.check not in table.repairable:
         return TO_REPORT
-    refused = refusal(table)
+    refused = refusal(table.examined)
     if refused is not None:
         return refused, "correct it, then run pytest --remediate again"
     if run.rolls_back is not None and result is not None:
@@ -125,8 +143,8 @@ def _why(
             reason or result.stopped or f"the rollback of run {run.rolls_back} put it back",
             "mend the cause, then see with pytest --remediate --dry-run what a repair would do",
         )
-    if result is None and (unplanned := _unrepairable(finding.table, run)) is not None:
-        return unplanned, "correct it, then run pytest --remediate again"
+    if result is None and table.unplanned is not None:
+        return table.unplanned, "correct it, then run pytest --remediate again"
     if result is None and (run.dry_run or not run.tried):
         return (
             "nothing was repaired yet",
@@ -136,6 +154,8 @@ def _why(
         why = run.refused or ("the run was interrupted" if run.interrupted else "nothing was tried")
         return why, "see the reason, then run pytest --remediate again"
     cause = reason or result.stopped
+    if run.interrupted and cause is not None and reason is None:
+        return cause, "run pytest --remediate again: it takes up what is left"
     if cause is None:
         return (
             "these rows began to fail while the repair ran",

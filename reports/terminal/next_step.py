@@ -47,10 +47,11 @@ def next_steps(
         left = Counter[tuple[str, tuple[str, ...]]]()
         for line in left_of(context.examination, run, _words(config)):
             left[line.next_step, line.commands] += line.rows or 1
-        told = [step for step, _ in left.most_common(STEPS)]
-        yield from (f"next: {step}" for step, _ in told)
-        for command in dict.fromkeys(command for _, commands in told for command in commands):
-            yield f"    {command}"
+        said: set[str] = set()
+        for (step, commands), _ in left.most_common(STEPS):
+            yield f"next: {step}"
+            yield from (f"    {command}" for command in commands if command not in said)
+            said.update(commands)
         return
     if not failing:
         return

@@ -40,6 +40,7 @@ from reports.account.repaired import DONE
             "connection refused by http://h/v1, 12 of 12 tries; check base_url",
             "check base_url, then",
         ),
+        (Outcome.SKIPPED, "the probe refused: healthy rows, embedded again, …", "which model and"),
         (Outcome.FAILED, "provider answered 503", "mend the cause"),
         (Outcome.SUPERSEDED, "edited meanwhile", "somebody else changed"),
     ],

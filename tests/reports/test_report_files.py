@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 def test_secrets_appear_neither_in_the_page_nor_in_the_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redactor, "_forms", set())
-    monkeypatch.setattr(redactor, "_ordered", ())
+    monkeypatch.setattr(redactor, "_by_ending", {})
     key, password = 'sk-live"<&>7f3a', "pä$$ wörd"
     leaking = incident({f"tenant {key}": 3}, dead=(f"tenant {key}",)).model_copy(
         update={
@@ -60,8 +59,7 @@ def test_secrets_appear_neither_in_the_page_nor_in_the_json(
 def test_a_password_that_is_a_word_of_html_does_not_break_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redactor, "_forms", set())
-    monkeypatch.setattr(redactor, "_ordered", ())
+    monkeypatch.setattr(redactor, "_by_ending", {})
     redactor.add("table")
     redactor.add("rows")
     redactor.add("repair")
