@@ -146,9 +146,14 @@ class Alike(Generic[Item]):
     scopes: Shown[Item]
 
 
-def left(incident: Incident) -> Shown[Alike[LeftFinding]]:
-    """What is left, by table, check, reason and next step."""
-    return _alike(incident.left, lambda line: (line.table, line.check, line.why, line.next_step))
+def left(incident: Incident) -> Shown[tuple[Alike[LeftFinding], ...]]:
+    """What is left of each check; those of one table, reason and next step are one point."""
+    shown = _alike(incident.left, lambda line: (line.table, line.check, line.why, line.next_step))
+    points: dict[Hashable, list[Alike[LeftFinding]]] = {}
+    for group in shown.items:
+        line = group.first
+        points.setdefault((line.table, line.why, line.next_step), []).append(group)
+    return Shown(items=tuple(map(tuple, points.values())), left_out=shown.left_out)
 
 
 def problems(incident: Incident) -> Shown[Alike[UnfixedRows]]:

@@ -6,7 +6,7 @@ import json
 import stat
 from typing import TYPE_CHECKING
 
-from checks.redaction import redactor
+from checks.redaction import PLACEHOLDER, Redactor, redactor
 from reports.outputs import files
 from reports.values.incident import (
     Incident,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def test_secrets_appear_neither_in_the_page_nor_in_the_json(
@@ -91,3 +93,21 @@ def test_words_that_utf8_cannot_carry_do_not_prevent_the_report(tmp_path: Path) 
     written = files.write(broken, tmp_path)
     assert "caf\\udce9" in Page(written.html.read_text()).text
     assert "a⟨U+0000⟩b" in Page(written.html.read_text()).text
+
+
+@given(
+    st.lists(st.text("ab", min_size=4, max_size=7), max_size=6),
+    st.lists(st.text("abc", max_size=9), max_size=6),
+)
+def test_of_many_secrets_each_is_replaced_and_of_two_in_one_place_the_longer(
+    secrets: list[str], pieces: list[str]
+) -> None:
+    register = Redactor()
+    text = expected = "|".join([*pieces, *secrets])
+    for secret in secrets:
+        register.add(secret)
+    for secret in sorted(set(secrets), key=lambda one: (-len(one), one)):
+        expected = expected.replace(secret, PLACEHOLDER)
+    assert not any(secret in register.clean(text) for secret in secrets)
+    if len({len(secret) for secret in secrets}) == len(set(secrets)):
+        assert register.clean(text) == expected
