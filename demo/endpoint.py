@@ -79,14 +79,13 @@ def endpoint(
     latency: float = 0.0,
     vectors_of: str | None = None,
     record: Path | None = None,
-    stop_timeout: float = STOP_TIMEOUT,
 ) -> Iterator[Running]:
     """Run the endpoint in a process of its own until the block, or the parent process, ends.
 
     `keys` is tenant to API key. `latency` is added to each request, in seconds. `vectors_of` names
     the model whose vectors are given whatever model is asked for, as if swapped in silence.
     `record` is a file that each accepted request's texts are appended to. At the end, requests in
-    progress have twice `stop_timeout` seconds. Raises RuntimeError if the process
+    progress have twice `STOP_TIMEOUT` seconds. Raises RuntimeError if the process
     does not announce its port in `START_TIMEOUT` seconds.
     """
     for key in keys.values():
@@ -122,7 +121,7 @@ def endpoint(
             running.stats()
             yield running
         finally:
-            _end(process, stop_timeout)
+            _end(process)
 
 
 def _announced_port(process: subprocess.Popen[str]) -> int | None:
@@ -132,13 +131,13 @@ def _announced_port(process: subprocess.Popen[str]) -> int | None:
     return int(json.loads(line)["port"]) if line else None
 
 
-def _end(process: subprocess.Popen[str], timeout: float) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
     for stop in (process.terminate, process.kill):
         try:
-            process.wait(timeout)
+            process.wait(STOP_TIMEOUT)
             break
         except subprocess.TimeoutExpired:
             stop()

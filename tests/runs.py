@@ -15,14 +15,15 @@ import pytest
 from pgvector.psycopg import register_vector
 
 from demo.embedding import MODEL, embed
-from demo.endpoint import Running, endpoint
 from demo.incident import new_keys
 from remediation.provider.keys import variable_name
+from tests.endpoints import endpoint
 from tests.starter import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from demo.endpoint import Running
     from tests.starter import Started
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ import pytest
 from pgvector.psycopg import register_vector
 
 from demo.embedding import embed
-from demo.endpoint import endpoint
 from tests import items
+from tests.endpoints import endpoint
 from tests.runs import SETTINGS, TENANTS, fill, stale
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from demo.embedding import embed
-from demo.endpoint import endpoint
+from tests.endpoints import endpoint
 from tests.provider_server import ProviderServer
 from tests.repairs import docs, environment, opened, settings
 from tests.runs import TENANTS

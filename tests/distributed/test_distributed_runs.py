@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.database.connection_url import parse_url
-from demo.endpoint import endpoint
 from embedding_integrity.doors.worker import main
 from remediation.distributed.shared.schema import install
+from tests.endpoints import endpoint
 from tests.faults.pooler import REFUSAL, pooler
 from tests.runs import ROWS, TENANTS, fill, missing, stale
 from tests.tables import rows

@@ -17,8 +17,8 @@ from checks.exit_status import ExitStatus
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from demo import incident
-from demo.endpoint import endpoint
 from remediation.distributed.shared.schema import install
+from tests.endpoints import endpoint
 from tests.migrations import migrated
 from tests.runs import REPOSITORY
 from tests.tables import rows

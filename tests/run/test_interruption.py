@@ -14,7 +14,7 @@ import pytest
 
 from checks.database.open_sockets import OpenSockets
 from checks.interruption import Interruption
-from demo.endpoint import endpoint
+from tests.endpoints import endpoint
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
 from tests.runs import MISSING, TENANTS, fill, missing, stale
@@ -39,7 +39,7 @@ def hanging(site: Site) -> Iterator[Running]:
     fill(site.database, dict.fromkeys(TENANTS, 12))
     keys = {tenant: site.keys[tenant] for tenant in TENANTS}
     # What it is at when the test ends nobody waits for.
-    with endpoint(keys, latency=300.0, stop_timeout=0.1) as running:
+    with endpoint(keys, latency=300.0) as running:
         site.monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
         site.use_keys(keys)
         yield running

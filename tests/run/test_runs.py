@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from demo.endpoint import endpoint
+from tests.endpoints import endpoint
 from tests.runs import (
     MISSING,
     ROWS,

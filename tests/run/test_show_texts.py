@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from demo.endpoint import endpoint
+from tests.endpoints import endpoint
 from tests.runs import MISSING, TENANTS, fill
 
 if TYPE_CHECKING:
