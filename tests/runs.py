@@ -150,7 +150,9 @@ class Site:
     ) -> Started:
         """Begin a run of pytest from this folder over the checks, or over some of their ids."""
         places = [str(REPOSITORY / check) for check in checks]
-        return self._start(*places, "-p", "no:xdist", *arguments, largest_file=largest_file)
+        return self._start(
+            *places, "-p", "no:xdist", *arguments, largest_file=largest_file, with_ours=True
+        )
 
     def run(self, *arguments: str, checks: Sequence[str] = ("checks",)) -> Outcome:
         """Run pytest from this folder over the checks, or over some of their ids."""
@@ -160,7 +162,9 @@ class Site:
         """Run pytest from this folder with these arguments and no others."""
         return _ended(self._start(*arguments))
 
-    def _start(self, *arguments: str, largest_file: int | None = None) -> Started:
+    def _start(
+        self, *arguments: str, largest_file: int | None = None, with_ours: bool = False
+    ) -> Started:
         return self.starter.start(
             "pytest",
             *WITHOUT,
@@ -169,6 +173,7 @@ class Site:
             environment=os.environ,
             output=self.folder / f"output-{next(self._numbers)}.txt",
             largest_file=largest_file,
+            with_ours=with_ours,
         )
 
     def run_cold(self, *arguments: str) -> Outcome:

@@ -118,11 +118,13 @@ class Starter:
         output: Path,
         errors: Path | None = None,
         largest_file: int | None = None,
+        with_ours: bool = False,
     ) -> Started:
         """Begin `python -m module arguments` in a folder.
 
         What it prints goes to the file `output`, what it writes to standard error too, unless there
         is a file for that. `largest_file` is the size in bytes beyond which it can write no file.
+        `with_ours`: modules of this repository may be in its memory already.
 
         Raises ValueError where the environment holds what only the start of an interpreter reads.
         """
@@ -144,6 +146,7 @@ class Starter:
             "output": str(output),
             "errors": None if errors is None else str(errors),
             "largest_file": largest_file,
+            "with_ours": with_ours,
         }
         output.touch()
         ours.sendall(json.dumps(order).encode() + b"\n")

@@ -1,12 +1,13 @@
 """Forks whole runs from a process that has the slow imports behind it; `tests.starter` orders them.
 
 A run is `python -m MODULE …` in a process and a session of its own, as ever; only what takes
-seconds of each start, Great Expectations and its like, is in its memory already. Nothing of this
-project is, nor any plugin of pytest: this file is run by its path, and imports others' packages.
+seconds of each start, Great Expectations and its like, is in its memory already. No plugin of
+pytest is, and what there is of this project is forgotten where a run shall import its own.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import logging
@@ -40,6 +41,18 @@ SLOW = (
     "pytest",
 )
 """What runs import of others; one that is not installed is none of ours."""
+
+OURS = (
+    "checks.examination.examination",
+    "checks.items.collection",
+    "checks.settings.integrity_toml",
+    "remediation.execution",
+    "reports.values.incident",
+)
+"""What nearly every run over the checks of this repository imports of it: half of what such a run
+takes. No plugin among them, for pytest rewrites the assertions of those as it imports them."""
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class WarmProcess:
@@ -132,6 +145,10 @@ def main() -> None:
             except ImportError:
                 continue
     _as_before_the_imports()
+    sys.path.insert(0, str(REPOSITORY))
+    for name in OURS:
+        __import__(name)
+    del sys.path[0]
     _require_one_thread()
     # What is there now is never garbage: no run shall copy it only to find that out.
     gc.collect()
@@ -163,6 +180,8 @@ def _require_one_thread() -> None:
 
 def _become(order: dict[str, Any]) -> None:
     """Become the run. Leaves by SystemExit or an exception, as `python -m` does."""
+    status: list[int] = []
+    atexit.register(_end_at_once, status)
     os.setsid()
     if order["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
@@ -176,10 +195,34 @@ def _become(order: dict[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    if not order["with_ours"]:
+        _forget_ours()
     paths = order["environment"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [order["folder"], *filter(None, paths)]
     sys.argv = [order["module"], *order["arguments"]]
-    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            status.append(ended.code)
+        raise
+
+
+def _forget_ours() -> None:
+    packages = {name.partition(".")[0] for name in OURS}
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
+
+
+def _end_at_once(status: list[int]) -> None:
+    """The last words of a run that ends with a status: registered first, this is called last.
+
+    What an interpreter does afterwards, to free all its memory, was a quarter of a run.
+    """
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status[0] & 0xFF)
 
 
 def _opened(path: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import PLUGINS
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ time.sleep(600)
 """
 
 
-def started(starter: Starter, folder: Path, program: str, *arguments: str) -> Started:
+def started(
+    starter: Starter, folder: Path, program: str, *arguments: str, with_ours: bool = False
+) -> Started:
     (folder / "program.py").write_text(program, encoding="utf-8")
     return starter.start(
         "program",
@@ -56,6 +59,7 @@ def started(starter: Starter, folder: Path, program: str, *arguments: str) -> St
         environment={**os.environ, "PYTHONPATH": "/nowhere", "ONLY": "here"},
         output=folder / "output.txt",
         errors=folder / "errors.txt",
+        with_ours=with_ours,
     )
 
 
@@ -88,6 +92,16 @@ def test_a_run_has_all_of_its_own_and_nothing_of_ours_in_memory(
     # The three streams, and the folder that is being listed.
     assert len(told["descriptors"]) in (0, 4)
     assert (tmp_path / "errors.txt").read_text() == "on standard error\n"
+
+
+def test_a_run_with_what_is_ours_finds_no_plugin_of_pytest_in_memory(
+    starter: Starter, tmp_path: Path
+) -> None:
+    with started(starter, tmp_path, TELLING, with_ours=True) as run:
+        assert run.wait(SECONDS) == 0, run.printed()
+    own = json.loads(run.printed())["own"]
+    assert "checks.examination.examination" in own
+    assert not set(PLUGINS) & set(own)
 
 
 def test_a_run_ends_with_its_own_status_and_last_words(starter: Starter, tmp_path: Path) -> None:
