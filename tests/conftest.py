@@ -1,11 +1,14 @@
 """Fixtures that every test may use; those of one kind live in a module of their own."""
 
+from __future__ import annotations
+
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from checks.expectations.engine import load
+from checks.expectations import engine
 from tests.databases import (
     OLD,
     SERVERS,
@@ -18,6 +21,13 @@ from tests.databases import (
 )
 from tests.runs import provided_site, site, starter
 from tests.workers import shared_site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from great_expectations import ExpectationSuite
+    from great_expectations.core import ExpectationSuiteValidationResult
 
 __all__ = [
     "bare_database",
@@ -40,11 +50,28 @@ settings.load_profile("modest")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def engine() -> None:
+def great_expectations() -> Iterator[None]:
     """Import Great Expectations before any test: what pytester's own tests import, it takes out of
     `sys.modules` at their end, and numpy's modules cannot be imported twice.
+
+    Each question is put to it once: its answer takes longer than all else that is done with a small
+    table, and depends on nothing but the suite and the frame.
     """
-    load()
+    engine.load()
+    ask = engine.validate_frame
+    answers: dict[str, ExpectationSuiteValidationResult] = {}
+
+    def validate_frame(
+        suite: ExpectationSuite, frame: pd.DataFrame, *, segments_seen: int
+    ) -> ExpectationSuiteValidationResult:
+        question = repr([suite.expectations, frame.to_dict("list"), segments_seen])
+        if question not in answers:
+            answers[question] = ask(suite, frame, segments_seen=segments_seen)
+        return answers[question]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "validate_frame", validate_frame)
+        yield
 
 
 def pytest_report_header() -> str:
