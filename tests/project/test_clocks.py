@@ -14,7 +14,7 @@ STAMPS = {
     "remediation/migration.py",
     "remediation/run/repair_run.py",
     "remediation/stash.py",
-    "reports/assembly.py",
+    "reports/account/assembly.py",
     "reports/outputs_plugin.py",
     "reports/plugin.py",
     "reports/unattended.py",
