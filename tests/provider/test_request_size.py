@@ -191,7 +191,7 @@ def test_what_one_tenants_key_learns_holds_for_all_and_is_told_once(
         assert table.wrong() == []
         assert sum(len(request.texts) > 4 for request in server.requests) == 1
     assert [words for words in said if "in a request" in words] == [
-        "127.0.0.1 takes no more than 4 texts in a request (of text-embedding-3-small; 20 were"
+        "127.0.0.1 takes no more than 4 texts in a request (of text-embedding-3-small; 10 were"
         " refused), so requests are made smaller: with batch_size = 4 in [provider] none is refused"
     ]
 
