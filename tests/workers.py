@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,10 +61,10 @@ class Site:
         )
 
     @contextmanager
-    def worker(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def _worker(self) -> Iterator[subprocess.Popen[str]]:
         """A worker process, killed at the end."""
         with subprocess.Popen(
-            [sys.executable, "-m", "embedding_integrity", "worker", *arguments],
+            [sys.executable, "-m", "embedding_integrity", "worker"],
             cwd=self.folder,
             env={
                 **os.environ,
@@ -80,6 +80,16 @@ class Site:
                 yield process
             finally:
                 process.kill()
+
+    @contextmanager
+    def workers(self, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+        """So many worker processes, all of which wait for jobs."""
+        with ExitStack() as stack:
+            started = [stack.enter_context(self._worker()) for _ in range(number)]
+            for process in started:
+                assert process.stderr is not None
+                assert any("waiting for jobs" in line for line in process.stderr)
+            yield started
 
     @contextmanager
     def worker_here(self, sweeps: Sweeps | None = None) -> Iterator[None]:

@@ -31,7 +31,7 @@ def test_three_workers_repair_every_row_once_though_one_is_killed_and_one_ends_m
     ):
         provider.always(Reply(pause=0.05))
         site.write_settings(provider)
-        workers = [stack.enter_context(site.worker()) for _ in range(3)]
+        workers = stack.enter_context(site.workers(3))
 
         def kill(stop: threading.Event) -> None:  # noqa: ARG001
             provider.wait_for_requests(10)
