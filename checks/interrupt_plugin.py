@@ -26,20 +26,13 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     # Others' tests, beside which ours run, end as they always did.
     if active(config) and not beside_others(config, CHECKS_DIRECTORY):
         end_in_order(config)
-    try:
-        collected = yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt from None
-    _renew(config)
-    return collected
+    return (yield from _as_an_interrupt(config))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     try:
-        return (yield)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt from None
+        return (yield from _as_an_interrupt(session.config))
     finally:
         if INTERRUPTION in session.config.stash:
             session.config.stash[INTERRUPTION].finish()
@@ -50,7 +43,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     _renew(item.config)
 
 
+def _as_an_interrupt(config: pytest.Config) -> Generator[None, object, object]:
+    """Whatever an interrupt became on its way is an interrupt."""
+    try:
+        came = yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+    except BaseException:
+        _renew(config)
+        raise
+    _renew(config)
+    return came
+
+
 def _renew(config: pytest.Config) -> None:
-    """An interrupt ends the run also where a driver, whose link was cut, made an error of it."""
+    """An interrupt ends the run also where somebody else made an error of it, or of nothing came:
+    a driver whose link was cut, pydantic in the midst of a model.
+    """
     if INTERRUPTION in config.stash:
         config.stash[INTERRUPTION].renew()

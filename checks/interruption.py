@@ -69,7 +69,7 @@ class Interruption:
     def renew(self) -> None:
         """Raise KeyboardInterrupt again, where somebody took it for another error."""
         if self._came and not self._finishing:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt from None
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if self._came:

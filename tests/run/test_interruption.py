@@ -178,3 +178,23 @@ def test_a_run_of_the_checks_ends_though_its_database_fell_silent_in_the_scan(
                 wait_until(lambda: "a second signal" in run.printed())
                 run.send_signal(numbers[1])
             assert run.wait(SECONDS) == (2 if len(numbers) == 1 else -numbers[1]), run.printed()
+
+
+@pytest.mark.parametrize("hook", ["pytest_collection", "pytest_runtestloop"])
+def test_a_run_ends_as_interrupted_also_where_somebody_makes_an_error_of_the_interrupt(
+    site: Site, hook: str
+) -> None:
+    fill(site.database, dict.fromkeys(TENANTS, 12))
+    (site.folder / "another.py").write_text(
+        "import os, signal\n"
+        f"def {hook}(session):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        signal.pause()\n"
+        "    except KeyboardInterrupt as interrupt:\n"
+        "        raise ValueError('of an interrupt') from interrupt\n"
+    )
+    site.monkeypatch.setenv("PYTHONPATH", str(site.folder))
+    run = site.run("-p", "another")
+    assert run.status == 2, run.output
+    assert "INTERNALERROR" not in run.output
