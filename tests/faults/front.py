@@ -6,6 +6,7 @@ keeps every byte that a client sent once it had accepted that.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -89,13 +90,23 @@ class Front:
             with spoken, socket.create_connection(self._server, SECONDS) as server:
                 self.received += first
                 server.sendall(first)
-                back = threading.Thread(target=_pass_on, args=(server, spoken), daemon=True)
-                back.start()
-                while piece := spoken.recv(CHUNK):
-                    self.received += piece
-                    server.sendall(piece)
-                server.shutdown(socket.SHUT_WR)
-                back.join(SECONDS)
+                while piece := _next_piece(spoken, server):
+                    source, content = piece
+                    if source is spoken:
+                        self.received += content
+                    (server if source is spoken else spoken).sendall(content)
+
+
+def _next_piece(spoken: ssl.SSLSocket, server: socket.socket) -> tuple[socket.socket, bytes] | None:
+    """What one side said, and which; None once a side has ended or both are silent.
+
+    One thread looks at both: a session of OpenSSL must not be read and written at once.
+    """
+    sides: list[socket.socket] = [spoken]
+    if not spoken.pending():
+        sides, _, _ = select.select([spoken, server], [], [], SECONDS)
+    content = sides[0].recv(CHUNK) if sides else b""
+    return (sides[0], content) if content else None
 
 
 def _wants_tls(client: socket.socket) -> bool:
@@ -108,9 +119,3 @@ def _wants_tls(client: socket.socket) -> bool:
         if code == SSL_REQUEST:
             return True
     return False
-
-
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while piece := source.recv(CHUNK):
-            sink.sendall(piece)
