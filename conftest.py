@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import pytest
 
 PLUGINS = (
-    "checks.traceback_plugin",
-    "checks.interrupt_plugin",
+    "checks.plugins.tracebacks",
+    "checks.plugins.interrupts",
     "checks.plugin",
-    "checks.canary_plugin",
-    "checks.gx_plugin",
+    "checks.plugins.canary",
+    "checks.plugins.great_expectations",
     "remediation.options",
     "remediation.plugin",
     "remediation.rollback_plugin",

@@ -12,7 +12,7 @@ import numpy as np
 from psycopg import sql
 
 from checks.database.undecodable import as_read, as_sent, is_utf_8
-from checks.database.vector_types import vector_bytes, vector_read
+from checks.database.vectors.types import vector_bytes, vector_read
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.scan_statement import among
 

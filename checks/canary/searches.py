@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from psycopg import sql
 
 from checks.canary.sampling import chance, one_of
-from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
+from checks.database.vectors.ann_indexes import read_indexed_relations
 from checks.row_checks.row_relation import rows_of
 from checks.targets.indexes.missing_rows import plain_column
 from checks.targets.store_rows import STORE, held_rows
@@ -22,8 +22,8 @@ from checks.targets.store_rows import STORE, held_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from checks.database.ann_indexes import AnnIndex
     from checks.database.connection import Connection
+    from checks.database.vectors.ann_indexes import AnnIndex
     from checks.targets.target import Target
 
 NEAREST = 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from checks.database.vector_types import padded_tail
+from checks.database.vectors.types import padded_tail
 from checks.discovery.entries import Entry, Line
 from checks.discovery.index_lines import index_lines
 from checks.discovery.layouts.known import KnownLayout, known_layout

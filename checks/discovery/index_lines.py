@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checks.database.ann_indexes import key_of
+from checks.database.vectors.ann_indexes import key_of
 from checks.discovery.entries import Line
 from checks.settings.names import display_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checks.database.ann_indexes import AnnIndex
     from checks.database.catalog import Column
+    from checks.database.vectors.ann_indexes import AnnIndex
 
 METRICS = (("_cosine_ops", "cosine"), ("_l2_ops", "l2"), ("_ip_ops", "inner_product"))
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from checks.database.expressions import Expression, embed_sql, faults_of
-from checks.database.vector_types import EMBEDDING_TYPES
+from checks.database.vectors.types import EMBEDDING_TYPES
 from checks.targets.provenance import LETTERS, digest_of, hash_type_of
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from checks.database.expressions import embed_sql
 from checks.database.undecodable import readable
-from checks.database.vector_health import LEAST_NORM, MOST_NORM, least_norm
-from checks.database.vector_types import VARIABLE_HEADER, padded_tail
+from checks.database.vectors.health import LEAST_NORM, MOST_NORM, least_norm
+from checks.database.vectors.types import VARIABLE_HEADER, padded_tail
 from checks.targets.provenance import kept_text, stored_hash, wanted_hash
 from checks.targets.store_rows import own_column, source_is_gone, store_column
 

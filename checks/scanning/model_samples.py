@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from checks.database.undecodable import as_read, as_sent
-from checks.database.vector_types import vector_bytes, vector_read
+from checks.database.vectors.types import vector_bytes, vector_read
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.mixed_models import mixed_models
 from checks.scanning.sample import Sample

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.database.vector_types import EMBEDDING_TYPES
+from checks.database.vectors.types import EMBEDDING_TYPES
 from checks.targets.provenance import hash_fault, time_fault
 
 if TYPE_CHECKING:

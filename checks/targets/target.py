@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.database.vector_types import EMBEDDING_TYPES, EmbeddingType
+from checks.database.vectors.types import EMBEDDING_TYPES, EmbeddingType
 from checks.targets.stores import PlacedColumn
 
 if TYPE_CHECKING:

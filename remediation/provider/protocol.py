@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from checks.database.vector_health import healthy
+from checks.database.vectors.health import healthy
 from checks.row_checks.essence import BEGINNING, essence
 from remediation.provider.errors import SameVector, UntrustworthyResponse
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from checks.database.connection import ALL_ROWS, read_only
 from checks.database.undecodable import as_read
-from checks.database.vector_types import vector_read
+from checks.database.vectors.types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
     compile_failing_keys,

@@ -14,7 +14,7 @@ from psycopg.adapt import PyFormat
 from checks.database.expressions import beside_parameters, unnested
 from checks.database.key_comparisons import compared, equal
 from checks.database.undecodable import as_sent
-from checks.database.vector_types import vector_bytes
+from checks.database.vectors.types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.scan_statement import among

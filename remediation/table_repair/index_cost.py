@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.database.connection import read_only
-from checks.database.vector_types import EMBEDDING_TYPES
+from checks.database.vectors.types import EMBEDDING_TYPES
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -19,7 +19,7 @@ STAMPS = {
     "reports/plugin.py",
     "reports/unattended.py",
     # What depends on the day: a sample, an acceptance that ends, dollars a day.
-    "checks/canary_plugin.py",
+    "checks/plugins/canary.py",
     "checks/findings/acceptance.py",
     "remediation/distributed/sweeps.py",
     # A date that a provider names, where its answer bears none of its own.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from checks.database.vector_health import healthy, least_norm
+from checks.database.vectors.health import healthy, least_norm
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.row_relation import rows_of
 from demo.postgres import create_database, drop_database

@@ -126,7 +126,7 @@ def test_an_interrupt_in_code_that_has_no_lines_ends_a_run_as_interrupted(
     pytester.makeconftest(
         f"""
 import pytest
-pytest_plugins = ["checks.interrupt_plugin"]
+pytest_plugins = ["checks.plugins.interrupts"]
 
 @pytest.hookimpl(tryfirst=True)
 def {hook}(session):

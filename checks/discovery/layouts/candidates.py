@@ -9,15 +9,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.database.ann_indexes import read_indexed_relations
 from checks.database.catalog import TYPES_BELOW, read_relation_names, read_relations
+from checks.database.vectors.ann_indexes import read_indexed_relations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from checks.database.ann_indexes import AnnIndex
     from checks.database.catalog import Column, Relation, RelationName
     from checks.database.connection import Connection
+    from checks.database.vectors.ann_indexes import AnnIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

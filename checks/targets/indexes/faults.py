@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from checks.database.ann_indexes import key_of, read_indexed_relations
+from checks.database.vectors.ann_indexes import key_of, read_indexed_relations
 from checks.settings.names import display_name
 from checks.targets.indexes.scopes import Scopes
 from checks.targets.indexes.statements import create_statement, expected_key, no_key, operator_class
@@ -19,8 +19,8 @@ from checks.wording import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from checks.database.ann_indexes import AnnIndex, IndexedRelation
     from checks.database.connection import Connection
+    from checks.database.vectors.ann_indexes import AnnIndex, IndexedRelation
     from checks.settings.tables import IndexMethod
     from checks.targets.target import Target
 

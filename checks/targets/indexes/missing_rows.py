@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from checks.database.ann_indexes import read_indexed_relations
 from checks.database.expressions import embed_sql
+from checks.database.vectors.ann_indexes import read_indexed_relations
 from checks.settings.names import parse_identifier
 from checks.targets.indexes.scopes import index_names
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import LiteralString
 
-    from checks.database.ann_indexes import AnnIndex, IndexedRelation
     from checks.database.connection import Connection
+    from checks.database.vectors.ann_indexes import AnnIndex, IndexedRelation
     from checks.targets.target import Target
 
 OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from checks.database.ann_indexes import IndexedRelation
+    from checks.database.vectors.ann_indexes import IndexedRelation
     from checks.settings.tables import IndexMethod, Metric
     from checks.targets.target import Target
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg import sql
 
-from checks.database.vector_health import elements_out_of_range, out_of_range
+from checks.database.vectors.health import elements_out_of_range, out_of_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ class EmbeddingType:
         schema: str | None,
         filled: int | None = None,
     ) -> sql.Composable:
-        """SQL that is true of a value that pgvector cannot compute with, see `vector_health`, or
+        """SQL that is true of a value that pgvector cannot compute with, see `health`, or
         with its tail padded with zeros.
 
         Where only the first `filled` elements are the model's, the tail is that of these, and it is

@@ -1,0 +1,1 @@
+"""Says in SQL what pgvector's and arrays' values are, and where they are indexed."""
