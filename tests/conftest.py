@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-settings.register_profile("modest", max_examples=12)
+settings.register_profile("modest", max_examples=8)
 settings.register_profile("full", max_examples=60)
 # Unless the command line names another one: `make test-full` does.
 settings.load_profile("modest")

@@ -7,6 +7,9 @@ import sys
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.databases import OLD, SERVERS
 from tests.layout_tables import LAYOUTS
 from tests.runs import REPOSITORY
 from tests.tables import run
@@ -58,6 +61,11 @@ def failing_rows(junit: str) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.parametrize(
+    "each_database",
+    [pytest.param(one, marks=pytest.mark.thorough if one == OLD else ()) for one in SERVERS],
+    indirect=True,
+)
 def test_a_run_with_what_is_printed_for_all_layouts_finds_the_broken_rows_and_no_others(
     site: Site, each_database: str
 ) -> None:

@@ -39,6 +39,10 @@ NAMED = {
 }
 """As in the long form."""
 LONG_FORM = {
+    "kill-at-request-4",
+    "kill-at-update-sent-4",
+    "cut-at-committed",
+    "once-nan",
     "key-insufficient-quota",
     "always-index-twice",
     "half-at-update-sent",
@@ -54,7 +58,7 @@ def cases(*, full: bool) -> list[Case]:
     return [
         *(case for case in all_cases() if case.name in (NAMED if full else NAMED - LONG_FORM)),
         *kills.at_random(3 if full else 1),
-        *races.races(200),
+        *races.races(200 if full else 100),
         *answers.malformed(60 if full else 30),
         *crowds.interleavings(40 if full else 20),
     ]

@@ -131,7 +131,7 @@ def test_rows_of_length_1_beside_rows_of_other_lengths_look_like_two_models(
 def test_topics_at_right_angles_are_not_taken_for_models(topics: int, told_by: str) -> None:
     """As far from real models as may be: the vectors of two topics have nothing in common."""
     chosen = np.random.default_rng(topics)
-    for _ in range(20):
+    for _ in range(6):
         centres = chosen.standard_normal((topics, 128))
         of = chosen.integers(topics, size=150)
         vectors = centres[of] + chosen.standard_normal((150, 128)) * chosen.uniform(0.1, 1.0)
