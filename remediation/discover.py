@@ -13,7 +13,6 @@ from checks.discover import VARIABLE, discover
 from checks.door import DoorParser, environment_here
 from checks.redaction import for_terminal
 from checks.tracebacks import bare
-from remediation.run.text_probe import TextProbe
 
 if TYPE_CHECKING:
     import argparse
@@ -52,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _probe(options: argparse.Namespace, found: Survey, place: ConnectionTarget) -> None:
     if not options.probe:
         return
+    # Asking a provider alone needs the import of openai, which is most of what a start takes.
+    from remediation.run.text_probe import TextProbe
+
     TextProbe(
         survey=found,
         place=place,

@@ -75,7 +75,9 @@ def test_one_signal_ends_a_repair_that_waits_for_the_provider_and_leaves_a_repor
     assert missing(site.database) == dict.fromkeys(TENANTS, MISSING)
 
 
-@pytest.mark.parametrize("step", [Step.PAGE_SENT, Step.UPDATE_SENT])
+@pytest.mark.parametrize(
+    "step", [pytest.param(Step.PAGE_SENT, marks=pytest.mark.thorough), Step.UPDATE_SENT]
+)
 def test_one_signal_ends_a_repair_whose_database_has_fallen_silent(site: Site, step: Step) -> None:
     fill(site.database, dict.fromkeys(TENANTS, 12))
     site.use_keys({tenant: site.keys[tenant] for tenant in TENANTS})
@@ -163,7 +165,13 @@ def test_cutting_a_link_wakes_who_waits_on_it_and_passes_over_closed_ones() -> N
         end.close()
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param((signal.SIGINT,), marks=pytest.mark.thorough),
+        (signal.SIGTERM, signal.SIGINT),
+    ],
+)
 def test_a_run_of_the_checks_ends_though_its_database_fell_silent_in_the_scan(
     site: Site, numbers: tuple[signal.Signals, ...]
 ) -> None:

@@ -23,8 +23,11 @@ ACME = key_of("acme")
 
 @pytest.mark.parametrize(
     ("healthy", "prompt"),
-    [(2, 0), (0, 0), (2, 2)],
-    ids=["at the probe", "at the first batch", "when its key is proven"],
+    [
+        pytest.param(2, 0, id="at the probe", marks=pytest.mark.thorough),
+        pytest.param(0, 0, id="at the first batch"),
+        pytest.param(2, 2, id="when its key is proven"),
+    ],
 )
 def test_a_slow_endpoint_holds_up_its_own_tenant_alone(
     database: str, tmp_path: Path, healthy: int, prompt: int
@@ -71,7 +74,13 @@ def test_more_batches_of_it_than_may_wait_keep_no_other_rows_from_being_read(
         assert table.wrong() == []
 
 
-@pytest.mark.parametrize(("healthy", "prompt"), [(2, 0), (2, 2)], ids=["at the probe", "later"])
+@pytest.mark.parametrize(
+    ("healthy", "prompt"),
+    [
+        pytest.param(2, 0, id="at the probe"),
+        pytest.param(2, 2, id="later", marks=pytest.mark.thorough),
+    ],
+)
 def test_it_is_met_once_and_its_rows_come_after_the_other_tables(
     database: str, tmp_path: Path, healthy: int, prompt: int
 ) -> None:
