@@ -82,6 +82,11 @@ class Relation:
         """Whether rows of this kind of relation can be updated in place."""
         return self.kind in {"r", "p"}
 
+    @property
+    def has_places(self) -> bool:
+        """Whether each of its rows has a place, as a table's has, and a view's has not."""
+        return self.kind in {"r", "p", "m"}
+
 
 _RELATION_NAMES = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid),

@@ -246,8 +246,8 @@ class _Scanning:
             found = target.unreadable is not None
             if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]) and not found:
                 readable = self._without_unreadable(connection, target)
-                if readable is not None and readable.unreadable is not None:
-                    whole = readable.unreadable.complete
+                if readable is not None:
+                    whole = readable.unreadable is None or readable.unreadable.complete
                     seen[position] = (
                         self._seen(connection, readable) if whole else (readable, *one[1:])
                     )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.row_checks.built_in import BUILT_IN
+from checks.row_checks.compared_rows import source_of
 from checks.row_checks.row_check import AppliedCheck, RowCheck
-from checks.row_checks.row_relation import columns_of, expressions_of, source_of
+from checks.row_checks.row_relation import columns_of, expressions_of
 from checks.targets.stores import MAY_REPEAT
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _of_sets(
         applied,
         predicate=rule.holds_member(applied.name),
         write_shown=lambda: write(target, expressions_of(target)).shown(
-            source_of(target, for_people=True)
+            source_of(target, for_people=True), rule if target.siblings else None
         ),
         rule_of_sets=rule,
         write_members=lambda: rule.members(source_of(target)),

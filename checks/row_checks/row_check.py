@@ -36,11 +36,16 @@ class SetRule:
     """The identity of a row, as text."""
     common: sql.Composable
     """What rows of one identity must have in common; where they have not, they fail together."""
+    held_at: sql.Composable | None = None
+    """Tells what is compared apart, where one thing may be several rows; it fails with no other."""
 
     @property
     def fails(self) -> sql.Composable:
         """An aggregate over the rows of one identity, true where they fail."""
-        return sql.SQL("min({common}) <> max({common})").format(common=self.common)
+        fails = sql.SQL("min({common}) <> max({common})").format(common=self.common)
+        if self.held_at is None:
+            return fails
+        return sql.SQL("{} AND count(DISTINCT {}) > 1").format(fails, self.held_at)
 
     def holds_member(self, name: str) -> sql.Composable:
         """The predicate of a row, which reads the set of that name.
@@ -76,12 +81,23 @@ FROM (
             source=source,
         )
 
-    def shown(self, source: sql.Composable) -> sql.Composable:
-        """The predicate of a row for a person, with the set written out."""
+    def shown(self, source: sql.Composable, compared: SetRule | None = None) -> sql.Composable:
+        """The predicate of a row for a person, with the set written out.
+
+        `compared` is the rule in the words of the source, where these are others.
+        """
+        of_set = compared or self
         return sql.SQL(
-            "{among} AND {identity} IN (SELECT {identity} {source}\n"
-            "       AND {among} GROUP BY 1 HAVING {fails})"
-        ).format(among=self.among, identity=self.identity, source=source, fails=self.fails)
+            "{among} AND {identity} IN (SELECT {member} {source}\n"
+            "       AND {of_set} GROUP BY 1 HAVING {fails})"
+        ).format(
+            among=self.among,
+            identity=self.identity,
+            member=of_set.identity,
+            source=source,
+            of_set=of_set.among,
+            fails=of_set.fails,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,6 @@ from psycopg import sql
 from checks.database.expressions import embed_sql
 from checks.row_checks.row_expressions import (
     beside_vector_of,
-    changed_by_columns,
     changed_of,
     content_hash_of,
     embeddable_of,
@@ -81,6 +80,8 @@ class RowWords:
     """Whether its source row is gone; None where no source is declared."""
     norm: sql.Composable | None
     """See `norm_of`; a predicate that reads it reads no other word of the row."""
+    held_at: sql.Composable | None
+    """Where the row stands that holds its embedding; None where no other entry may hold it too."""
     custom: Mapping[str, sql.Composable]
     """The condition of each of the user's own checks, by its name."""
     for_people: bool = False
@@ -103,23 +104,9 @@ def columns_of(target: Target) -> RowWords:
         embedded_text=_named("embedded_text", embedded_text_of(target)),
         orphaned=_named("orphaned", orphaned_of(target)),
         norm=_named("norm", norm_of(target, sql.SQL("embedding"))),
+        held_at=sql.SQL("held_at") if target.siblings else None,
         custom=_custom_columns(target),
     )
-
-
-def source_of(target: Target, *, for_people: bool = False) -> sql.Composable:
-    """FROM and WHERE of a statement about the rows of all tenants.
-
-    For people it reads the user's own table, except beside a store, as in `expressions_of`.
-    """
-    if for_people and target.store is None:
-        conditions = [scope_of(target)]
-        if target.changed_since is not None:
-            conditions.append(changed_by_columns(target))
-        return sql.SQL("FROM {} WHERE {}").format(
-            target.identifier, sql.SQL(" AND ").join(conditions)
-        )
-    return sql.SQL("FROM {} AS every_row WHERE true").format(rows_of(target))
 
 
 def expressions_of(target: Target) -> RowWords:
@@ -149,6 +136,7 @@ def expressions_of(target: Target) -> RowWords:
         embedded_text=None,
         orphaned=orphaned_of(target),
         norm=norm_of(target, sql.Identifier(target.embedding.name)),
+        held_at=None,
         custom={
             check.name: sql.SQL("{} IS TRUE").format(
                 evaluated(target, embed_sql(check.failing_when))
@@ -166,12 +154,13 @@ def rows_of(target: Target) -> sql.Composed:
     key_1 … key_n, tenant (text), text (text), text_parts (see `text_parts_of`), embedding,
     norm (see `norm_of`), created_at (timestamptz or NULL), updated_at, embedded_at (timestamptz),
     content_hash, text_hash, model, embedded_text (texts) and orphaned where they are declared,
-    stored (whether there is a row that may hold its embedding), beside_vector (an array of texts:
-    what stands in the columns that a write sets with the vector), identity (the key in one piece of
-    text, NULL without a key), pending (younger than its grace), embeddable (its text is not
-    blank), a boolean custom_1 … custom_n for each of the user's own checks, group_1 … group_n
-    (text) for the columns of `group_by`, and where `has_place` is true place_table, place and
-    written_by (the transaction that wrote the row last, as text).
+    stored (whether there is a row that may hold its embedding), held_at (where that row stands as
+    text, NULL in a view), beside_vector (an array of texts: what stands in the columns that a write
+    sets with the vector), identity (the key in one piece of text, NULL without a key), pending
+    (younger than its grace), embeddable (its text is not blank), a boolean custom_1 … custom_n for
+    each of the user's own checks, group_1 … group_n (text) for the columns of `group_by`, and where
+    `has_place` is true place_table, place and written_by (the transaction that wrote the row last,
+    as text).
 
     Where a store may hold a key twice, there is a row for each of its rows.
 
@@ -237,7 +226,7 @@ def _time_in(name: LiteralString, declared: object) -> sql.Composable | None:
 
 def has_place(target: Target) -> bool:
     """Whether `rows_of` has the place of each row: for a table, not for a view or a join."""
-    return target.store is None and target.facts.kind in ("r", "p", "m")
+    return target.store is None and target.facts.has_places
 
 
 def group_names(target: Target) -> tuple[str, ...]:
@@ -290,6 +279,7 @@ def _embedding_columns(target: Target) -> dict[str, sql.Composable]:
     columns: dict[str, sql.Composable] = {
         "embedding": sql.Identifier(name) if target.store is None else store_column(name),
         "stored": sql.SQL("true") if target.store is None else store_row_is_there(target.store),
+        "held_at": _place_of_holder(target),
         "beside_vector": beside_vector_of(target),
     }
     optional = {
@@ -300,6 +290,14 @@ def _embedding_columns(target: Target) -> dict[str, sql.Composable]:
         "embedded_text": embedded_text_of(target),
     }
     return columns | {name: word for name, word in optional.items() if word is not None}
+
+
+def _place_of_holder(target: Target) -> sql.Composable:
+    if not target.holder.has_places:
+        return sql.SQL("NULL::text")
+    names = ("tableoid", "ctid")
+    places = map(sql.Identifier if target.store is None else store_column, names)
+    return sql.SQL("ROW({})::text").format(sql.SQL(", ").join(places))
 
 
 def _columns_beside(target: Target, store: StoreTable) -> dict[str, sql.Composable]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks.row_checks.compared_rows import compared_rows
 from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
 from checks.scanning.part import WHOLE
 
@@ -204,12 +205,27 @@ def _failing_together(
     """
     rule = check.rule_of_sets
     assert rule is not None
-    own_print = "scanned_norm" if rule.fingerprint == NORM else f"print_{n}"
-    repeated = sql.SQL(
-        """(SELECT pg_catalog.unnest(pg_catalog.array_agg({own})) FROM (
-            SELECT {own} FROM integrity_rows WHERE {own} IS NOT NULL GROUP BY 1 HAVING count(*) > 1
-        ) AS repeated)"""
-    ).format(own=sql.Identifier(own_print))
+    own = sql.Identifier("scanned_norm" if rule.fingerprint == NORM else f"print_{n}")
+    alike = sql.Identifier(f"alike_{n}")
+    prints = sql.SQL("SELECT {} FROM integrity_rows").format(own)
+    repeated = sql.SQL("(SELECT pg_catalog.unnest(prints) FROM {})").format(_repeated(n))
+    compared: sql.Composable = alike
+    if target.siblings:
+        taken = {} if part.sample is None else {"taken": part.sample.takes}
+        beside = compared_rows(target, target.siblings, **taken)
+        prints += sql.SQL(" UNION ALL SELECT {} FROM {} AS s").format(rule.fingerprint, beside)
+        compared = sql.SQL(
+            """(SELECT known_by, text, held_at FROM {alike}
+        UNION ALL SELECT {identity}, text, held_at FROM {beside} AS s
+        WHERE ({fingerprint} IN {repeated}) IS TRUE AND {among}) AS compared"""
+        ).format(
+            alike=alike,
+            identity=rule.identity,
+            beside=beside,
+            fingerprint=rule.fingerprint,
+            repeated=repeated,
+            among=rule.among,
+        )
     # Sets in arrays and IS TRUE, as in `SetRule`: a join here is a nested loop over all rows where
     # the statistics are of a time when no row had a vector, as they are after a repair.
     found: sql.Composable
@@ -226,12 +242,20 @@ def _failing_together(
             pg_catalog.unnest(found.tables), pg_catalog.unnest(found.places)
         ) AS alike (place_table, place)
     )) IS TRUE"""
-        ).format(own=sql.Identifier(own_print), repeated=repeated)
+        ).format(own=own, repeated=repeated)
     else:
         found = sql.SQL("({own} IN {repeated}) IS TRUE").format(
             own=_sampled(target, rule.fingerprint, part), repeated=repeated
         )
     return [
+        sql.SQL(
+            """{name} (prints) AS MATERIALIZED (
+    SELECT pg_catalog.array_agg(print) FROM (
+        SELECT print FROM ({prints}) AS every_print (print)
+        WHERE print IS NOT NULL GROUP BY 1 HAVING count(*) > 1
+    ) AS repeated
+)"""
+        ).format(name=_repeated(n), prints=prints),
         sql.SQL(
             """{alike} AS MATERIALIZED (
     SELECT again.*, {identity} AS known_by, {others} AS fails_others
@@ -239,7 +263,7 @@ def _failing_together(
     WHERE {found} AND {among}
 )"""
         ).format(
-            alike=sql.Identifier(f"alike_{n}"),
+            alike=alike,
             identity=rule.identity,
             others=_any(others),
             rows=rows_of(target),
@@ -252,14 +276,15 @@ def _failing_together(
     FROM {alike}
     WHERE (known_by IN (
         SELECT pg_catalog.unnest(pg_catalog.array_agg(known_by)) FROM (
-            SELECT known_by FROM {alike} GROUP BY 1 HAVING {fails}
+            SELECT known_by FROM {compared} GROUP BY 1 HAVING {fails}
         ) AS failing
     )) IS TRUE
     GROUP BY tenant
 )"""
         ).format(
             together=_together(n),
-            alike=sql.Identifier(f"alike_{n}"),
+            alike=alike,
+            compared=compared,
             counts=_columns([_counts(target, sql.SQL("true"), n)]),
             fails=rule.fails,
         ),
@@ -297,6 +322,10 @@ def _any(
     parts: list[sql.Composable] = [sql.SQL("({})").format(sql.SQL(" OR ").join(own))]
     parts += [sql.SQL("({}) IS NOT TRUE").format(other) for other in but]
     return sql.SQL(" AND ").join(parts)
+
+
+def _repeated(n: int) -> sql.Identifier:
+    return sql.Identifier(f"repeated_{n}")
 
 
 def _together(n: int) -> sql.Identifier:

@@ -41,19 +41,25 @@ def may_be_of_a_row(error: psycopg.Error) -> bool:
 def without_unreadable(
     connection: Connection, target: Target, *, timeout: timedelta
 ) -> Target | None:
-    """The target without the rows that raise, which it names.
+    """The target without the rows that raise, which it names, and its siblings without theirs.
 
     None where no row was found, or where rows cannot be told by a key that is never NULL.
     """
+    siblings = [without_unreadable(connection, s, timeout=timeout) or s for s in target.siblings]
+    # One that cannot be measured is red itself, and must not keep this one from being measured.
+    measurable = tuple(s for s in siblings if s.unreadable is None or s.unreadable.complete)
+    others = None if measurable == target.siblings else replace(target, siblings=measurable)
     if not target.key or any(not column.not_null for column in target.key):
-        return None
+        return others
     deadline = time.monotonic() + timeout.total_seconds()
     search = _Search(connection=connection, target=target, deadline=deadline)
     found = search.run()
     if not found.rows:
-        return None
+        return others
     keys = [row.key for row in found.rows]
-    return replace(target, unreadable=found, evaluated=all_but(target.key, keys))
+    return replace(
+        target, siblings=measurable, unreadable=found, evaluated=all_but(target.key, keys)
+    )
 
 
 class _GivenUpError(Exception):

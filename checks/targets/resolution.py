@@ -15,6 +15,7 @@ from checks.settings.entry_names import place_in
 from checks.settings.names import display_identifier, display_name
 from checks.targets.indexes.faults import with_index_faults
 from checks.targets.problems import Layouts, Problem, no_extension, problems_of
+from checks.targets.siblings import with_siblings
 from checks.targets.store_constants import constants_of
 from checks.targets.store_problems import problems_beside
 from checks.targets.stored_hashes import hash_problems
@@ -22,7 +23,7 @@ from checks.targets.stores import Names, SourceTable, StoreTable, names_beside
 from checks.targets.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from checks.database.catalog import Relation, RelationName
     from checks.database.connection import Connection
@@ -94,23 +95,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
             targets[target.name] = replace(target, problems=problems)
         for target in _vanished(bare, found_names):
             targets.setdefault(target.name, target)
-    return with_index_faults(connection, _with_shared_stores(targets.values()))
-
-
-def _with_shared_stores(targets: Iterable[Target]) -> tuple[Target, ...]:
-    found = tuple(targets)
-    users: dict[int, set[int]] = defaultdict(set)
-    for target in found:
-        if target.store is not None:
-            users[target.store.relation.oid].add(target.facts.oid)
-    return tuple(
-        replace(target, store_is_shared=True)
-        if target.store is not None
-        and not target.store.restricted
-        and len(users[target.store.relation.oid]) > 1
-        else target
-        for target in found
-    )
+    return with_index_faults(connection, with_siblings(tuple(targets.values())))
 
 
 def _with_beside(target: Target, by_name: Names, relations: Mapping[int, Relation]) -> Target:

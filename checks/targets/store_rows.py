@@ -88,11 +88,17 @@ def constant_values(store: StoreTable) -> dict[str, sql.Composable]:
 
 
 def held_rows(store: StoreTable, more: Sequence[sql.Composable] = ()) -> sql.Composable:
-    """The entry's rows of a store as a relation, with `more` after its columns."""
+    """The entry's rows of a store as a relation, with `more` after its columns.
+
+    A table's have their places too, as they have in the table itself.
+    """
     if not store.restricted and not more:
         return store.identifier
+    columns = [sql.SQL("{}.*").format(STORE), *more]
+    if store.relation.has_places:
+        columns += [store_column("tableoid"), store_column("ctid")]
     return sql.SQL("(SELECT {columns} FROM {name} AS {store} WHERE {where})").format(
-        columns=sql.SQL(", ").join([sql.SQL("{}.*").format(STORE), *more]),
+        columns=sql.SQL(", ").join(columns),
         name=store.identifier,
         store=STORE,
         where=meant_alone(store),

@@ -45,6 +45,8 @@ class Target:
     """The table that its rows were cut from."""
     store_is_shared: bool = False
     """Whether other declared tables have embeddings in the same store."""
+    siblings: tuple[Target, ...] = ()
+    """The entries whose vectors stand in the same column, each without siblings of its own."""
     place: str = ""
     """What its name says beyond the table's."""
     tenant_part: str | None = None
@@ -75,7 +77,9 @@ class Target:
         declared = self.declared
         if not (declared.created_at or declared.updated_at or declared.declares("embedded_at")):
             return replace(self, undated=True)
-        return replace(self, changed_since=moment - (declared.grace or timedelta(0)))
+        siblings = tuple(sibling.since(moment) for sibling in self.siblings)
+        since = moment - (declared.grace or timedelta(0))
+        return replace(self, changed_since=since, siblings=siblings)
 
     @property
     def absent(self) -> bool:
@@ -174,7 +178,9 @@ class Target:
     def row_security(self) -> bool:
         """Whether row-level security is in force for this role on any table that is read."""
         beside = [place.relation for place in (self.store, self.source) if place is not None]
-        return any(relation.row_security for relation in (self.facts, *beside))
+        return any(relation.row_security for relation in (self.facts, *beside)) or any(
+            sibling.row_security for sibling in self.siblings
+        )
 
     @property
     def embedding_type(self) -> EmbeddingType:

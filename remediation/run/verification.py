@@ -13,7 +13,8 @@ from checks.examination.measuring import examine_targets
 from checks.scanning.keyed_part import KeyedPart
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from checks.database.connection import ConnectionTarget
     from checks.examination.examination import Examination
@@ -67,19 +68,28 @@ def part_words(table: TableExamination, part: KeyedPart, reader: RowReader) -> s
 
 def measure_again(
     examination: Examination,
-    tables: Collection[str],
+    tables: AbstractSet[str],
     place: ConnectionTarget,
     settings: Settings,
     *,
     tenants: tuple[str, ...] | None,
     keyed: Mapping[str, KeyedPart] | None = None,
 ) -> Examination:
-    """The examination with some of its tables as they are now. Raises `CannotExamineError`."""
+    """The examination with some of its tables as they are now. Raises `CannotExamineError`.
+
+    A table that failed a check about sets may fail it no more for what was written to a sibling.
+    """
+    together = {
+        table.target.name
+        for table in examination.tables
+        if not tables.isdisjoint(sibling.name for sibling in table.target.siblings)
+        and any(table.failing(c.name) for c in table.checks if c.rule_of_sets is not None)
+    }
     with connect(place) as connection:
         again = examine_targets(
             connection,
             place,
-            [table.target for table in examination.tables if table.target.name in tables],
+            [t.target for t in examination.tables if t.target.name in tables | together],
             timeout=settings.database.statement_timeout,
             tenants=tenants,
             today=examination.today,

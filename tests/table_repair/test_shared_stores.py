@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from checks.database.connection_url import parse_url
+from checks.examination.examination import examine
+from checks.examination.selection import Selection
 from tests.provider_server import vector_of
-from tests.repairs import environment, repaired, settings
+from tests.repairs import environment, opened, repaired, settings
 from tests.rollbacks import rolled_back, run_of, server
 from tests.tables import examined, failing, rows, run, says, table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.provider_server import ProviderServer
 
 __all__ = ["server"]
@@ -126,30 +130,121 @@ def test_two_entries_of_one_table_have_each_its_own_store(
         np.testing.assert_allclose(json.loads(stored[0][0]), vector_of(f"{field} 1"), rtol=1e-6)
 
 
-def test_a_vector_of_another_field_is_seen_by_a_check_of_one_s_own(shared: str) -> None:
-    """As docs/stores.md has it: `uniqueness` looks within one entry."""
+COMMENTS = {"owner_type": "'Comment'", "field": "'body'"}
+TITLES = {**POSTS, "field": "'title'"}
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "constants", "copied", "fail"),
+    [
+        ("posts", "title", TITLES, "owner_type = 'Post' AND owner_id = 1", 1),
+        # With the comment that has the very text.
+        ("comments", "body", COMMENTS, "owner_type = 'Comment' AND owner_id = 6", 2),
+    ],
+    ids=["another field", "another table"],
+)
+def test_a_vector_of_another_entry_fails_in_both_and_each_gets_its_own(
+    shared: str,
+    tmp_path: Path,
+    server: ProviderServer,
+    table: str,
+    text: str,
+    constants: dict[str, str],
+    copied: str,
+    fail: int,
+) -> None:
     run(
         shared,
-        "UPDATE embeddings SET embedding = (SELECT embedding FROM embeddings WHERE owner_id = 1"
-        " AND field = 'title') WHERE owner_type = 'Post' AND owner_id = 1",
+        "CREATE TABLE comments (id integer PRIMARY KEY, tenant text, body text)",
+        "INSERT INTO comments SELECT id, tenant, body FROM posts",
+        f"UPDATE embeddings SET embedding = '{literal('body 1')}' WHERE {copied}",
     )
-    documented = re.search(
-        r"name = \"vector_of_another_field\"\nfailing_when = \"{3}(.*?)\"{3}",
-        (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8"),
-        re.DOTALL,
+    other = {**entry(text, constants=constants), "name": table}
+    chosen = settings(server, tables=[entry("body", constants=POSTS), other])
+    place = parse_url(shared, variable="DATABASE_URL")
+    # The second is held against the first also where it is looked at alone.
+    (alone,) = examine(place, chosen, Selection(tables=[chosen.named_tables[1][0]])).tables
+    (finding,) = alone.findings_of("uniqueness")
+    assert finding.failing == len(rows(shared, str(finding.query).removesuffix(";"))) == fail
+    first = examine(place, chosen, Selection())
+    assert [table.failing("uniqueness") for table in first.tables] == [1, fail]
+    before = rows(shared, f"SELECT *, ctid FROM embeddings WHERE NOT ({copied}) AND owner_id > 1")
+    done = repaired(shared, chosen, tmp_path, keys=environment("acme"))
+    assert done.after is not None
+    assert [table.failing("uniqueness") for table in done.after.tables] == [0, 0]
+    for kind, number, field, stored in rows(
+        shared, "SELECT owner_type, owner_id, field, embedding::text FROM embeddings"
+    ):
+        wanted = vector_of(f"{field} {number}")
+        np.testing.assert_allclose(json.loads(stored), wanted, rtol=1e-6, err_msg=kind)
+    assert set(before) <= set(rows(shared, "SELECT *, ctid FROM embeddings"))
+
+
+def test_a_sibling_s_repair_mends_what_failed_with_it(
+    shared: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    """A repair of the titles alone, after which the bodies hold what is theirs."""
+    run(
+        shared,
+        f"UPDATE embeddings SET embedding = '{literal('body 1')}'"
+        " WHERE field = 'title' AND owner_id = 1",
     )
-    assert documented is not None
-    own = documented[1].replace("embeddable_", "owner_")
-    check = {"name": "vector_of_another_field", "failing_when": own}
+    bodies = {**entry("body", constants=POSTS), "checks": {"uniqueness": {"severity": "warning"}}}
+    titles = entry("title", constants=TITLES)
+    chosen = settings(server, tables=[bodies, titles], repair={"probe": 0})
+    with opened(shared, chosen, keys=environment("acme")) as repair:
+        plan = repair.plan()
+        only = replace(plan, tables=plan.tables[1:])
+        repair.run(only, tmp_path, lambda _: None)
+        assert [table.failing("uniqueness") for table in repair.remeasure().tables] == [0, 0]
+
+
+def test_one_row_of_two_entries_is_nobody_s_twin_but_two_rows_are(database: str) -> None:
+    """A store that nothing tells apart, whose row is taken for both tables' of one key."""
+    run(
+        database,
+        "CREATE TABLE store (id integer PRIMARY KEY, embedding vector(3))",
+        "INSERT INTO store SELECT n, ARRAY[1, n, n * n]::vector FROM generate_series(1, 5) AS n",
+        *(
+            statement
+            for name, first in (("docs", 1), ("notes", 3))
+            for statement in (
+                f"CREATE TABLE {name} (id integer PRIMARY KEY, body text)",
+                f"INSERT INTO {name} SELECT n, '{name} ' || n"
+                f" FROM generate_series({first}, {first + 2}) AS n",
+            )
+        ),
+    )
+    entries = [table(name, store={"name": "store", "key": ["id"]}) for name in ("docs", "notes")]
+    assert failing(examined(database, *entries), "uniqueness") == {}
+    run(database, "UPDATE store SET embedding = (SELECT embedding FROM store WHERE id = 1)"
+                  " WHERE id = 5")  # fmt: skip
+    found = examined(database, *entries)
+    assert [one.failing("uniqueness") for one in found.tables] == [1, 1]
+    # Of a table that is asked nothing, nothing is told to another.
+    entries[1] += "[tables.checks]\nuniqueness = { enabled = false }\n"
+    assert failing(examined(database, *entries), "uniqueness") == {}
+
+
+def test_a_sibling_s_row_that_raises_an_error_hides_nothing_of_this_one(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id integer PRIMARY KEY, body text, meta json)",
+        "CREATE TABLE store (id integer, field text, embedding vector(3), PRIMARY KEY (id, field))",
+        "INSERT INTO docs SELECT n, 'body ' || n, json_build_object('title', n)"
+        " FROM generate_series(1, 4) AS n",
+        "INSERT INTO store SELECT n, field, '[1,2,3]' FROM generate_series(1, 4) AS n,"
+        " unnest(ARRAY['title', 'body']) AS field WHERE n = 1",
+        """UPDATE docs SET meta = '{"title": "\\u0000"}' WHERE id = 4""",
+    )
     entries = [
-        table("posts", dimensions=8, store={**STORE, "constants": {**POSTS, "field": f"'{field}'"}},
-              text=field, custom=[check])
-        for field in ("title", "body")
+        table(text=text, store={"name": "store", "key": ["id"],
+                                "constants": {"field": f"'{field}'"}})
+        for field, text in (("title", "meta ->> 'title'"), ("body", "body"))
     ]  # fmt: skip
-    found = examined(shared, *entries)
-    assert failing(found, "uniqueness") == {}
-    told = [finding for finding in found.findings if finding.check == "vector_of_another_field"]
-    assert [finding.failing for finding in told] == [1, 1]
+    found = examined(database, *entries)
+    assert [(one.measured, one.failing("uniqueness")) for one in found.tables] == [(True, 1)] * 2
+    assert [len(one.findings_of("schema")) for one in found.tables] == [1, 0]
 
 
 def test_where_may_look_at_any_column_of_the_store(shared: str) -> None:

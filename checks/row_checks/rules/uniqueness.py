@@ -20,7 +20,7 @@ NAME = "uniqueness"
 
 
 def _under_different_texts(target: Target, row: RowWords) -> SetRule:
-    """One vector, byte for byte, under different texts, over all tenants.
+    """One vector, byte for byte, under different texts, over all tenants and sibling entries.
 
     Texts differ by their `essence`: those that an uncased model or one with a short window takes
     for the same may share a vector.
@@ -32,6 +32,7 @@ def _under_different_texts(target: Target, row: RowWords) -> SetRule:
         fingerprint=kind.hash(row.embedding, schema) if row.norm is None else row.norm,
         identity=sql.SQL("pg_catalog.md5({})").format(kind.bytes(row.embedding, schema)),
         common=essence_of(row.text, target.server, characters=alike),
+        held_at=row.held_at,
     )
 
 
