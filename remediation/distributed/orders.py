@@ -37,6 +37,8 @@ class Orders:
     known_tenants: list[str | None]
     """All that decide whose key is whose."""
     batch_size: int
+    names: dict[str, str]
+    """The other names of models that the probe has proven, by `endpoint_hash`."""
 
     def applied(self, target: Target) -> tuple[AppliedCheck, ...]:
         """The checks as the coordinator has them. Raises LookupError where one does not apply."""
@@ -74,4 +76,5 @@ def orders_of(repair: Repair, reader: RowReader) -> Orders:
         tenants=None if repair.tenants is None else list(repair.tenants),
         known_tenants=list(repair.known_tenants),
         batch_size=repair.settings.provider.batch_size,
+        names=dict(repair.limits.names.proven),
     )

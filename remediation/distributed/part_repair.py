@@ -27,6 +27,7 @@ from remediation.distributed.shared.queue import GivenBackError
 from remediation.distributed.shared.run_rows import WorkRows
 from remediation.distributed.shared.schema import shared_connection
 from remediation.journal.quarantine import Quarantine
+from remediation.provider.answered_names import AnsweredNames
 from remediation.provider.embedders import Embedders
 from remediation.provider.request_size import RequestSizes
 from remediation.provider.tokens import token_counter
@@ -179,6 +180,7 @@ class PartRepairs:
                 requests_per_minute=settings.repair.requests_per_minute,
                 tokens_per_minute=settings.repair.tokens_per_minute,
                 sizes=self._sizes,
+                names=AnsweredNames(proven=orders.names),
             ),
             counter=counter,
             models=target.declared.tenant_models,

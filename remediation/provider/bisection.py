@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from remediation.provider.errors import (
@@ -73,6 +74,7 @@ def embed_isolating(
     *,
     earlier: Tries | None = None,
     shorter: Callable[[str], Iterable[Cut]] = lambda _: (),
+    comparing: bool = False,
 ) -> Isolated:
     """Embed every text that the provider takes, whatever texts are in the same request.
 
@@ -81,11 +83,11 @@ def embed_isolating(
     refused request is taken, it was too large: the size is learnt, for all that ask there. Empty
     texts are never sent. A text that is refused alone is sent once more in each of its `shorter`
     forms until one is taken.
-    With `earlier`, as in `Embedder.embed`, the work ends where a request would have to wait; only
-    requests about a single text, and those of a search, wait.
+    `comparing` as in `Embedder.embed`. With `earlier`, as there, the work ends where a request
+    would have to wait; only requests about a single text, and those of a search, wait.
     Raises no ProviderError: what ends the work early is in `failure`.
     """
-    return _Isolation(embedder, texts, earlier=earlier, shorter=shorter).run()
+    return _Isolation(embedder, texts, earlier=earlier, shorter=shorter, comparing=comparing).run()
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -123,8 +125,10 @@ class _Isolation:
         *,
         earlier: Tries | None,
         shorter: Callable[[str], Iterable[Cut]],
+        comparing: bool,
     ) -> None:
         self._embedder, self._texts = embedder, texts
+        self._embed = partial(embedder.embed, comparing=comparing)
         self._earlier, self._shorter = earlier, shorter
         self._outcomes: list[NDArray[np.float32] | InputRejected | None]
         self._outcomes = [unsendable(text) for text in texts]
@@ -166,7 +170,7 @@ class _Isolation:
         """Embed a group, or set out what to ask in its place. Raises what ends the work."""
         searching = self._search_until is not None
         try:
-            embedded = self._embedder.embed(
+            embedded = self._embed(
                 [self._texts[position] for position in group.positions],
                 earlier=None if searching else self._earlier,
                 tries=self._tries,
@@ -282,7 +286,7 @@ class _Isolation:
             refused.blamed = True
         for form in self._shorter(self._texts[position]):
             try:
-                embedded = self._embedder.embed([form.text], tries=self._tries)
+                embedded = self._embed([form.text], tries=self._tries)
             except InputRejected as rejected:
                 self._usage += rejected.usage
             except ProviderError as failed:
@@ -310,7 +314,7 @@ class _Isolation:
     def _ask_control(self, *, tries: int | None = None) -> None:
         """Ask for a harmless text. Raises where that has no answer: no text is to blame."""
         try:
-            self._usage += self._embedder.embed([CONTROL_TEXT], tries=tries).usage
+            self._usage += self._embed([CONTROL_TEXT], tries=tries).usage
         except InputRejected as rejected:
             if not self._embedder.has_embedded and self._embedder.provider.plainer():
                 self._usage += rejected.usage

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.redaction import redactor
+from remediation.provider.answered_names import AnsweredNames
 from remediation.provider.errors import (
     Busy,
     InputRejected,
@@ -75,6 +76,7 @@ class Embedder:
         counter: TokenCounter | None = None,
         size: RequestSize | None = None,
         reachability: Reachability | None = None,
+        names: AnsweredNames | None = None,
     ) -> None:
         key = api_key.get_secret_value()
         redactor.add(key)
@@ -85,6 +87,8 @@ class Embedder:
         """Whether any request has succeeded: the endpoint, the model and the key are in order."""
         self.fails_at_texts = False
         """Whether the endpoint is known to fail at some texts, without an outage."""
+        self.heard: dict[str, str] = {}
+        """Names of models that only who compares has taken, each as shown."""
         self.size = size or RequestSize()
         self._api_key = api_key
         self._stop = stop
@@ -92,6 +96,7 @@ class Embedder:
         self._limit = limit or RateLimit()
         self._counter = counter or EstimatedTokens()
         self._reachability = reachability or Reachability()
+        self._names = names or AnsweredNames()
         self._dead: str | None = None
 
     @property
@@ -104,15 +109,22 @@ class Embedder:
         return self._counter.count(text)
 
     def embed(
-        self, texts: Sequence[str], *, earlier: Tries | None = None, tries: int | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        earlier: Tries | None = None,
+        tries: int | None = None,
+        comparing: bool = False,
     ) -> Embedded:
         """One vector per text, from one request that is repeated while that may help.
 
         Waits for the key's turn and between tries. With `earlier`, the former tries of the same
         request, it never waits and raises NotYet instead. `tries` are as many as there are at most,
-        but for those that only the key's rate limit ends. Raises InputRejected, without a request,
-        where a text is empty or cannot be encoded, or where the texts are too many for the key's
-        limits; a ProviderError of another kind as its name says; ValueError for no texts.
+        but for those that only the key's rate limit ends. `comparing`: the vectors are compared
+        with stored ones and not written, so the model may have any name.
+        Raises InputRejected, without a request, where a text is empty or cannot be encoded, or
+        where the texts are too many for the key's limits; a ProviderError of another kind as its
+        name says; ValueError for no texts.
         """
         if not texts:
             raise ValueError("expected at least one text to embed, found none")
@@ -122,7 +134,7 @@ class Embedder:
         tokens = sum(self._counter.count(text) for text in texts)
         if too_large := self._limit.too_large(tokens, alone=len(texts) == 1):
             raise InputRejected(too_large)
-        came = self._tried(texts, tokens, earlier, tries)
+        came = self._tried(texts, tokens, earlier, tries, comparing=comparing)
         if isinstance(came, ProviderError):
             # The exception behind it may hold the request, and the key in its headers.
             came.__cause__ = came.__context__ = None
@@ -131,7 +143,13 @@ class Embedder:
         return came
 
     def _tried(
-        self, texts: Sequence[str], tokens: int, earlier: Tries | None, most: int | None
+        self,
+        texts: Sequence[str],
+        tokens: int,
+        earlier: Tries | None,
+        most: int | None,
+        *,
+        comparing: bool,
     ) -> Embedded | ProviderError:
         """Try until there are vectors, or no further try. Raises neither."""
         tries, usage = earlier or Tries(), NOTHING
@@ -143,7 +161,7 @@ class Embedder:
                 return sent
             begun = time.monotonic()
             try:
-                came = self._asked(texts)
+                came = self._asked(texts, comparing=comparing)
             except BaseException:  # a bug in a provider's module: the key is no longer in use
                 self._limit.end(sent)
                 raise
@@ -188,12 +206,17 @@ class Embedder:
                 return not_yet
             self._stop.wait(sent)
 
-    def _asked(self, texts: Sequence[str]) -> Answer | TryFailed:
+    def _asked(self, texts: Sequence[str], *, comparing: bool) -> Answer | TryFailed:
         """The result of one request; an answer that is not as asked for counts as a failed try."""
         try:
             answer = self.provider.ask(texts, self._api_key)
         except TryFailed as failed:
             return failed
+        other = answer.other
+        if other is not None and not self._names.allow(other, self.endpoint):
+            if not comparing:
+                return TryFailed(other.error, again=other.again, told=answer.told)
+            self.heard[other.name] = other.shown
         try:
             require_as_asked(
                 answer.vectors,

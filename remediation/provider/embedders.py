@@ -130,6 +130,7 @@ class Embedders:
                     counter=self._counter,
                     size=self._limits.sizes.of(opened.provider.endpoint),
                     reachability=self._limits.reachability(opened.provider.endpoint.base_url),
+                    names=self._limits.names,
                 )
             return opened.embedders[secret]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import SecretStr
 
+    from remediation.provider.answered_names import OtherName
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.errors import ProviderError
 
@@ -41,6 +42,8 @@ class Answer:
 
     vectors: NDArray[np.float32] = field(repr=False)
     told: Told
+    other: OtherName | None = None
+    """The name that it carries, where it need not be that of the model asked for."""
 
 
 class TryFailed(Exception):  # noqa: N818 - never leaves this package: the embedder handles it

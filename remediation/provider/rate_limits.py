@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remediation.provider.answered_names import AnsweredNames
 from remediation.provider.reachability import Reachability
 from remediation.provider.request_size import RequestSizes
 
@@ -233,6 +234,8 @@ class RateLimits:
     window: float = WINDOW
     sizes: RequestSizes = field(default_factory=RequestSizes)
     """What one request may hold, by endpoint."""
+    names: AnsweredNames = field(default_factory=AnsweredNames)
+    """What an endpoint may call its model."""
     _limits: dict[SecretStr, RateLimit] = field(default_factory=dict, repr=False)
     _reached: dict[str, Reachability] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

@@ -147,7 +147,7 @@ class CanaryEmbedder:
         for request in requests:
             try:
                 with embedders.lend(one.tenant) as embedder:
-                    answer = embed_isolating(embedder, request.texts)
+                    answer = embed_isolating(embedder, request.texts, comparing=True)
             except ProviderError as error:
                 failure = error
                 break

@@ -260,7 +260,7 @@ class Repair:
         try:
             work.run()
         finally:
-            for words in self.limits.sizes.untold():
+            for words in (*self.limits.names.untold(), *self.limits.sizes.untold()):
                 on_pause(words)
 
     def _remember(self, journal: Journal) -> None:

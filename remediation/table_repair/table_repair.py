@@ -327,6 +327,8 @@ class TableWork:
         for result in probed.results:
             if result.refused is not None:
                 self._breaker.stopped_tenants.setdefault(result.tenant, result.refused)
+            elif probed.stopped is None:
+                self._prove_name(result)
         answered = any(result.cosines for result in probed.results)
         if self._engine is None and self.planned.estimate is not None and answered:
             self.on_probed(self.planned.estimate.after_probe(self._breaker.usage.seconds))
@@ -337,6 +339,12 @@ class TableWork:
         refused = result.refused or result.refused_late
         if refused is not None:
             self._breaker.stopped_tenants.setdefault(result.tenant, refused)
+        else:
+            self._prove_name(result)
+
+    def _prove_name(self, agreed: ProbeResult) -> None:
+        if agreed.cosines and agreed.endpoint is not None:
+            self.limits.names.prove(agreed.endpoint, agreed.heard)
 
     def _leave(self) -> None:
         """Account for the rows that were not begun, where they can still be read."""

@@ -155,6 +155,14 @@ def test_a_refused_key_hides_its_own_segment_alone(database: str) -> None:
         assert "could not look at tenant 'globex' in public.docs" in finding.message
 
 
+def test_an_alias_in_the_answer_is_no_drift_where_the_vectors_agree(database: str) -> None:
+    with docs(database, ROWS) as table, ProviderServer() as server:
+        server.always(Reply(change=lambda answer: answer.update(model="BAAI/bge-m3")))
+        looked = drift(database, settings(server), keys=KEYS)
+        assert looked.held() == {"acme": True, "globex": True}
+        assert table.wrong() == []
+
+
 def test_a_provider_that_is_down_is_no_pass_and_blames_no_row(database: str) -> None:
     with docs(database, ROWS), ProviderServer() as server:
         server.always(Reply(status=503))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer
+from tests.provider_server import ProviderServer, Reply
 from tests.repairs import docs, meanwhile
 from tests.slow_tenant import Slow
 
 if TYPE_CHECKING:
+    from tests.provider_server import ReceivedRequest
     from tests.workers import Site
 
 
 def test_rows_of_a_late_tenant_become_jobs_once_its_probe_is_answered(shared_site: Site) -> None:
+    """Also where the endpoint answers under an alias, which the coordinator's probe has proven."""
     rows = {"acme": (2, 30), "globex": (1, 20)}
     slow = Slow(shared_site.database)
+
+    def under_an_alias(request: ReceivedRequest) -> Reply:
+        reply = slow.rule(request) or Reply()
+        return replace(reply, change=lambda answer: answer.update(model="BAAI/bge-m3"))
+
     with docs(shared_site.database, rows) as table, ProviderServer() as server:
-        server.always(slow.rule)
+        server.always(under_an_alias)
         shared_site.write_settings(server, repair="probe = 3")
         with shared_site.worker_here(), meanwhile(slow.watch):
             done = shared_site.repaired()

@@ -43,13 +43,17 @@ def _item(body: Body, random: Random) -> dict[str, Any]:
 
 
 def _vector_changed(change: Callable[[NDArray[np.float32], Random], NDArray[np.float32]]) -> Fault:
-    def changed(body: Body, random: Random) -> None:
-        item = _item(body, random)
-        stored = np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4").copy()
-        packed = change(stored, random).astype("<f4").tobytes()
-        item["embedding"] = base64.b64encode(packed).decode()
+    return _changed(lambda body, random: _change_vector(_item(body, random), change, random))
 
-    return _changed(changed)
+
+def _change_vector(
+    item: dict[str, Any],
+    change: Callable[[NDArray[np.float32], Random], NDArray[np.float32]],
+    random: Random,
+) -> None:
+    stored = np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4").copy()
+    packed = change(stored, random).astype("<f4").tobytes()
+    item["embedding"] = base64.b64encode(packed).decode()
 
 
 def _with(number: float) -> Fault:
@@ -65,6 +69,12 @@ def _repeat_an_index(body: Body, random: Random) -> None:
     others = [one for one in body["data"] if one is not item]
     # Of a single item, the index before the first: as wrong as one that stands twice.
     item["index"] = random.choice(others)["index"] if others else -1
+
+
+def _another_model(body: Body, random: Random) -> None:
+    body["model"] = "text-embedding-3-large"
+    for item in body["data"]:
+        _change_vector(item, lambda vector, _: vector[::-1], random)
 
 
 def _one_vector(body: Body, _: Random) -> None:
@@ -116,7 +126,7 @@ MALFORMED: Mapping[str, Fault] = {
     "infinity": _with(float("inf")),
     "zero": _vector_changed(lambda vector, _: np.zeros_like(vector)),
     "one-vector": _changed(_one_vector),
-    "another-model": _changed(lambda body, _: body.update(model="text-embedding-3-large")),
+    "another-model": _changed(_another_model),
     "no-model": _changed(lambda body, _: body.pop("model")),
     "no-data": _changed(lambda body, _: body.pop("data")),
     "null-vector": _changed(lambda body, random: _item(body, random).update(embedding=None)),

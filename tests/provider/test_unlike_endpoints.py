@@ -10,6 +10,7 @@ import pytest
 
 from checks.errors import SettingsError
 from checks.settings.integrity_toml import settings_in
+from remediation.journal.outcomes import Outcome
 from remediation.provider.bisection import embed_isolating
 from remediation.run.preflight import RepairRefusedError
 from tests.embedders import TEXTS, embedder, expected
@@ -185,17 +186,56 @@ def test_items_without_an_index_are_in_order_and_the_probe_sees_another(
             assert table.wrong() == []
 
 
-def test_an_alias_may_be_answered_under_declared_names_alone(
+def test_an_alias_may_be_answered_under_declared_names_alone_where_nothing_is_compared(
     database: str, tmp_path: Path, table: Docs
 ) -> None:
+    unproven: dict[str, object] = {"repair": {"probe": 0}}
     with ProviderServer() as server:
         server.always(Reply(change=lambda answer: answer.update(model="acme/e5@q8")))
-        refused = repaired(database, settings(server), tmp_path, keys=KEYS)
-        assert "answered_models" in (refused.docs.stopped or "")
-        chosen = settings(server, provider={"answered_models": ["acme/e5@q8"]})
+        refused = repaired(database, settings(server, **unproven), tmp_path, keys=KEYS)
+        assert "answered_models" in str(refused.reasons(Outcome.FAILED))
+        chosen = settings(server, provider={"answered_models": ["acme/e5@q8"]}, **unproven)
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.counts() == {"selected": 12, "fixed": 12}
         assert table.wrong() == []
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_an_alias_is_proven_by_vectors_that_agree_and_no_other_name_then(
+    database: str, tmp_path: Path, table: Docs, stamped: bool
+) -> None:
+    if stamped:
+        table.execute("ALTER TABLE docs ADD model text")
+        table.execute("UPDATE docs SET model = %s WHERE embedding IS NOT NULL", (MODEL,))
+    said: list[str] = []
+
+    def rule(request: ReceivedRequest) -> Reply:
+        other = any("document 9 " in text for text in request.texts)
+        name = "e5-large" if other else "BAAI/bge-m3"
+        return Reply(change=lambda answer: answer.update(model=name))
+
+    with ProviderServer() as server:
+        server.always(rule)
+        chosen = settings(server, table={"model_column": "model"} if stamped else {})
+        done = repaired(database, chosen, tmp_path, keys=KEYS, on_pause=said.append)
+        assert done.counts() == {"selected": 12, "fixed": 11, "failed": 1}
+        assert "found 'e5-large'" in str(done.reasons(Outcome.FAILED))
+        assert table.wrong() == [9]
+        (words,) = said
+        assert "answers as 'BAAI/bge-m3' where 'text-embedding-3-small' is asked" in words
+
+
+def test_an_alias_is_not_proven_by_another_model_s_vectors(
+    database: str, tmp_path: Path, table: Docs
+) -> None:
+    before = table.versions()
+    with ProviderServer(model="another-model") as server:
+        server.always(Reply(change=lambda answer: answer.update(model="BAAI/bge-m3")))
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 12, "skipped": 12}
+        assert "the probe refused" in (done.docs.stopped or "")
+        assert "answered as 'BAAI/bge-m3'" in (done.docs.stopped or "")
+        assert table.versions() == before
 
 
 def test_further_parameters_go_with_each_request_and_secrets_come_from_the_environment(

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import from_json
 
 from checks.database.open_sockets import OpenSockets
+from remediation.provider.answered_names import OtherName
 from remediation.provider.errors import (
     ModelUnavailable,
     ProviderUnavailable,
@@ -175,22 +176,17 @@ class OpenAIEmbeddings:
 
     def _read(self, body: bytes, headers: Mapping[str, str], texts: int) -> Answer | TryFailed:
         tokens: int | None = None
-        failure: ProviderError
         try:
             response = parse(body)
             tokens = billed(response)
-            require_model(response, self.endpoint)
             return Answer(
+                other=other_name(response, self.endpoint),
                 vectors=vectors(response, count=texts, dimensions=self.endpoint.dimensions),
                 told=Told(tokens=tokens, headers=headers),
             )
-        except (UntrustworthyResponse, ModelUnavailable) as error:
+        except UntrustworthyResponse as error:
             failure = error
-        return TryFailed(
-            failure,
-            again=isinstance(failure, UntrustworthyResponse),
-            told=Told(tokens=tokens, headers=headers),
-        )
+        return TryFailed(failure, again=True, told=Told(tokens=tokens, headers=headers))
 
     def _refused(self, error: openai.APIStatusError, texts: int) -> TryFailed:
         headers = dict(error.response.headers)
@@ -242,40 +238,44 @@ def billed(response: Mapping[str, Any]) -> int | None:
     return None
 
 
-def require_model(response: Mapping[str, Any], endpoint: Endpoint) -> None:
-    """Raises UntrustworthyResponse where an answer names no model that it may be of.
+def other_name(response: Mapping[str, Any], endpoint: Endpoint) -> OtherName | None:
+    """The name of a model in an answer, where it may be another one's; None where it may not.
 
-    It may name the model as asked for or as declared. Raises ModelUnavailable where it names the
-    first while the second would be written beside the vectors.
+    An answer may name the model as asked for or as declared, but not the first alone while the
+    second would be written beside the vectors. Raises UntrustworthyResponse where it names none
+    then, or what is no name.
     """
     # None stands for no name, as an empty one does.
     answered = "" if response.get("model") is None else response["model"]
     requested, declared = endpoint.model, endpoint.declared_model
     if answered == "" and not endpoint.stamped:
         # Nothing would be stamped with a name; the probe would see another model.
-        return
-    if isinstance(answered, str):
-        if same_model(declared, answered) or answered in endpoint.answered_models:
-            return
-        if same_model(requested, answered) and not endpoint.stamped:
-            return
-    quoted = isinstance(answered, str) and repeatable(answered, beside=requested)
-    stated = repr(answered) if quoted else "something else"
-    if isinstance(answered, str) and same_model(requested, answered):
-        raise ModelUnavailable(
-            f"the tenant's endpoint answers as model {stated}, not as {declared!r}, which"
+        return None
+    expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
+    if not isinstance(answered, str):
+        raise UntrustworthyResponse(f"expected vectors of model {expected}, found something else")
+    if same_model(declared, answered) or answered in endpoint.answered_models:
+        return None
+    shown = repr(answered) if repeatable(answered, beside=requested) else "something else"
+    error: ProviderError
+    if same_model(requested, answered):
+        if not endpoint.stamped:
+            return None
+        error = ModelUnavailable(
+            f"the tenant's endpoint answers as model {shown}, not as {declared!r}, which"
             " model_column would say; let it name that one, or declare its model in tenant_models"
         )
-    expected = f"{requested!r}" if requested == declared else f"{requested!r} or {declared!r}"
+        return OtherName(name=answered, shown=shown, error=error, again=False)
     if answered == "":
         raise UntrustworthyResponse(
             f"expected vectors of model {expected}, found no name of one, which model_column would"
             ' say all the same; answered_models = [""] in [provider] allows that'
         )
-    raise UntrustworthyResponse(
-        f"expected vectors of model {expected}, found {stated}; where that is what the endpoint"
+    error = UntrustworthyResponse(
+        f"expected vectors of model {expected}, found {shown}; where that is what the endpoint"
         " calls it, add it to answered_models in [provider]"
     )
+    return OtherName(name=answered, shown=shown, error=error, again=True)
 
 
 def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from remediation.table_repair.probing.late_probes import LATE_SECONDS, LateProbe
 from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.settings.integrity_toml import Provider
     from remediation.provider.embedders import Embedders
+    from remediation.provider.endpoint import Endpoint
     from remediation.provider.errors import ProviderError
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.row_reader import RowReader
@@ -75,6 +76,10 @@ class ProbeResult:
     """Another text that a second look found to agree better."""
     failure: ProviderError | None = None
     usage: Usage = NOTHING
+    endpoint: Endpoint | None = None
+    """Where it was asked; None: nowhere."""
+    heard: Mapping[str, str] = field(default_factory=dict)
+    """Other names of the model in its answers, each as shown, that agreement would prove."""
     own: bool = False
     """Whether the tenant has an endpoint or a model of its own, which says nothing of others'."""
 
@@ -95,7 +100,8 @@ class ProbeResult:
     def numbers(self) -> str:
         """The cosines, for people."""
         shown = ", ".join(f"{cosine:.6f}" for cosine in self.cosines[:COSINES_SHOWN])
-        return f"{shown}; {self.found}" if self.found else shown
+        named = f"answered as {' and '.join(self.heard.values())}" if self.heard else ""
+        return "; ".join(filter(None, (shown, self.found, named)))
 
     @property
     def refused(self) -> str | None:
@@ -282,7 +288,7 @@ def _asked(
 def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeResult:
     try:
         with embedders.lend(sample.tenant) as embedder:
-            answer = embed_isolating(embedder, sample.texts)
+            answer = embed_isolating(embedder, sample.texts, comparing=True)
     except KeyRefused as error:
         return ProbeResult(tenant=sample.tenant, least=least, failure=error)
     cosines = [
@@ -296,6 +302,8 @@ def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeRe
         cosines=tuple(cosines),
         failure=answer.failure,
         usage=answer.usage,
+        endpoint=embedder.endpoint,
+        heard=dict(embedder.heard),
         own=embedders.own(sample.tenant),
     )
 

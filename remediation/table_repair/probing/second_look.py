@@ -204,7 +204,7 @@ class SecondLook:
     def _ask(self, tenant: str | None, texts: Sequence[str]) -> Isolated | None:
         try:
             with self.embedders.lend(tenant) as embedder:
-                return embed_isolating(embedder, texts)
+                return embed_isolating(embedder, texts, comparing=True)
         except KeyRefused:
             return None
 
