@@ -116,7 +116,7 @@ MALFORMED: Mapping[str, Fault] = {
     "none": _changed(lambda body, _: body["data"].clear()),
     "index-twice": _changed(_repeat_an_index),
     "index-beyond": _changed(
-        lambda body, random: _item(body, random).update(index=len(body["data"]))
+        lambda body, random: _item(body, random).update(index=len(body["data"]) + 1)
     ),
     "index-missing": _changed(lambda body, random: _item(body, random).pop("index")),
     "index-as-text": _changed(lambda body, random: _item(body, random).update(index="0")),

@@ -51,6 +51,12 @@ ONES = [1.0] * 8
         (lambda body: body["data"].append(body["data"][0]), "expected 3 embeddings, found 4"),
         (lambda body: body["data"][1].update(index=0), "each index from 0 to 2 once"),
         (lambda body: body["data"][1].update(index=3), "each index from 0 to 2 once"),
+        (
+            lambda body: [
+                item.update(index=n) for item, n in zip(body["data"], (1, 3, 4), strict=True)
+            ],
+            "each index from 0 to 2 once",
+        ),
         (lambda body: body["data"][1].update(index=-1), "each index from 0 to 2 once"),
         (lambda body: body["data"][1].update(index=True), "each index from 0 to 2 once"),
         (lambda body: body["data"][1].pop("index"), "each index from 0 to 2 once"),
@@ -106,11 +112,13 @@ def test_a_body_that_is_no_answer_is_refused(
     assert words in error.reason
 
 
-def test_a_success_of_another_status_is_refused(server: ProviderServer) -> None:
-    server.always(Reply(status=202))
-    error = failure(embedder(server))
-    assert isinstance(error, UntrustworthyResponse)
-    assert "found 202" in error.reason
+@pytest.mark.parametrize("status", [201, 202, 226])
+def test_a_success_of_another_status_is_one(server: ProviderServer, status: int) -> None:
+    server.always(Reply(status=status))
+    with embedder(server) as asked:
+        np.testing.assert_array_equal(asked.embed(TEXTS).vectors, expected(TEXTS))
+    server.always(Reply(status=status, body=b""))
+    assert "expected JSON" in failure(embedder(server)).reason
 
 
 def test_one_malformed_answer_is_only_tried_again(server: ProviderServer) -> None:

@@ -95,6 +95,11 @@ def test_an_endpoint_that_does_not_know_encoding_format_is_asked_without_it_from
     [
         lambda answer: [item.update(index=str(item["index"])) for item in answer["data"]],
         lambda answer: [item.update(index=None) for item in answer["data"]],
+        lambda answer: [item.update(index=item["index"] + 1) for item in answer["data"]],
+        lambda answer: (
+            [item.update(index=str(item["index"] + 1)) for item in answer["data"]],
+            answer["data"].reverse(),
+        ),
         lambda answer: [item.update(index=float(item["index"])) for item in answer["data"]],
         lambda answer: [
             item.update(embedding=[repr(n) for n in vector_of(text).tolist()])

@@ -140,10 +140,6 @@ class OpenAIEmbeddings:
                 ) as response,
             ):
                 headers.update(response.headers)
-                if response.status_code != 200:
-                    raise UntrustworthyResponse(
-                        f"expected status 200 of the provider, found {response.status_code}"
-                    )
                 tokens = None
                 body = b"".join(response.iter_bytes())
                 if exchange.over:
@@ -281,9 +277,9 @@ def other_name(response: Mapping[str, Any], endpoint: Endpoint) -> OtherName | N
 def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDArray[np.float32]:
     """Vectors in the order of the texts: float32, shape (texts, dimensions).
 
-    Items are put in order by their `index`, which must be 0 to count - 1, each once; where
-    no item has one, or each has 0, they are in order. Raises UntrustworthyResponse where the items
-    are not of this form.
+    Items are put in order by their `index`, which must be 0 to count - 1, each once, or all of it
+    counted from 1; where no item has one, or each has 0, they are in order. Raises
+    UntrustworthyResponse where the items are not of this form.
     """
     items = response.get("data")
     if not isinstance(items, list):
@@ -294,6 +290,8 @@ def vectors(response: Mapping[str, Any], *, count: int, dimensions: int) -> NDAr
     if stated and all(index == stated[0] in (None, 0) for index in stated):
         # Some servers leave it out, or at 0, and answer in order; the probe would see another one.
         stated = list(range(count))
+    elif set(stated) == {*range(1, count + 1)}:
+        stated = [index - 1 for index in stated if index is not None]
     ordered = np.empty((count, dimensions), dtype=np.float32)
     seen: set[int] = set()
     for item, index in zip(items, stated, strict=True):

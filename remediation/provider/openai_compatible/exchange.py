@@ -131,7 +131,7 @@ def bound_answer(response: httpx.Response) -> None:
     No charset is left: Python has some that unpack.
     """
     exchange: Exchange = _here.exchange
-    good = response.status_code == 200
+    good = response.is_success
     stream = cast("httpx.SyncByteStream", response.stream)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     response.stream = _Bounded(
