@@ -21,13 +21,16 @@ or five of them a token. Texts that differ behind them may rightly have one vect
 BEGINNING = 40
 """Letters and digits from which on a common beginning may be all that some model reads."""
 
+_OPTIONAL_POINTS = sql.SQL(r"\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed")
+"""Of Hebrew and Arabic, which a text may have or leave out."""
+
 
 def essence(text: str, *, characters: int | None = None) -> str:
     """What of a text every model may be expected to tell from another's.
 
     `characters` None: as many as any model reads.
     """
-    folded = unicodedata.normalize("NFKD", text).lower()
+    folded = unicodedata.normalize("NFKD", text).lower().replace("\u03c2", "\u03c3")
     return "".join(filter(str.isalnum, folded))[: characters or READ_BY_ANY_MODEL]
 
 
@@ -35,7 +38,8 @@ def essence_of(text: sql.Composable, server: Server, *, characters: int | None) 
     """SQL for the same of a text.
 
     Where the server knows letters of ASCII alone, only these lose their case, and only ASCII's
-    white space and punctuation is left out.
+    white space and punctuation is left out. PostgreSQL counts points of Hebrew and Arabic among the
+    letters, and leaves a sigma as it is at the end of a word.
     """
     most = sql.Literal(characters or READ_BY_ANY_MODEL)
     if server.folding_collation is None:
@@ -44,7 +48,12 @@ def essence_of(text: sql.Composable, server: Server, *, characters: int | None) 
             """ '[[:space:][:punct:]]', '', 'g'), {most}) COLLATE "C\""""
         ).format(text=text, most=most)
     return sql.SQL(
-        "pg_catalog.left(pg_catalog.regexp_replace(pg_catalog.lower("
+        "pg_catalog.left(pg_catalog.translate(pg_catalog.regexp_replace(pg_catalog.lower("
         "pg_catalog.normalize({text}, 'NFKD') COLLATE pg_catalog.{collation}),"
-        " '[^[:alnum:]]', '', 'g'), {most}) COLLATE \"C\""
-    ).format(text=text, most=most, collation=sql.Identifier(server.folding_collation))
+        " '[^[:alnum:]]|[{points}]', '', 'g'), E'\\u03c2', E'\\u03c3'), {most}) COLLATE \"C\""
+    ).format(
+        text=text,
+        most=most,
+        collation=sql.Identifier(server.folding_collation),
+        points=_OPTIONAL_POINTS,
+    )

@@ -96,9 +96,12 @@ TWINS = [
     ("Reset Password", "reset\npassword"),
     ("Ärger mit ÉTÉ", "arger mit ete!"),
     ("ЗДРАВСТВУЙТЕ, МИР", "здравствуйте — мир"),
+    ("ΨΩΣ", "ψως"),
+    ("שלום עולם", "שָׁלוֹם עוֹלָם"),
+    ("السلام عليكم", "السَّلَامُ عَلَيْكُمْ"),
     (HEAD + "one", HEAD + "two"),
 ]
-DIFFERENT = [("password 1", "password 2"), ("東京", "京都"), ("été", "été 2")]
+DIFFERENT = [("password 1", "password 2"), ("東京", "京都"), ("été", "été 2"), ("שלום", "שלם")]
 
 
 @pytest.mark.parametrize(("one", "other"), TWINS)
