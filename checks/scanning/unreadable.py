@@ -20,14 +20,18 @@ from checks.targets.problems import expressions_of_table
 from checks.targets.unreadable_rows import UnreadableRow, UnreadableRows, all_but, between
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
+    from checks.database.catalog import Column
     from checks.database.connection import Connection
     from checks.targets.target import Target
 
 MOST_STATEMENTS = 500
 MOST_ROWS = 200
 """Rows that are left out of a scan; a table with more of them is not measured."""
+STORED = sql.SQL("stored")
+"""Has a store's row looked for, and so its condition evaluated."""
 ROW_DEPENDENT = ("21", "22", "38", "39", "54", "P0")
 """Classes of SQLSTATE in which what a row holds is what is wrong: data, cardinality, functions,
 limits of the program, PL/pgSQL."""
@@ -57,8 +61,23 @@ def without_unreadable(
     if not found.rows:
         return others
     keys = [row.key for row in found.rows]
-    return replace(
-        target, siblings=measurable, unreadable=found, evaluated=all_but(target.key, keys)
+    restricted = _restricted(target, lambda key: all_but(key, keys))
+    return replace(restricted, siblings=measurable, unreadable=found)
+
+
+def _restricted(target: Target, condition: Callable[[Sequence[Column]], sql.Composable]) -> Target:
+    """The target with its expressions evaluated where the condition of a key holds."""
+    store = target.store
+    if store is not None:
+        store = replace(store, evaluated=condition(store.key))
+    return replace(target, evaluated=condition(target.key), store=store)
+
+
+def _count(words: Sequence[sql.Composable], target: Target, where: sql.Composable) -> sql.Composed:
+    return sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(
+        sql.SQL(", ").join(sql.SQL("pg_catalog.count({})").format(word) for word in words),
+        rows_of(target),
+        where,
     )
 
 
@@ -105,21 +124,19 @@ class _Search:
     ) -> psycopg.Error | None:
         """The error that some row raises behind a key and up to another, or None."""
         key = self.target.key
-        inside = between(key, after, last)
-        target = replace(self.target, evaluated=inside, unreadable=None)
+        target = self._between(after, last)
         words = columns_of(target)
         evaluated = [words.tenant, words.text, sql.SQL("created_at"), *words.custom.values()]
-        evaluated += [
-            word for word in (words.updated_at, words.embedded_at, words.text_hash) if word
-        ]
+        evaluated.append(STORED)
+        times = (words.updated_at, words.embedded_at)
+        evaluated += [word for word in (*times, words.text_hash, words.embedded_text) if word]
         # Said twice: there it keeps others from being evaluated, here an index finds the rows.
         called = [sql.Identifier("r", f"key_{n}") for n, _ in enumerate(key, start=1)]
-        statement = sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(
-            sql.SQL(", ").join(sql.SQL("pg_catalog.count({})").format(word) for word in evaluated),
-            rows_of(target),
-            between(key, after, last, called=called),
-        )
-        return self._error_of(statement)
+        return self._error_of(_count(evaluated, target, between(key, after, last, called=called)))
+
+    def _between(self, after: tuple[str, ...] | None, last: tuple[str, ...] | None) -> Target:
+        target = replace(self.target, unreadable=None)
+        return _restricted(target, lambda key: between(key, after, last))
 
     def _name(self, after: tuple[str, ...] | None, last: tuple[str, ...] | None) -> None:
         """Name the one row behind a key, or up to another, and what of it raises what."""
@@ -140,7 +157,25 @@ class _Search:
             if raised is not None:
                 found = expression.key, reason_of(raised)
                 break
+        else:
+            found = self._beside(after, last) or found
         self._rows.append(UnreadableRow(key=key, expression=found[0], reason=found[1]))
+
+    def _beside(
+        self, after: tuple[str, ...] | None, last: tuple[str, ...] | None
+    ) -> tuple[str, str] | None:
+        """Which expression raises what that may name columns of the store."""
+        target = self._between(after, last)
+        if target.store is None:
+            return None
+        words = columns_of(target)
+        named = {"store.where": STORED, "store.text": words.embedded_text or words.text}
+        named |= {f"custom.{name}": word for name, word in words.custom.items()}
+        for name, word in named.items():
+            raised = self._error_of(_count([word], target, sql.SQL("true")))
+            if raised is not None:
+                return name, reason_of(raised)
+        return None
 
     def _key_at(self, after: tuple[str, ...] | None, n: int) -> tuple[str, ...] | None:
         """The key of the `n`th row behind a key."""

@@ -55,7 +55,7 @@ def same_key(
 
 def meant(store: StoreTable, rows: sql.Identifier = STORE) -> list[sql.Composable]:
     """The conditions of the entry's rows of a store, in a statement that calls its rows `rows`."""
-    where = store.declared.where
+    where = _where(store)
     # In a scope of its own: beside it stand columns of other tables.
     own_scope = sql.SQL("(SELECT {} FROM (SELECT {}.*) AS {}) IS TRUE")
     return [
@@ -65,17 +65,30 @@ def meant(store: StoreTable, rows: sql.Identifier = STORE) -> list[sql.Composabl
             )
             for name, value in constant_values(store).items()
         ),
-        *([] if where is None else [own_scope.format(embed_sql(where), rows, STORE)]),
+        *([] if where is None else [own_scope.format(where, rows, STORE)]),
     ]
+
+
+def _where(store: StoreTable) -> sql.Composable | None:
+    where = store.declared.where
+    return None if where is None else _evaluated(store, embed_sql(where))
+
+
+def _evaluated(store: StoreTable, source: sql.Composable) -> sql.Composable:
+    """SQL of the settings over the store's columns, for the rows that the target is restricted to.
+
+    In CASE, as the order in which conditions of a WHERE are evaluated is the planner's to choose.
+    """
+    if store.evaluated is None:
+        return source
+    return sql.SQL("(CASE WHEN {} THEN {} END)").format(store.evaluated, source)
 
 
 def meant_alone(store: StoreTable) -> sql.Composable:
     """The same condition in a statement whose only rows are the store's, called `STORE`."""
-    where = store.declared.where
+    where = _where(store)
     constants = meant(replace(store, declared=store.declared.model_copy(update={"where": None})))
-    return sql.SQL(" AND ").join(
-        [*constants, sql.SQL("true") if where is None else embed_sql(where)]
-    )
+    return sql.SQL(" AND ").join([*constants, sql.SQL("true") if where is None else where])
 
 
 def constant_values(store: StoreTable) -> dict[str, sql.Composable]:
@@ -130,7 +143,9 @@ def joined_rows(
     """
     text = store.declared.text
     kept = sql.SQL("{}::text AS integrity_text")
-    held = held_rows(store, [] if text is None else [kept.format(embed_sql(text))])
+    held = held_rows(
+        store, [] if text is None else [kept.format(_evaluated(store, embed_sql(text)))]
+    )
     joined = sql.SQL("{own}\n        LEFT JOIN {held} AS {store} ON {same}").format(
         own=own, held=held, store=STORE, same=same_key(target.key, store.key, numbered=True)
     )

@@ -37,6 +37,8 @@ class StoreTable:
     relation: Relation
     constants: Mapping[str, str] = field(default_factory=dict)
     """SQL of the value that the entry's rows have in each of these columns, beside the key."""
+    evaluated: sql.Composable | None = None
+    """As the target's of this name, on the store's key."""
 
     @property
     def identifier(self) -> sql.Identifier:

@@ -72,6 +72,37 @@ def test_a_row_that_raises_is_named_and_the_others_are_measured_and_repaired(
         assert done.after.table("public.docs").failing("completeness") == 0
 
 
+@pytest.mark.parametrize(
+    ("store", "custom", "expression"),
+    [
+        ({"where": "age::int = 1"}, {}, "store.where"),
+        ({"text": "(meta ->> 'body')"}, {}, "store.text"),
+        ({}, {"name": "is_young", "failing_when": "store.age::int > 9"}, "custom.is_young"),
+    ],
+)
+def test_so_is_one_for_whose_row_of_the_store_an_expression_raises(
+    database: str, tmp_path: Path, store: dict[str, str], custom: dict[str, str], expression: str
+) -> None:
+    with docs(database, {"acme": (6, 3)}) as rows, ProviderServer() as server:
+        rows.execute(
+            "CREATE TABLE store (number bigint PRIMARY KEY, age text DEFAULT '1', meta json,"
+            " embedding vector(8));"
+            "INSERT INTO store SELECT id, '1', json_build_object('body', body), embedding"
+            " FROM docs WHERE embedding IS NOT NULL;"
+            """UPDATE store SET age = 'x', meta = '{"body": "\\u0000"}' WHERE number = 4"""
+        )
+        entry = {"store": {"name": "store", "key": ["number"], **store}}
+        chosen = settings(server, table={**entry, "custom": [custom] if custom else []})
+        seen = examined(database, chosen)
+        assert (seen.measured, seen.rows, seen.failing("completeness")) == (True, 8, 3)
+        said = " ".join(finding.says for finding in seen.findings_of("schema"))
+        assert f"{expression} raises an error for 1 of 9 rows, with the key (4)" in said
+        if expression == "store.text":
+            return  # which a repair would have to write
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 3, "fixed": 3}
+
+
 def test_rows_are_found_by_a_key_of_several_columns_with_any_characters(database: str) -> None:
     with docs(database, {"acme": (60, 0)}) as rows, ProviderServer() as server:
         rows.execute(
