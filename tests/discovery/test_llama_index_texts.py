@@ -15,6 +15,23 @@ import pytest
 from checks.database.expressions import embed_sql
 from checks.discovery.layouts.known import LLAMA_INDEX_TEXT
 
+ODD = {
+    "tags": [
+        "no\u00a0break",
+        "zero\u200bwidth",
+        "bell\a",
+        "\u2028",
+        "\u3000",
+        "\ufeff",
+        "\u00ad",
+        "",
+    ],
+    "family": {"\u00a0": ["\U0001f469\u200d\U0001f467", "e\u0301", "\U0001f600"]},
+    "plain": "no\u00a0break\u200b",
+    "numbers": [1.0, 1e16, 10**16, -0.0, 1e-05, 0.0001, 1.5e300],
+}
+"""What Python's repr() has no glyph for, which json.dumps() writes as any other character."""
+
 NODES = json.loads((Path(__file__).parent / "llama_index_nodes.json").read_text(encoding="utf-8"))
 
 
@@ -27,10 +44,14 @@ def test_the_printed_expression_gives_what_the_framework_embeds(database: str, k
                 "INSERT INTO data_nodes VALUES (%s, %s)",
                 [node["text"], json.dumps({"_node_content": node["node"]})],
             )
+        odd = json.dumps({"_node_content": json.dumps({"metadata": ODD})})
+        connection.execute("INSERT INTO data_nodes VALUES ('odd', %s)", [odd])
         connection.execute("INSERT INTO data_nodes VALUES ('bare', NULL), ('empty', '{}')")
         told = embed_sql(LLAMA_INDEX_TEXT).as_string(None)
         # By a row's place, as the nodes were inserted.
         given = connection.execute(f"SELECT {told} FROM data_nodes ORDER BY ctid").fetchall()
     # The framework's OpenAI client sends spaces for line breaks.
-    expected = [node["embedded"].replace("\n", " ") for node in NODES] + ["bare", "empty"]
+    expected = [node["embedded"].replace("\n", " ") for node in NODES]
+    expected.append(" ".join(f"{key}: {value}" for key, value in ODD.items()) + "  odd")
+    expected += ["bare", "empty"]
     assert [text for (text,) in given] == expected

@@ -71,8 +71,19 @@ LLAMA_INDEX_TEXT = r"""replace((
                     CROSS JOIN LATERAL (SELECT CASE WHEN found[1] LIKE '"%' THEN
                         replace(replace(replace(replace(found[1]::json #>> '{}',
                             chr(92), chr(92) || chr(92)), E'\n', chr(92) || 'n'),
-                            E'\r', chr(92) || 'r'), E'\t', chr(92) || 't') END AS plain
+                            E'\r', chr(92) || 'r'), E'\t', chr(92) || 't') END AS broken
                     ) AS of_string
+                    CROSS JOIN LATERAL (SELECT string_agg(CASE
+                        WHEN sign !~ ('[\u0001-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e'
+                            '\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff'
+                            '\ufeff\ufff9-\ufffb]') THEN sign
+                        ELSE chr(92) || CASE WHEN ascii(sign) < 256
+                            THEN 'x' || lpad(to_hex(ascii(sign)), 2, '0')
+                            ELSE 'u' || lpad(to_hex(ascii(sign)), 4, '0') END
+                        END, '' ORDER BY place) AS plain
+                        FROM regexp_split_to_table(broken, '')
+                             WITH ORDINALITY AS of_sign (sign, place)
+                    ) AS of_signs
                 ) END),
             coalesce(node ->> 'metadata_separator', node ->> 'metadata_seperator', E'\n')
             ORDER BY position), ''), E' \t\n\r\f\v') AS told
