@@ -14,6 +14,7 @@ from checks.examination.examination import examine
 from checks.examination.selection import Selection
 from remediation.journal.outcomes import Outcome
 from remediation.journal.past_journals import find_journal
+from remediation.journal.sealed_lines import seal_of, sealed
 from remediation.rollback.rollback import open_rollback
 from remediation.run.repair_run import new_run_id
 from tests.provider_server import ProviderServer
@@ -47,6 +48,18 @@ def run_of(done: Any) -> str:
 
 def events_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]
+
+
+def cut_down(path: Path, holding: bytes) -> int:
+    """Leave of a journal its first two lines and those that hold a text; how many these are."""
+    lines = path.read_bytes().splitlines()
+    kept = [line for line in lines[2:] if holding in line]
+    seal, content = None, b""
+    for line in [*lines[:2], *kept]:
+        content += sealed(line.rpartition(b",")[0] + b"}", seal)
+        seal = seal_of(content)
+    path.write_bytes(content)
+    return len(kept)
 
 
 @contextmanager

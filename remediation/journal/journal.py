@@ -7,6 +7,7 @@ of JSON in `<report dir>/<run id>/journal.jsonl`, without texts and keys; `past_
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import threading
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checks.redaction import redactor
 from remediation.journal.outcomes import Outcome
-from remediation.journal.sealed_lines import END, TORN, event_of, sealed_line
+from remediation.journal.sealed_lines import END, event_of, last_seal, line_of, seal_of, sealed
 from remediation.selection.batching import FailingRow
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Journal:
         self.path = directory / FILE_NAME
         self._lock = threading.Lock()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._torn = _ends_within_a_line(self.path)
+        _lock_out_others(self._descriptor, self.path)
+        self._end = last_seal(self.path)
         for folder in (directory, directory.parent):
             # The file is found after a crash only if its name is on disk too.
             _sync_folder(folder)
@@ -73,7 +75,7 @@ class Journal:
         self, run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None
     ) -> None:
         """Record first which run this is and where it writes. Raises OSError."""
-        self.take_in(header(run_id, database, rolls_back=rolls_back))
+        self.take_in([header(run_id, database, rolls_back=rolls_back)])
 
     def begin_table(self, target: Target) -> None:
         """Record, before a table's first write, which columns are written. Raises OSError."""
@@ -139,23 +141,30 @@ class Journal:
         os.fsync(self._descriptor)
 
     def _append(self, events: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
-        lines = b"".join(map(sealed_line, events))
+        lines = [line_of(event) for event in events]
         if lines:
             self.take_in(lines, sync=sync)
 
-    def take_in(self, lines: bytes, *, sync: bool = True) -> None:
-        """Append whole lines that are events already. Raises OSError."""
+    def take_in(self, lines: Iterable[bytes], *, sync: bool = True) -> None:
+        """Append lines that are events already, without seals. Raises OSError."""
         with self._lock:
-            # Unbuffered: what could not be written must not appear later, out of order.
-            mended = b"\n" + sealed_line({"event": TORN}) if self._torn else b""
-            rest = memoryview(mended + lines)
-            self._torn = True
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            self._torn = False
-            # Beside the lock: another writer's lines join the same wait for the disk.
+            if os.fstat(self._descriptor).st_size > self._end[1]:
+                # A crash, a full disk or an interrupt cut a line off: its row was not written.
+                os.ftruncate(self._descriptor, self._end[1])
+            for line in lines:
+                self._write(line)
+        # Beside the lock: another writer's lines join the same wait for the disk.
         if sync:
             self.sync()
+
+    def _write(self, line: bytes) -> None:
+        seal, end = self._end
+        whole = sealed(line, seal)
+        rest = memoryview(whole)
+        # Unbuffered: what could not be written must not appear later, out of order.
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._end = seal_of(whole), end + len(whole)
 
     def read(self, *, holding: bytes = b"") -> Iterator[dict[str, Any]]:
         """The events so far, one at a time; skips a line that a crash cut off.
@@ -191,15 +200,14 @@ class Journal:
     def close(self) -> None:
         """Enter that nothing follows, where the disk takes it."""
         try:
-            if not self._torn:
-                with suppress(OSError):
-                    self._append([{"event": END}])
+            with suppress(OSError):
+                self._append([{"event": END}])
         finally:
             os.close(self._descriptor)
 
 
 def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None) -> bytes:
-    """The first line of a run's journal."""
+    """The first line of a run's journal, without its seal."""
     event = {
         "event": "run",
         "run": run_id,
@@ -210,7 +218,7 @@ def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = 
             "oid": database.database_oid,
         },
     }
-    return sealed_line(event)
+    return line_of(event)
 
 
 def columns_written(target: Target) -> dict[str, Any]:
@@ -227,13 +235,15 @@ def columns_written(target: Target) -> dict[str, Any]:
     }
 
 
-def _ends_within_a_line(path: Path) -> bool:
-    """Whether a crash cut off the last line of what stands there already."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+def _lock_out_others(descriptor: int, path: Path) -> None:
+    """Have one writer at a time: the seals of two would contradict each other. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, "its run is still writing it", str(path)) from None
+    except OSError:
+        return  # a file system without such locks
 
 
 def _rows_meant(store: StoreTable) -> dict[str, Any]:

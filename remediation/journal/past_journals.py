@@ -6,7 +6,6 @@ Reads only, and only below the folder of reports: a run's id is never a path.
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from checks.database.server import DatabaseIdentity
 from checks.errors import IntegrityError
 from remediation.journal.journal import CANNOT_BE_WRITTEN, FILE_NAME
-from remediation.journal.sealed_lines import SEAL, event_of, sealed_event_of
+from remediation.journal.sealed_lines import LONGEST_SEAL, event_of, seal_of, sealed_event_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 """As `new_run_id` makes them."""
@@ -56,16 +56,6 @@ class PastJournal:
     run_id: str
     path: Path
 
-    @functools.cached_property
-    def _event_of(self) -> Callable[[bytes], dict[str, Any] | None]:
-        """How its lines are read: those of earlier versions have no seal."""
-        _, first = next(self.lines(), (0, b""))
-        return sealed_event_of if SEAL in (event_of(first) or {}) else event_of
-
-    def event(self, line: bytes) -> dict[str, Any] | None:
-        """The event of a line, None where it is not what was written. Raises OSError."""
-        return self._event_of(line)
-
     def header(self) -> RunHeader | None:
         """The journal's header; None where it begins with something else. Raises OSError."""
         _, event = next(self.events(), (0, {}))
@@ -89,7 +79,8 @@ class PastJournal:
         A killed run leaves no report, and one whose disk was full says so in it.
         """
         report = self.path.with_name(REPORT)
-        if self._event_of is event_of or not report.exists():
+        _, first = next(self.lines(), (0, b""))
+        if seal_of(first) is None or not report.exists():
             return False
         return CANNOT_BE_WRITTEN not in report.read_text("utf-8", errors="replace")
 
@@ -114,11 +105,17 @@ class PastJournal:
         """The events at these offsets, in their order. Raises `JournalDamagedError`, OSError."""
         with self.path.open("rb") as file:
             for offset in offsets:
-                file.seek(offset)
-                event = self.event(file.readline())
+                before = _seal_before(file, offset)
+                event = sealed_event_of(file.readline(), before)
                 if event is None:
                     raise JournalDamagedError(self, "changed while it was read")
                 yield event
+
+
+def _seal_before(file: BinaryIO, offset: int) -> int | None:
+    """The seal of the line that ends at an offset; the next read begins there."""
+    file.seek(max(0, offset - LONGEST_SEAL))
+    return seal_of(file.read(offset - file.tell()))
 
 
 def past_journals(directory: Path) -> list[PastJournal]:
@@ -146,10 +143,14 @@ def find_journal(run_id: str, directory: Path) -> PastJournal:
             f" {_others(run_id, directory)}"
         )
     journal = PastJournal(run_id=run_id, path=directory / run_id / FILE_NAME)
-    if not journal.path.is_file():
+    try:
+        journal.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         raise UnknownRunError(
             f"no run {run_id} has a journal in {directory}; {_others(run_id, directory)}"
-        )
+        ) from None
+    except OSError:
+        pass  # it is there: who reads it says what keeps us from it
     return journal
 
 

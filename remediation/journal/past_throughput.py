@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from remediation.journal.past_journals import PastJournal, past_journals
+from remediation.journal.sealed_lines import event_of
 from remediation.journal.throughput import EVENT, Throughput
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _measured(
                 continue
             size = journal.path.stat().st_size
             for _, line in journal.lines(max(0, size - TAIL)):
-                event = journal.event(line) if EVENT.encode() in line[:32] else None
+                event = event_of(line) if EVENT.encode() in line[:32] else None
                 if event is not None and event["event"] == EVENT:
                     yield journal.run_id, Throughput.of(event)
         except (OSError, KeyError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from remediation.journal.past_journals import JournalDamagedError
-from remediation.journal.sealed_lines import END, TORN
+from remediation.journal.sealed_lines import END, seal_of, sealed_event_of
 from remediation.selection.row_reader import md5
 
 if TYPE_CHECKING:
@@ -161,34 +161,28 @@ class History:
     ended: bool = False
     """Whether the last event says that nothing follows."""
     _position: int = 0
+    _seal: int | None = None
+    """Of the line that ends there."""
     _lines: int = 0
 
     def read_on(self) -> None:
         """Read the journal from where it was left: its run may still go on.
 
-        Raises OSError, and `JournalDamagedError` for a line that is not what the run wrote: of its
-        row nothing is known, and of the others not whether they are right.
+        Raises OSError, and `JournalDamagedError` at a line that is not what the run wrote there: of
+        its row nothing is known, and of the others not whether they are right.
         """
-        unread: int | None = None
         for offset, line in self.journal.lines(self._position):
             self._position = offset + len(line)
             self._lines += 1
-            event = self.journal.event(line)
-            self.ended = event is not None and event.get("event") == END
-            if event is not None and event.get("event") == TORN:
-                # The line before it was cut off by a full disk or a crash; its row was not written.
-                unread = None
-                continue
-            if unread is not None:
-                break
+            event = sealed_event_of(line, self._seal) or {}
+            self._seal = seal_of(line)
+            self.ended = event.get("event") == END
             try:
-                self._enter(offset, event or {})
+                self._enter(offset, event)
             except (LookupError, ValueError, TypeError, AttributeError):
-                unread = self._lines
-        if unread is not None:
-            raise JournalDamagedError(
-                self.journal, f"is damaged: its line {unread} is not what the run wrote"
-            )
+                raise JournalDamagedError(
+                    self.journal, f"is damaged: its line {self._lines} is not what the run wrote"
+                ) from None
 
     def _enter(self, offset: int, event: Mapping[str, Any]) -> None:
         kind = event["event"]

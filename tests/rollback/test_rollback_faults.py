@@ -20,8 +20,8 @@ from tests.faults.link import Link, cut
 from tests.faults.wire import Step
 from tests.provider_server import ProviderServer, vector_of
 from tests.repairs import docs, environment, repaired, settings
+from tests.rollbacks import cut_down, rolled_back, run_of, server, stored
 from tests.rollbacks import opened as opened_rollback
-from tests.rollbacks import rolled_back, run_of, server, stored
 from tests.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
@@ -42,13 +42,12 @@ def test_a_run_that_was_killed_before_it_entered_its_outcomes_can_be_undone(
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.folder is not None
         path = done.folder / "journal.jsonl"
-        kept = [line for line in path.read_bytes().splitlines(True) if b'"replacing"' in line[:30]]
-        head = path.read_bytes().splitlines(True)[:2]
-        # As a crash leaves it, the last line cut off.
-        path.write_bytes(b"".join([*head, *kept]) + b'{"event": "replac')
+        kept = cut_down(path, b'{"event":"replacing"')
+        with path.open("ab") as file:
+            file.write(b'{"event":"replac')  # as a crash leaves it, the last line cut off
         assert rolled_back(database, chosen, tmp_path, run_of(done)).counts() == {
-            "selected": len(kept),
-            "restored": len(kept),
+            "selected": kept,
+            "restored": kept,
         }
         assert stored(table) == before
 

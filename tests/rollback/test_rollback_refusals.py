@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -11,8 +12,9 @@ import pytest
 
 from checks.database.server import DatabaseIdentity
 from remediation.journal.journal import Journal
-from remediation.journal.past_journals import JournalDamagedError
-from remediation.journal.sealed_lines import sealed_event_of, sealed_line
+from remediation.journal.past_journals import JournalDamagedError, PastJournal
+from remediation.journal.sealed_lines import line_of, seal_of, sealed, sealed_event_of
+from remediation.rollback.history import History
 from remediation.run.preflight import RepairRefusedError
 from tests.repairs import docs, environment, repaired, settings
 from tests.rollbacks import opened as opened_rollback
@@ -87,6 +89,9 @@ DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "all but the header": lambda lines: [lines[0], *(b"\n" for _ in lines[1:])],
     "an empty file": lambda _: [],
     "an end that is gone": lambda lines: lines[:-3],
+    "a lost line": lambda lines: [*lines[:3], *lines[4:]],
+    "a line that is there twice": lambda lines: [*lines[:4], *lines[3:]],
+    "two lines that changed places": lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]],
     "all but its beginning": lambda lines: [*lines[:2], lines[2][:60]],
 }
 
@@ -110,26 +115,85 @@ def test_damage_is_an_error_before_anything_is_put_back(
 
 
 def test_any_damaged_byte_of_any_line_is_seen() -> None:
-    line = sealed_line({"event": "replacing", "key": ["a", "ž"], "beside": [None, "x"]})
-    assert sealed_event_of(line) is not None
-    assert [i for i in range(len(line) - 1) if sealed_event_of(_flip(line, i)) is not None] == []
+    first = sealed(line_of({"event": "run"}), None)
+    event = {"event": "replacing", "key": ["a", "ž"], "beside": [None, "x"]}
+    line, before = sealed(line_of(event), seal_of(first)), seal_of(first)
+    assert sealed_event_of(line, before) == {**event, "crc32_so_far": seal_of(line)}
+    flipped = [_flip(line, place) for place in range(len(line) - 1)]
+    assert [other for other in flipped if sealed_event_of(other, before) is not None] == []
 
 
-def test_what_a_crash_or_a_full_disk_cut_off_is_no_damage(
+def test_no_line_can_be_missing_twice_there_or_at_another_place(
+    database: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    with docs(database, {"acme": (1, 3), "globex": (0, 2)}):
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+    assert done.folder is not None
+    path = done.folder / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert _is_whole(path, lines)
+    for place, line in enumerate(lines):
+        others = [*lines[:place], *lines[place + 1 :]]
+        assert not _is_whole(path, others)
+        for elsewhere in range(len(lines)):
+            assert not _is_whole(path, [*lines[:elsewhere], line, *lines[elsewhere:]])
+            moved = [*others[:elsewhere], line, *others[elsewhere:]]
+            assert moved == lines or not _is_whole(path, moved)
+
+
+def _is_whole(path: Path, lines: list[bytes]) -> bool:
+    path.write_bytes(b"".join(lines))
+    journal = PastJournal(run_id=path.parent.name, path=path)
+    history = History(journal=journal)
+    try:
+        history.read_on()
+    except JournalDamagedError:
+        return False
+    return history.ended and journal.header() is not None
+
+
+@pytest.mark.parametrize("cut", [1, 2, 12, 40])
+def test_what_a_crash_or_a_full_disk_cut_off_is_no_damage(tmp_path: Path, cut: int) -> None:
+    folder = tmp_path / "20261122T203438Z-f36a3d"
+    journal = Journal(folder)
+    journal.begin(folder.name, IDENTITY)
+    journal.close()
+    path = folder / "journal.jsonl"
+    first, end = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + end[:-cut])
+    past = PastJournal(run_id=folder.name, path=path)
+    History(journal=past).read_on()
+    # Whoever takes the run up goes on behind it.
+    journal = Journal(folder)
+    journal.begin(folder.name, IDENTITY)
+    journal.close()
+    history = History(journal=past)
+    history.read_on()
+    assert history.ended
+    assert [event["event"] for _, event in past.events()] == ["run", "run", "end"]
+
+
+def test_a_journal_of_an_earlier_version_has_no_seals_and_is_put_back(
     database: str, tmp_path: Path, server: ProviderServer
 ) -> None:
     with docs(database, {"acme": (1, 2)}):
         chosen = settings(server)
         done = repaired(database, chosen, tmp_path, keys=KEYS)
         assert done.folder is not None
-        with (done.folder / "journal.jsonl").open("ab") as file:
-            file.write(b'{"event":"replacing","table":"public.do')
-        # Whoever takes the run up goes on behind it.
-        journal = Journal(done.folder)
-        journal.begin("again", IDENTITY)
-        journal.close()
+        path = done.folder / "journal.jsonl"
+        path.write_bytes(re.sub(rb',"crc32_so_far":[0-9]+', b"", path.read_bytes()))
+        # What its workers sent is taken in by this version.
+        Journal(done.folder).close()
         undone = rolled_back(database, chosen, tmp_path, run_of(done))
         assert undone.counts() == {"selected": 2, "restored": 2}
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run")
+    with pytest.raises(OSError, match="its run is still writing it"):
+        Journal(tmp_path / "run")
+    journal.close()
+    Journal(tmp_path / "run").close()
 
 
 def test_a_column_that_is_declared_otherwise_by_now_is_refused(

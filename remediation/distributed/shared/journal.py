@@ -14,6 +14,7 @@ from psycopg import sql
 from pydantic_core import from_json
 
 from checks.database.connection import connect, reason_of
+from checks.errors import IntegrityError
 from remediation.distributed.shared.schema import SCHEMA, is_installed, own_session
 from remediation.journal.journal import FILE_NAME, FIXED, Journal
 from remediation.journal.throughput import OF_A_PART
@@ -59,10 +60,11 @@ class ShippedJournal(Journal):
         self._run_id = run_id
         self._fixed: list[bytes] = []
 
-    def take_in(self, lines: bytes, *, sync: bool = True) -> None:  # noqa: ARG002 - always
-        self._fixed += [line for line in lines.splitlines() if FIXED in line]
+    def take_in(self, lines: Iterable[bytes], *, sync: bool = True) -> None:  # noqa: ARG002 - always
+        lines = list(lines)
+        self._fixed += [line for line in lines if FIXED in line]
         try:
-            self._connection.execute(_ADD, (self._run_id, lines.decode()))
+            self._connection.execute(_ADD, (self._run_id, b"\n".join(lines).decode()))
         except psycopg.Error as error:
             raise OSError(errno.EIO, reason_of(error)) from None
 
@@ -83,10 +85,10 @@ class ShippedJournal(Journal):
 def take_lines(connection: Connection, run_id: str, journal: Journal) -> Iterator[bytes]:
     """Move a run's waiting lines into its journal, and return each. Raises OSError."""
     while entries := connection.execute(_TAKE, (run_id, LINES_AT_ONCE)).fetchall():
-        lines = "".join(text for _, text in entries).encode()
+        lines = [line for _, text in entries for line in text.encode().splitlines()]
         journal.take_in(lines)
         connection.execute(_DELETE, ([number for number, _ in entries],))
-        yield from lines.splitlines()
+        yield from lines
         if len(entries) < LINES_AT_ONCE:
             return
 
@@ -94,7 +96,7 @@ def take_lines(connection: Connection, run_id: str, journal: Journal) -> Iterato
 def collect_left(place: ConnectionTarget, report_directory: Path) -> list[str]:
     """Move the lines of runs whose coordinator is gone to their journals; the runs' ids.
 
-    Raises OSError and psycopg's errors.
+    Raises `IntegrityError` where one cannot be written, and psycopg's errors.
     """
     from remediation.distributed.shared.alive import RUN_LOCK_CLASS
 
@@ -103,13 +105,23 @@ def collect_left(place: ConnectionTarget, report_directory: Path) -> list[str]:
             return []
         waiting = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()
         for run_id, header in waiting:
-            new = not (report_directory / run_id / FILE_NAME).exists()
-            journal = Journal(report_directory / run_id)
             try:
-                if new:
-                    journal.take_in(header.encode())
-                for _ in take_lines(connection, run_id, journal):
-                    pass
-            finally:
-                journal.close()
+                _collect(connection, run_id, header, report_directory)
+            except OSError as error:
+                raise IntegrityError(
+                    f"what workers replaced in run {run_id} waits in the database, as its journal"
+                    f" below {report_directory} cannot be written: {error.strerror}"
+                ) from None
     return [run_id for run_id, _ in waiting]
+
+
+def _collect(connection: Connection, run_id: str, header: str, report_directory: Path) -> None:
+    new = not (report_directory / run_id / FILE_NAME).exists()
+    journal = Journal(report_directory / run_id)
+    try:
+        if new:
+            journal.take_in([header.encode()])
+        for _ in take_lines(connection, run_id, journal):
+            pass
+    finally:
+        journal.close()
