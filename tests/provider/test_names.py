@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
+from remediation.distributed.shared.queue import QueueConnection, open_queue
 from remediation.provider.errors import Unreachable
 from remediation.provider.openai_compatible import client
 from tests.embedders import embedder, failure
@@ -51,6 +54,17 @@ def test_a_database_whose_name_is_looked_for_without_end_is_given_up(searches: l
         connect(place, timeout_seconds=1)
     assert searches == [HANGING]
     assert "hidden" not in str(raised.value)
+
+
+def test_the_queue_s_database_is_found_in_time_too(searches: list[str], database: str) -> None:
+    async def answer(url: str) -> dict[str, Any]:
+        async with open_queue(parse_url(url, variable="DATABASE_URL")).open_async() as app:
+            return await app.connector.execute_query_one_async("SELECT 1 AS one")
+
+    assert asyncio.run(answer(database.replace("127.0.0.1", SEVERAL))) == {"one": 1}
+    with pytest.raises(psycopg.OperationalError, match="not resolved within 2 s"):
+        asyncio.run(QueueConnection.connect(f"host={HANGING} connect_timeout=1"))
+    assert searches == [HANGING]
 
 
 def test_an_endpoint_whose_name_is_looked_for_without_end_is_given_up(searches: list[str]) -> None:

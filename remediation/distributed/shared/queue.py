@@ -5,13 +5,16 @@ Knows nothing of repairs. Its connections set search_path as they start, which P
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import procrastinate
+import psycopg
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from checks.database.addresses import LEAST_SECONDS, resolved
 from checks.database.connection import CONNECT_TIMEOUT_SECONDS, KEEPALIVE, connect
 from checks.database.session import CLIENT_ENCODING
 from checks.errors import CannotExamineError, IntegrityError
@@ -89,11 +92,27 @@ def open_queue(place: ConnectionTarget) -> procrastinate.App:
     return procrastinate.App(
         connector=procrastinate.PsycopgConnector(
             conninfo=make_conninfo(**parameters),
+            connection_class=QueueConnection,
             min_size=1,
             max_size=4,
             kwargs={"prepare_threshold": None},
         )
     )
+
+
+class QueueConnection(psycopg.AsyncConnection[Any]):
+    """Has the names of its hosts looked for in time, each time anew: the server may have moved."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **given: Any) -> Self:
+        """Open a connection. Raises psycopg's errors."""
+        parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+        seconds = max(LEAST_SECONDS, int(parameters["connect_timeout"]))
+        try:
+            addresses = await asyncio.to_thread(resolved, parameters, seconds=seconds)
+        except OSError as error:
+            raise psycopg.OperationalError(str(error)) from None
+        return await super().connect(conninfo, **{**given, **addresses})
 
 
 def queue_name(settings: Settings, kind: str = "repair") -> str:

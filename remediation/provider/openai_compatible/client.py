@@ -18,7 +18,6 @@ import openai
 from checks.settings.values import api_version_of
 from remediation.provider.errors import Unreachable
 from remediation.provider.openai_compatible.exchange import ACCEPTED, bound_answer, watch_request
-from remediation.provider.openai_compatible.host_names import find_in_time
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -63,7 +62,6 @@ def client_of(endpoint: Endpoint, *, timeout: float, links: OpenSockets) -> open
         headers={"Accept-Encoding": ACCEPTED},
         event_hooks={"request": [partial(watch_request, links)], "response": [bound_answer]},
     )
-    find_in_time(transport)
     patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     parts = urlsplit(endpoint.base_url)
     version = api_version_of(endpoint.base_url)

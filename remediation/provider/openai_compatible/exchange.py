@@ -17,9 +17,10 @@ import openai
 
 from checks.database.open_sockets import open_sockets, within
 from remediation.provider.errors import UntrustworthyResponse
+from remediation.provider.openai_compatible.host_names import find_in_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
 
     import httpx2 as httpx
@@ -84,13 +85,15 @@ class Exchange:
 
 
 def watch_request(links: OpenSockets, request: httpx.Request) -> None:
-    """Keep each socket that a request opens: for a stop, for its client's end, and for the
-    exchanges that go over it.
+    """Find the host of each connection that a request opens in time, and keep its socket: for a
+    stop, for its client's end, and for the exchanges that go over it.
     """
 
-    def opened(event: str, details: Mapping[str, Any]) -> None:
+    def opened(event: str, details: dict[str, Any]) -> None:
         # Fires for a connection, and for one to a proxy.
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        if event.endswith(".connect_tcp.started"):
+            find_in_time(details)
+        elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             stream = details["return_value"]
             open_sockets.keep(stream.get_extra_info("socket"))
             links.keep(stream.get_extra_info("socket"))

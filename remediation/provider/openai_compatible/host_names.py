@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,52 +13,39 @@ import openai
 from checks.database.addresses import addresses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    import httpcore2 as httpcore
     import httpx2 as httpx
 else:
-    # What openai's HTTP client stands on: httpcore2 from openai's version 3 on, httpcore before.
-    _client = openai.DefaultHttpxClient.__bases__[0].__module__.partition(".")[0]
-    httpcore = import_module(_client.replace("httpx", "httpcore"))
+    # What openai itself speaks HTTP with: httpx2 from its version 3 on, httpx before.
+    httpx = import_module(openai.DefaultHttpxClient.__bases__[0].__module__.partition(".")[0])
 
 
-def find_in_time(client: httpx.Client) -> None:
-    """Bound the search for names, those of proxies too, by the time for a connection.
+def find_in_time(connection: dict[str, Any]) -> None:
+    """Put an address in the place of the name, of a proxy too, that a connection is made to.
 
-    The client takes no backend, so its transports are given one; a version whose transports have no
-    such place raises AttributeError.
+    `connection` is what the client tells its trace before it connects. A version that tells other
+    things, or does not look at them again, searches for the name itself, with no bound.
+    Raises the client's ConnectTimeout and ConnectError.
     """
-    for transport in (client._transport, *client._mounts.values()):
-        if transport is not None:
-            pool: Any = transport._pool  # type: ignore[attr-defined]
-            assert pool._network_backend is not None
-            pool._network_backend = _Backend()
+    name, port, seconds = map(connection.get, ("host", "port", "timeout"))
+    if name is None or port is None or seconds is None:
+        return
+    until = time.monotonic() + seconds
+    try:
+        addresses = addresses_of(name, seconds=seconds)
+    except TimeoutError as error:
+        raise httpx.ConnectTimeout(str(error)) from None
+    except socket.gaierror as error:
+        raise httpx.ConnectError(str(error)) from None
+    connection["host"] = _reachable(addresses, port, until)
+    connection["timeout"] = max(0.1, until - time.monotonic())
 
 
-class _Backend(httpcore.SyncBackend):
-    """Opens connections to the addresses of a host, one after another, in the time for all."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        until = time.monotonic() + (timeout or 0.0)
-        try:
-            addresses = addresses_of(host, seconds=timeout or 0.0)
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(str(error)) from None
-        except socket.gaierror as error:
-            raise httpcore.ConnectError(str(error)) from None
-        for position, address in enumerate(addresses):
-            share = max(0.1, until - time.monotonic()) / (len(addresses) - position)
-            try:
-                return super().connect_tcp(address, port, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if position == len(addresses) - 1:
-                    raise
-        raise httpcore.ConnectError("the name has no address")
+def _reachable(addresses: Sequence[str], port: int, until: float) -> str:
+    """The first address that takes a connection, each in its share of the time; else the last."""
+    for position, address in enumerate(addresses[:-1]):
+        share = max(0.1, until - time.monotonic()) / (len(addresses) - position)
+        with suppress(OSError), socket.create_connection((address, port), share):
+            return address
+    return addresses[-1]
