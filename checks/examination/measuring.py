@@ -30,7 +30,7 @@ from checks.scanning.gaps import asked_of_gaps
 from checks.scanning.keyed_part import scan_keyed_part
 from checks.scanning.part import part_of
 from checks.scanning.scan import scan
-from checks.scanning.undecodable_keys import with_readable_keys
+from checks.scanning.undecodable_rows import without_undecodable
 from checks.scanning.unreadable import may_be_of_a_row, without_unreadable
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class _Scanning:
             except IndexError:
                 return seen
             begun = time.monotonic()
-            target = self._with_readable_keys(connection, self.targets[position])
+            target = self._without_undecodable(connection, self.targets[position])
             seen[position] = one = self._seen(connection, target)
             found = target.unreadable is not None
             if isinstance(one[2], psycopg.Error) and may_be_of_a_row(one[2]) and not found:
@@ -260,12 +260,12 @@ class _Scanning:
         except psycopg.Error as error:
             return target, asking, error
 
-    def _with_readable_keys(self, connection: Connection, target: Target) -> Target:
-        """The target without the rows whose keys cannot be told."""
+    def _without_undecodable(self, connection: Connection, target: Target) -> Target:
+        """The target without the rows whose keys or provenance cannot be told."""
         if target.server.encoding != SQL_ASCII:
             return target
         with suppress(psycopg.Error), self._transaction(connection, target):
-            return with_readable_keys(connection, target)
+            return without_undecodable(connection, target)
         return target  # the scan meets the same error, and tells it
 
     def _without_unreadable(self, connection: Connection, target: Target) -> Target | None:

@@ -134,6 +134,42 @@ def test_rows_whose_keys_are_no_utf_8_are_named_and_all_others_repaired(
         assert r"(Gr\366\337e)" in finding.says
 
 
+def test_rows_whose_provenance_is_no_utf_8_are_named_and_left_alone(
+    server_url: str, server: ProviderServer, tmp_path: Path
+) -> None:
+    with encoded(server_url, "SQL_ASCII") as url:
+        run(
+            url,
+            "CREATE TABLE docs (id text PRIMARY KEY, body text)",
+            "CREATE TABLE vectors (doc text PRIMARY KEY, model text, embedding vector(8))",
+        )
+        with psycopg.connect(url, autocommit=True) as connection:
+            for name in (b"named", b"other", *NO_UTF_8):
+                connection.execute(
+                    "INSERT INTO docs VALUES (convert_from(%s, 'SQL_ASCII'), 'a text')", (name,)
+                )
+                connection.execute(
+                    "INSERT INTO vectors VALUES (convert_from(%s, 'SQL_ASCII'),"
+                    " convert_from(%s, 'SQL_ASCII'), NULL)",
+                    (name, b"mod\xe8le" if name == b"named" else b"model"),
+                )
+        store = {"name": "vectors", "key": ["doc"], "model_column": "model"}
+        chosen = settings(
+            server,
+            tables=[{"name": "docs", "text": "body", "store": {**store, "embedding": "embedding"}}],
+            keys={"fallback_env": "KEY"},
+            repair={"probe": 0},
+        )
+        done = repaired(url, chosen, tmp_path, keys={"KEY": "sk-1"})
+        (result,) = done.results
+        assert (result.stopped, result.account.selected) == (None, 1)
+        assert done.after is not None
+        assert {finding.check for finding in done.after.findings} == {"schema"}
+        says = "; ".join(finding.says for finding in done.after.findings)
+        assert f"key raises an error for {len(NO_UTF_8)} of 8 rows" in says
+        assert "model_column raises an error for 1 of 8 rows, with the key (named)" in says
+
+
 def test_what_is_utf_8_is_told_byte_by_byte_as_python_does(server_url: str) -> None:
     class Ascii:
         encoding = "SQL_ASCII"
