@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 PACKAGES = ("checks", "remediation", "reports", "demo")
 USAGE_ERROR = int(pytest.ExitCode.USAGE_ERROR)
@@ -30,7 +31,7 @@ class DeclaredOptions:
         self.options: list[tuple[str, dict[str, Any]]] = []
         pytest.register_assert_rewrite(*plugins)
         for name in plugins:
-            declare = getattr(import_module(name), "pytest_addoption", None)
+            declare = getattr(_imported(name), "pytest_addoption", None)
             if declare is not None:
                 declare(self)
 
@@ -39,6 +40,19 @@ class DeclaredOptions:
 
     def addoption(self, name: str, **attributes: Any) -> None:
         self.options.append((name, attributes))
+
+
+def _imported(name: str) -> ModuleType:
+    """The module. Raises what it does; an interrupt also where Python made an error of it."""
+    try:
+        return import_module(name)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def join(

@@ -25,7 +25,7 @@ from remediation.distributed.worker import work
 from tests.repairs import Done, environment, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from checks.database.connection import ConnectionTarget
     from checks.settings.integrity_toml import Settings
@@ -53,11 +53,19 @@ class Site:
     def settings(self) -> Settings:
         return load_settings(self.folder / "integrity.toml", row_checks=ROW_CHECK_NAMES)
 
-    def write_settings(self, provider: ProviderServer, *, repair: str = "probe = 0") -> None:
+    def write_settings(
+        self,
+        provider: ProviderServer,
+        *,
+        repair: str = "probe = 0",
+        tables: Sequence[str] = ("public.docs",),
+    ) -> None:
+        declared = "".join(
+            f'[[tables]]\nname = "{name}"\ntenant = "tenant"\ntext = "body"\n' for name in tables
+        )
         (self.folder / "integrity.toml").write_text(
             f'[provider]\nbase_url = "{provider.base_url}"\ndimensions = 8\nbatch_size = 5\n'
-            f'concurrency = 2\n[repair]\n{repair}\n[keys]\nenv = "KEY_{{tenant}}"\n'
-            '[[tables]]\nname = "public.docs"\ntenant = "tenant"\ntext = "body"\n'
+            f'concurrency = 2\n[repair]\n{repair}\n[keys]\nenv = "KEY_{{tenant}}"\n' + declared
         )
 
     @contextmanager

@@ -91,6 +91,12 @@ class Coordinator:
     late: LateProbes
     """Probes without an answer yet; their tenants' rows are given to workers after it."""
     aside: PutAside
+    """Rows of late tenants; what is left of them at the end is for another call, once no other
+    table waits."""
+    others_wait: Callable[[], bool]
+    """Whether a table that is still to come has rows of tenants who are not late."""
+    account: Account
+    """The outcomes so far."""
     ended: threading.Event | None
     """Set from outside, where no signal can interrupt."""
     _seen_work: float = field(default=0.0, init=False)
@@ -107,12 +113,9 @@ class Coordinator:
             connection=self.connection,
             journal=self.journal,
             on_outcome=self.on_outcome,
+            account=self.account,
         )
-
-    @property
-    def account(self) -> Account:
-        """The outcomes so far."""
-        return self._outcomes.account
+        self._late = self.breaker.endpoints.late
 
     @property
     def stopped(self) -> str | None:
@@ -162,8 +165,11 @@ class Coordinator:
         """Make jobs of all failing rows."""
         token = secrets.randbits(31)
         self.lock.also_hold(RUN_LOCK_CLASS, token)
-        self._work.begin(token, orders_of(self.repair, self.reader))
+        orders = orders_of(self.repair, self.reader, others_wait=self.others_wait())
+        self._work.begin(token, orders)
         self._work.tell_stops(self.breaker)
+        if self.aside.tenants:
+            return
         # The table is searched once. The second pass is to know which rows were looked at.
         self.reader.selected.replace(map(self._entered, split(self._of_prompt_tenants())))
         await self._defer_jobs()
@@ -186,12 +192,12 @@ class Coordinator:
         self.lock.beat()
         return [tuple(key) for key in keys]
 
-    async def _defer_jobs(self) -> None:
-        """Make a job of each part that has none."""
+    async def _defer_jobs(self, *, last: bool = False) -> None:
+        """Make a job of each part that has none; the `last` put nothing aside."""
         task = self.app.configure_task(REPAIR, queue=queue_name(self.repair.settings))
         while some := self._without_job[:JOBS_AT_ONCE]:
             jobs: list[dict[str, Any]] = [
-                {"run_id": self.repair.run_id, "table": self._table, "part": number}
+                {"run_id": self.repair.run_id, "table": self._table, "part": number, "last": last}
                 for number in some
             ]
             await task.batch_defer_async(*jobs)
@@ -199,18 +205,30 @@ class Coordinator:
             self.lock.beat()
 
     async def _defer_late(self) -> None:
-        """Make jobs of the rows whose tenants' probes were answered meanwhile."""
+        """Make jobs of rows whose tenants' probes were answered meanwhile, and, once there are no
+        others, of those that workers put aside.
+        """
         self.late.take_in()
-        rows = self.aside.take(lambda tenant: tenant not in self.late.tenants)
-        if rows:
+        last = not self._outcomes.open_parts
+        wait = self.late.tenants if last else self.late.tenants | self._late
+        while rows := self.aside.take(lambda tenant: tenant not in wait):
             self._work.tell_stops(self.breaker)
             for part in split(bare_row(row[1:], row[0]) for row in rows):
                 self.reader.selected.append(self._entered(part))
-            await self._defer_jobs()
+        await self._defer_jobs(last=last)
+
+    @property
+    def _leaves_the_rest(self) -> bool:
+        """Whether what is left of this table comes after the tables that follow."""
+        slow = self.late.tenants | self._late
+        return not self._outcomes.open_parts and self.aside.tenants <= slow and self.others_wait()
 
     async def _wait_for_all(self) -> None:
         looked = self._seen_work = time.monotonic()
         while self._outcomes.open_parts or self.aside.tenants:
+            if self._leaves_the_rest:
+                self._late |= self.late.tenants
+                return
             await self._defer_late()
             running = self._take_in()
             if self.ended is not None and self.ended.is_set():
@@ -240,9 +258,10 @@ class Coordinator:
                 # A cap, or what would stop the next part too: no further part begins.
                 self._ending.end(state.stopped)
                 self._work.drop_jobs()
-            self._outcomes.fold(
-                state.number, self._work.take_part(state.number), unread=state.stopped
-            )
+            rows = self._work.take_part(state.number)
+            aside = self._outcomes.fold(state.number, rows, unread=state.stopped)
+            self.aside.put(bare_row(row[1:], row[0]) for row in aside)
+            self._late.update(row[0] for row in aside)
         return sum(state.begun for state in states)
 
     def _see_that_someone_works(self, running: int) -> None:
@@ -304,7 +323,9 @@ class Coordinator:
                 rows = self._work.take_part(state.number)
                 self._outcomes.leave(state.number, rows, self._ending.reason or "")
         self._work.end()
+        if self._ending.reason is None:
+            return
         rest: list[KeyedRow] = [(row.tenant, *row.key) for row in self.aside.take_all()]
         number = next(self._numbers)
         self._outcomes.select(number, len(rest))
-        self._outcomes.leave(number, rest, self._ending.reason or "")
+        self._outcomes.leave(number, rest, self._ending.reason)

@@ -96,6 +96,8 @@ def coordinator(
         "breaker",
         "late",
         "aside",
+        "others_wait",
+        "account",
     )
     return Coordinator(
         repair=repair, app=app, shared=shared, ended=ended, **{name: given[name] for name in needed}

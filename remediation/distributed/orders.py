@@ -39,6 +39,8 @@ class Orders:
     batch_size: int
     names: dict[str, str]
     """The other names of models that the probe has proven, by `endpoint_hash`."""
+    others_wait: bool
+    """Whether a table that is still to come has rows of tenants who are not late."""
 
     def applied(self, target: Target) -> tuple[AppliedCheck, ...]:
         """The checks as the coordinator has them. Raises LookupError where one does not apply."""
@@ -55,7 +57,7 @@ class Orders:
         return tuple(found)
 
 
-def orders_of(repair: Repair, reader: RowReader) -> Orders:
+def orders_of(repair: Repair, reader: RowReader, *, others_wait: bool) -> Orders:
     """The orders for a table, whose sets are frozen by now. Raises psycopg's errors."""
     examined = next(
         table for table in repair.examination.tables if table.target.name == reader.target.name
@@ -77,4 +79,5 @@ def orders_of(repair: Repair, reader: RowReader) -> Orders:
         known_tenants=list(repair.known_tenants),
         batch_size=repair.settings.provider.batch_size,
         names=dict(repair.limits.names.proven),
+        others_wait=others_wait,
     )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from remediation.journal.outcomes import Account, Outcome, RowOutcome
+from remediation.distributed.shared.journal import PUT_ASIDE
+from remediation.journal.outcomes import Outcome, RowOutcome
 from remediation.journal.throughput import OF_A_PART, Throughput
 from remediation.selection.batching import FailingRow
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection
     from remediation.journal.journal import Journal
+    from remediation.journal.outcomes import Account
     from remediation.selection.batching import Key
     from remediation.selection.put_aside import KeyedRow
     from remediation.selection.row_reader import RowReader
@@ -36,7 +38,7 @@ class PartOutcomes:
     connection: Connection
     journal: Journal
     on_outcome: Callable[[Outcome], None]
-    account: Account = field(default_factory=Account)
+    account: Account
     throughput: Throughput | None = None
     """Of all jobs that were ended so far."""
     _open: dict[int, int] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class PartOutcomes:
     """The last outcome of each row of an open part."""
     _writing: dict[Key, dict[str, Any]] = field(default_factory=dict)
     """Rows that were about to be overwritten, without an outcome since."""
+    _put_aside: set[Key] = field(default_factory=set)
+    """Rows of an open part that are for later."""
 
     @property
     def open_parts(self) -> bool:
@@ -67,6 +71,9 @@ class PartOutcomes:
                 self.on_outcome(Outcome(event["outcome"]))
             self._last[key] = event
             self._writing.pop(key, None)
+            self._put_aside.discard(key)
+        elif event["event"] == PUT_ASIDE:
+            self._put_aside.add(tuple(event["key"]))
         elif event["event"] == OF_A_PART:
             measured = Throughput.of(event)
             self.throughput = measured if self.throughput is None else self.throughput + measured
@@ -74,11 +81,19 @@ class PartOutcomes:
             key = tuple(event["key"])
             self._writing[key] = {**event, "vector": None, "beside": None}
 
-    def fold(self, number: int, rows: Sequence[KeyedRow], *, unread: str | None) -> None:
-        """Settle the rows of a part that has ended; `unread`: why some may not have been read."""
+    def fold(self, number: int, rows: Sequence[KeyedRow], *, unread: str | None) -> list[KeyedRow]:
+        """Settle the rows of a part that has ended; `unread`: why some may not have been read.
+
+        Returns those that were put aside: they are selected no more.
+        """
         silent = self._settle_told(number, rows)
+        aside = [row for row in silent if row[1:] in self._put_aside]
+        silent = [row for row in silent if row[1:] not in self._put_aside]
+        self._put_aside.difference_update(row[1:] for row in aside)
+        self.account.selected -= len(aside)
         for start in range(0, len(silent), ROWS_AT_ONCE):
             self._settle_silent(silent[start : start + ROWS_AT_ONCE], unread)
+        return aside
 
     def leave(self, number: int, rows: Sequence[KeyedRow], reason: str) -> None:
         """Settle the rows of a part that has not ended; skipped: those of which nobody told."""

@@ -42,7 +42,7 @@ from remediation.writing.locked_rows import LockedRows
 from remediation.writing.repair_lock import LockLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from checks.database.connection import Connection, ConnectionTarget
@@ -88,9 +88,10 @@ class PartRepairs:
             cancel(reading)
 
     @bare
-    def repair(self, run_id: str, table: str, part: int) -> str | None:
+    def repair(self, run_id: str, table: str, part: int, *, last: bool = False) -> str | None:
         """Do one job; returns why it ended before its last row, or None.
 
+        Unless it is among the `last`, rows of late tenants are put aside while others wait.
         Raises `GivenBackError` where the worker ends first, and what is not foreseen.
         """
         self._stop = threading.Event()
@@ -115,6 +116,7 @@ class PartRepairs:
             work.learn_stops(breaker)
             budget = SharedBudget(connection=shared, run_id=run_id, **work.caps())
             stack.callback(budget.close)
+            journal = ShippedJournal(shared, run_id)
             engine = self._engine(
                 stack,
                 work,
@@ -124,11 +126,14 @@ class PartRepairs:
                 quarantine=Quarantine.of_entries(table, refusals),
                 budget=budget,
                 breaker=breaker,
+                journal=journal,
+                others_wait=lambda: not last and (orders.others_wait or work.jobs_wait()),
             )
             try:
                 engine.run()
+                journal.put_aside(table, engine.aside.take_all())
                 with suppress(OSError):  # an estimate rests on it, and no row
-                    engine.journal.throughputs([engine.throughput])
+                    journal.throughputs([engine.throughput])
             finally:
                 self._reading = None
                 work.tell_stops(breaker)
@@ -162,6 +167,8 @@ class PartRepairs:
         quarantine: Quarantine,
         budget: SharedBudget,
         breaker: CircuitBreaker,
+        journal: ShippedJournal,
+        others_wait: Callable[[], bool],
     ) -> Engine:
         settings = overridden(self.settings, "provider", "batch_size", orders.batch_size)
         place = self.place
@@ -186,6 +193,8 @@ class PartRepairs:
             models=target.declared.tenant_models,
         )
         stack.callback(embedders.close)
+        aside = PutAside()
+        stack.callback(aside.close)
         return Engine(
             reader=PartReader(
                 target=target,
@@ -199,7 +208,7 @@ class PartRepairs:
             connection=connection,
             embedders=embedders,
             counter=counter,
-            journal=ShippedJournal(work.connection, work.run_id),
+            journal=journal,
             lock=alive,
             budget=budget,
             stop=self._stop,
@@ -210,7 +219,8 @@ class PartRepairs:
             breaker=breaker,
             locked=LockedRows(),
             late=LateProbes(budget=budget, on_answer=lambda _: None),
-            aside=PutAside(),
+            aside=aside,
+            others_wait=others_wait,
         )
 
     def _checks(self, orders: Orders, target: Target) -> tuple[AppliedCheck, ...]:

@@ -117,10 +117,12 @@ async def _take_jobs(app: procrastinate.App, queue: str) -> None:
 
 def _add_repair(app: procrastinate.App, repairs: PartRepairs) -> None:
     @app.task(name=REPAIR, retry=TryAgain(), pass_context=True)
-    async def repair_part(context: JobContext, run_id: str, table: str, part: int) -> None:
+    async def repair_part(
+        context: JobContext, run_id: str, table: str, part: int, last: bool
+    ) -> None:
         log.info("run %s: part %s of %s", run_id, part, redactor.clean(table))
         try:
-            ended = await asyncio.to_thread(repairs.repair, run_id, table, part)
+            ended = await asyncio.to_thread(repairs.repair, run_id, table, part, last=last)
         except GivenBackError:
             log.info("run %s: part %s is given back", run_id, part)
             raise

@@ -1,4 +1,4 @@
-"""With workers too, a tenant whose endpoint is slow at the probe holds up no other."""
+"""With workers too, a tenant whose endpoint is slow holds up no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
 from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, meanwhile
+from tests.repairs import Docs, docs, meanwhile
 from tests.slow_tenant import Slow
 
 if TYPE_CHECKING:
@@ -32,3 +32,23 @@ def test_rows_of_a_late_tenant_become_jobs_once_its_probe_is_answered(shared_sit
         assert slow.others_were_whole
         assert done.counts() == {"selected": 50, str(Outcome.FIXED): 50}
         assert table.wrong() == []
+
+
+def test_a_worker_s_rows_of_a_late_tenant_come_after_all_others_of_all_tables(
+    shared_site: Site,
+) -> None:
+    rows = {"acme": (1, 50), "globex": (1, 30)}
+    names = ("public.docs", "public.more")
+    tables = [Docs(url=shared_site.database, table=name).create(rows) for name in names]
+    slow = Slow(shared_site.database, prompt=2, tables=names)
+    with ProviderServer() as server:
+        server.always(slow.rule)
+        shared_site.write_settings(server, tables=names)
+        with shared_site.worker_here(), meanwhile(slow.watch):
+            done = shared_site.repaired()
+    assert slow.others_were_whole
+    for table, result in zip(tables, done.results, strict=True):
+        assert (result.table, result.stopped) == (table.table, None)
+        assert result.account.selected == result.account.count(Outcome.FIXED) == 80
+        assert table.wrong() == []
+        table.close()

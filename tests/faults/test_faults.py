@@ -155,13 +155,13 @@ def test_a_watch_tells_of_locks_idle_transactions_and_snapshots(table: str) -> N
         ours.execute("SET LOCAL lock_timeout = '400ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             ours.execute(UPDATE)
-    assert {words.partition(" for ")[0] for words in watch.over(locks=0.1, others=0.1)} == {
+    assert {words.partition(" for ")[0] for words in watch.over(snapshots=0.1, others=0.1)} == {
         "others waited",
         "we waited",
         "a transaction of ours was idle",
         "a snapshot of ours was held",
     }
-    assert watch.over(locks=60.0, others=60.0) == []
+    assert watch.over(snapshots=60.0, others=60.0) == []
 
 
 def test_a_watch_takes_an_applications_own_sessions_and_an_idle_lock_for_no_fault(
@@ -176,7 +176,7 @@ def test_a_watch_takes_an_applications_own_sessions_and_an_idle_lock_for_no_faul
         ours.execute("SELECT pg_advisory_xact_lock(1)")
         wait_until(lambda: watch.looks > 10)
     assert watch.sessions == 1
-    assert watch.over(locks=0.0, others=0.0) == []
+    assert watch.over(snapshots=0.0, others=0.0) == []
 
 
 def test_an_applications_clients_hold_rows_and_change_none(database: str) -> None:

@@ -83,9 +83,9 @@ class Watch:
         self._thread.join(JOIN_SECONDS)
         self._connection.close()
 
-    def over(self, *, locks: float, others: float) -> list[str]:
-        """What lasted longer than that, in seconds: waits for locks, and all else."""
-        bounds = {kind: locks if "lock" in kind else others for kind in self.longest}
+    def over(self, *, snapshots: float, others: float) -> list[str]:
+        """What lasted longer than that, in seconds."""
+        bounds = {kind: snapshots if "snapshot" in kind else others for kind in self.longest}
         return [
             f"{kind} for {found:.2f} s, more than {bounds[kind]} s"
             for kind, found in self.longest.items()

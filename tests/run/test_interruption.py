@@ -14,6 +14,7 @@ import pytest
 
 from checks.database.open_sockets import OpenSockets
 from checks.interruption import Interruption
+from embedding_integrity.beside import DeclaredOptions
 from tests.endpoints import endpoint
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
@@ -22,6 +23,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from demo.endpoint import Running
     from tests.runs import Site
@@ -206,3 +208,18 @@ def test_a_run_ends_as_interrupted_also_where_somebody_makes_an_error_of_the_int
     run = site.run("-p", "another")
     assert run.status == 2, run.output
     assert "INTERNALERROR" not in run.output
+
+
+def test_an_interrupt_of_which_python_makes_an_error_while_it_imports_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "class Field:\n"
+        "    def __set_name__(self, owner, name):\n"
+        "        raise KeyboardInterrupt\n"
+        "class Owner:\n"
+        "    field = Field()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        DeclaredOptions(["interrupted"])

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from checks.database.connection import Connection, ConnectionTarget
     from remediation.journal.throughput import Throughput
+    from remediation.selection.batching import FailingRow
 
+PUT_ASIDE = "put_aside"
+"""In the line that a worker sends of a row that it leaves for later."""
 LINES_AT_ONCE = 64
 """Entries taken in together; each has the lines of one batch, with the vectors it replaced."""
 
@@ -67,6 +70,13 @@ class ShippedJournal(Journal):
             self._connection.execute(_ADD, (self._run_id, b"\n".join(lines).decode()))
         except psycopg.Error as error:
             raise OSError(errno.EIO, reason_of(error)) from None
+
+    def put_aside(self, table: str, rows: Iterable[FailingRow]) -> None:
+        """Tell the coordinator of rows of late tenants, which are for later. Raises OSError."""
+        self._append(
+            {"event": PUT_ASIDE, "table": table, "key": row.key, "tenant": row.tenant}
+            for row in rows
+        )
 
     def throughputs(self, measured: Iterable[Throughput]) -> None:
         self._append({**one.entry, "event": OF_A_PART} for one in measured)

@@ -41,9 +41,11 @@ WHERE begun_at < pg_catalog.clock_timestamp() - interval '40 days'
   AND NOT EXISTS (SELECT FROM {schema}.journal AS j WHERE j.run_id = r.run_id)
 """)
 _CAPS = _of("SELECT max_rows, max_cost, price FROM {schema}.run WHERE run_id = %s")
-_BEGIN_WORK = _of(
-    "INSERT INTO {schema}.work (run_id, table_name, token, orders) VALUES (%s, %s, %s, %s)"
-)
+_BEGIN_WORK = _of("""
+INSERT INTO {schema}.work (run_id, table_name, token, orders) VALUES (%s, %s, %s, %s)
+ON CONFLICT (run_id, table_name)
+DO UPDATE SET token = excluded.token, orders = excluded.orders, over = false
+""")
 _WORK = _of("SELECT orders FROM {schema}.work WHERE run_id = %s AND table_name = %s AND NOT over")
 _OVER = _of("UPDATE {schema}.work SET over = true WHERE run_id = %s AND table_name = %s")
 _END_WORK = _of("DELETE FROM {schema}.work WHERE run_id = %s")
@@ -69,6 +71,12 @@ INSERT INTO {schema}.stop (run_id, table_name, kind, name, reason) VALUES (%s, %
 ON CONFLICT DO NOTHING
 """)
 _STOPS = _of("SELECT kind, name, reason FROM {schema}.stop WHERE run_id = %s AND table_name = %s")
+_JOBS_WAIT = _of("""
+SELECT EXISTS (
+    SELECT FROM {schema}.procrastinate_jobs
+    WHERE status = 'todo' AND args ->> 'run_id' = %s AND args ->> 'table' = %s
+)
+""")
 _DROP_JOBS = _of("""
 DELETE FROM {schema}.procrastinate_jobs
 WHERE status = 'todo' AND args ->> 'run_id' = %s AND args ->> 'table' = %s
@@ -99,7 +107,7 @@ class WorkRows:
         return self.run_id, self.table
 
     def begin(self, token: int, orders: Orders) -> None:
-        """Enter the work, for which the lock `token` is held already."""
+        """Enter the work, maybe once more; the lock `token` is held already."""
         self.connection.execute(_BEGIN_WORK, (*self._name, token, Jsonb(asdict(orders))))
 
     def orders(self) -> Orders | None:
@@ -121,6 +129,11 @@ class WorkRows:
     def drop_jobs(self) -> None:
         """Take back the jobs that no worker has begun."""
         self.connection.execute(_DROP_JOBS, self._name)
+
+    def jobs_wait(self) -> bool:
+        """Whether there are jobs that no worker has begun."""
+        ((wait,),) = self.connection.execute(_JOBS_WAIT, self._name).fetchall()
+        return bool(wait)
 
     def add_part(self, number: int, rows: Sequence[KeyedRow], refusals: list[list[Any]]) -> None:
         self.connection.execute(_ADD_PART, (*self._name, number, Jsonb(rows), Jsonb(refusals)))
