@@ -203,6 +203,17 @@ def test_a_bill_that_cannot_be_counts_as_we_count(
     assert came.usage.reckoned == reckoned
 
 
+def test_a_date_to_wait_for_is_held_against_the_clock_that_wrote_it(raw: RawEndpoint) -> None:
+    by_a_wrong_clock = [
+        "Date: Mon, 01 Jan 2001 00:00:00 GMT",
+        "Retry-After: Mon, 01 Jan 2001 00:05:00 GMT",
+    ]
+    raw.script = lambda _, __: (http(b"{}", *by_a_wrong_clock, status="429 no"),)
+    asked = embedder(raw)
+    assert isinstance(came_of(asked), ProviderError)
+    assert 290.0 < asked._limit.held < 301.0
+
+
 # Time and size
 
 

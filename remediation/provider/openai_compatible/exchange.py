@@ -33,6 +33,7 @@ else:
 REFUSAL_BYTES = 65_536
 """Read of the body of a refusal; providers' are under a thousand."""
 
+SAY_HOW_LONG = ("x-ratelimit-", "retry-after", "date")
 HEADER_CHARACTERS = 64
 """A header that says how long to wait is shorter."""
 
@@ -146,8 +147,7 @@ def bound_answer(response: httpx.Response) -> None:
             **{
                 name: value
                 for name, value in response.headers.items()
-                if name.startswith(("x-ratelimit-", "retry-after"))
-                and len(value) <= HEADER_CHARACTERS
+                if name.startswith(SAY_HOW_LONG) and len(value) <= HEADER_CHARACTERS
             },
         }
     )
