@@ -86,7 +86,7 @@ def earlier(directory: Path) -> tuple[MeasuredRun, ...]:
     Raises OSError, but for a history that is not there.
     """
     try:
-        with (directory / NAME).open("rb") as file:
+        with open(directory / NAME, "rb", opener=_opened) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             lines = file.read().splitlines()
@@ -105,8 +105,15 @@ def append(directory: Path, run: MeasuredRun) -> None:
     """Add a line in one write, which runs beside each other cannot mix. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     line = run.model_dump_json().encode() + b"\n"
-    descriptor = os.open(directory / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = _opened(str(directory / NAME), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, line)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of the file. Raises OSError also for a link or a pipe of somebody else's, who
+    may write to the folder too.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)

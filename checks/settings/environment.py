@@ -7,11 +7,12 @@ Shows no value, not even in a traceback: some are passwords and keys. Changes no
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
+from dotenv.main import DotEnv
 
 from checks.errors import IntegrityError
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 LARGEST_FILE = 100_000
-"""Bytes of a `.env`: its parser takes the square of its lines, a minute for eight times as many."""
+"""Bytes of a `.env`, and of all that its values name: each may name one that names others twice."""
+
+_REFERENCE = re.compile(r"\$\{([^}:${]{0,100})(?::-([^}]{0,1000}))?\}")
+"""`${NAME}` or `${NAME:-default}`, as python-dotenv reads it, which copies all values for each."""
 
 
 class EnvironmentFileError(IntegrityError):
@@ -70,8 +74,30 @@ def read_environment(folders: Sequence[Path]) -> Environment:
     if trouble is not None:
         # Raised out here: the decoder's error holds the file's bytes.
         raise EnvironmentFileError(f"{found} {trouble}; save it as UTF-8 text, or remove it")
-    from_file = dotenv_values(stream=StringIO(text))
-    return Environment({**{k: v or "" for k, v in from_file.items()}, **os.environ})
+    from_file = _filled(DotEnv(None, stream=StringIO(text), interpolate=False).parse())
+    if from_file is None:
+        raise EnvironmentFileError(
+            f"{found} names so many values in others that they grow beyond {LARGEST_FILE:,}"
+            " characters; write them out, or remove it"
+        )
+    return Environment({**from_file, **os.environ})
+
+
+def _filled(written: Iterable[tuple[str, str | None]]) -> dict[str, str] | None:
+    """The values with those in them that they name; None where these grow too large."""
+    filled: dict[str, str] = {}
+    size = 0
+
+    def named(reference: re.Match[str]) -> str:
+        name, otherwise = reference.groups(default="")
+        return filled.get(name, os.environ.get(name, otherwise))
+
+    for name, value in written:
+        size += sum(len(named(one)) for one in _REFERENCE.finditer(value or ""))
+        if size > LARGEST_FILE:
+            return None
+        filled[name] = _REFERENCE.sub(named, value or "")
+    return filled
 
 
 def _start_of(path: Path) -> bytes:

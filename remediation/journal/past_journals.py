@@ -6,6 +6,7 @@ Reads only, and only below the folder of reports: a run's id is never a path.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ class PastJournal:
 
     def lines(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """Each whole line with its offset; ends before one that is being written."""
-        with self.path.open("rb") as file:
+        with self._open() as file:
             file.seek(start)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -101,9 +102,15 @@ class PastJournal:
             if event is not None:
                 yield offset, event
 
+    def _open(self) -> BinaryIO:
+        # In a folder that others write to, it may be something that has no end.
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")
+        return self.path.open("rb")
+
     def events_at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
         """The events at these offsets, in their order. Raises `JournalDamagedError`, OSError."""
-        with self.path.open("rb") as file:
+        with self._open() as file:
             for offset in offsets:
                 before = _seal_before(file, offset)
                 event = sealed_event_of(file.readline(), before)

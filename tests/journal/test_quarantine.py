@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from remediation.journal.outcomes import Outcome
+from remediation.journal.past_journals import find_journal
 from remediation.journal.quarantine import Quarantine, recall
 from tests.provider_server import ProviderServer
 from tests.repairs import Done, docs, environment, opened, settings
@@ -122,7 +124,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_the_others_count(
         (tmp_path / "not-a-run").mkdir()
         remembered = recall(tmp_path)
         assert remembered.unreadable == (
-            "the journal of run 20261122T203438Z-f36a3d cannot be read (Is a directory): rows that"
+            "the journal of run 20261122T203438Z-f36a3d cannot be read (it is no file): rows that"
             " it quarantined may be sent again",
         )
         done = repaired(database, chosen, tmp_path)
@@ -132,3 +134,13 @@ def test_a_journal_that_cannot_be_read_is_told_and_the_others_count(
 
 def test_no_reports_mean_no_memory(tmp_path: Path) -> None:
     assert recall(tmp_path / "none") == Quarantine()
+
+
+def test_what_has_no_end_in_another_s_folder_is_no_journal(tmp_path: Path) -> None:
+    folder = tmp_path / "20261122T203438Z-f36a3d"
+    folder.mkdir()
+    os.mkfifo(folder / "journal.jsonl")
+    (words,) = recall(tmp_path).unreadable
+    assert "cannot be read (it is no file)" in words
+    with pytest.raises(OSError, match="it is no file"):
+        find_journal(folder.name, tmp_path).header()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 from reports import history
 from reports.values.incident import Incident, Result
@@ -40,6 +43,24 @@ def test_what_was_appended_is_read_again_and_lines_that_are_no_runs_are_passed_o
         file.write('not a run\n{"version": 7}\n')
     history.append(directory, night(2, 3))
     assert history.earlier(directory) == (night(1, 0), night(2, 3))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_stands_in_its_place_in_another_s_folder_is_neither_read_nor_written(
+    tmp_path: Path, kind: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    place = tmp_path / history.NAME
+    if kind == "link":
+        place.symlink_to(theirs)
+    else:
+        os.mkfifo(place)
+    with pytest.raises(OSError):  # noqa: PT011 - of many kinds
+        history.append(tmp_path, night(1, 0))
+    with pytest.raises(OSError):  # noqa: PT011
+        history.earlier(tmp_path)
+    assert theirs.read_text() == "theirs"
 
 
 def test_a_coverage_below_the_last_runs_is_told_though_its_threshold_holds() -> None:

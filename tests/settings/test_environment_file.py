@@ -24,8 +24,14 @@ SECRET = "s3cr3t-of-the-file"
         f'\n# why\nFIRST_NAME = "{SECRET}"\n'.encode(),
         f"a line for another program\nFIRST_NAME={SECRET}\n".encode(),
         f"FIRST_NAME=old\nFIRST_NAME={SECRET}\n".encode(),
+        f"A={SECRET[:4]}\nFIRST_NAME=${{A}}{SECRET[4:-1]}${{NOWHERE_SET:-{SECRET[-1]}}}".encode(),
+        b"A=$\n" * 20_000 + f"FIRST_NAME={SECRET}".encode(),
+        b"A=" + b"${" * 40_000 + f"\nFIRST_NAME={SECRET}".encode(),
     ],
-    ids=["a mark", "CRLF", "export", "quotes", "spaces", "other lines", "twice"],
+    ids=[
+        *("a mark", "CRLF", "export", "quotes", "spaces", "other lines", "twice"),
+        *("names", "many lines", "many braces"),
+    ],
 )
 def test_it_is_understood_as_editors_and_shells_write_it(tmp_path: Path, written: bytes) -> None:
     (tmp_path / ".env").write_bytes(written)
@@ -41,8 +47,12 @@ def test_it_is_understood_as_editors_and_shells_write_it(tmp_path: Path, written
         (f"FIRST_NAME={SECRET}\0\n".encode(), "holds a NUL character"),
         (f"FIRST_NAME={SECRET}\n".encode() * LARGEST_FILE, "at most 100,000 bytes"),
         (b"FIRST_NAME=" + "\N{EURO SIGN}".encode() * LARGEST_FILE, "at most 100,000 bytes"),
+        (f"A={SECRET}\n".encode() + b"A=${A}${A}\nB=${A}${A}\nA=${B}${B}\n" * 99, "grow beyond"),
     ],
-    ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "NUL", "huge", "huge within a letter"],
+    ids=[
+        *("UTF-16", "UTF-16 without a mark", "Latin-1", "NUL", "huge", "huge within a letter"),
+        "values in values",
+    ],
 )
 def test_what_is_no_such_file_is_refused_without_a_word_of_it(
     tmp_path: Path, written: bytes, words: str
