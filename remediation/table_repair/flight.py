@@ -90,20 +90,23 @@ class Flight:
         self._earlier: dict[Key, LockedRow[NewVector]] = {}
         """Of the rows that wait to be written: what a try before came to."""
         self._taking = threading.Lock()
-        self._threads = ExitStack()
 
     def __enter__(self) -> Self:
-        for writer in self._writers:
-            self._threads.callback(writer.close)
-        self._askers = self._threads.enter_context(
-            ThreadPoolExecutor(2 * self._asking, thread_name_prefix="ask")
-        )
-        self._scribes = self._threads.enter_context(
-            ThreadPoolExecutor(len(self._writers), thread_name_prefix="write")
-        )
-        for _ in self._writers:
-            # Beside the first request: a connection takes longer than the write that proves it.
-            self._scribes.submit(self._connect)
+        # An interrupt may come in the midst of it, and a thread that waits for work, of which
+        # nobody knows, would keep the process from ending.
+        with ExitStack() as threads:
+            for writer in self._writers:
+                threads.callback(writer.close)
+            self._askers = threads.enter_context(
+                ThreadPoolExecutor(2 * self._asking, thread_name_prefix="ask")
+            )
+            self._scribes = threads.enter_context(
+                ThreadPoolExecutor(len(self._writers), thread_name_prefix="write")
+            )
+            for _ in self._writers:
+                # Beside the first request: a connection takes longer than the write that proves it.
+                self._scribes.submit(self._connect)
+            self._threads = threads.pop_all()
         return self
 
     def __exit__(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +22,6 @@ from tests.repairs import docs, environment, meanwhile, opened, repaired, settin
 from tests.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
-    import threading
-
     from tests.repairs import Docs
 
 KEYS = environment("acme", "globex")
@@ -184,6 +183,26 @@ def test_an_interrupt_settles_the_account_and_is_raised_again(
         assert len(table.wrong()) == 100 - fixed
         # What had been paid for was written.
         assert fixed == len([text for text in server.texts if text != "document 1 of acme"])
+
+
+def test_an_interrupt_while_a_thread_is_begun_leaves_none_that_keeps_the_process(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, begun = threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith("write"):
+            begun.append(thread)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with docs(database, {"acme": (1, 10)}), ProviderServer() as server:
+        with pytest.raises(KeyboardInterrupt):
+            repaired(database, settings(server), tmp_path, keys=KEYS)
+        (thread,) = begun
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_an_interrupt_is_noticed_while_no_row_is_worth_sending(
