@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ from checks.settings.names import TableName, parse_identifier
 
 Conflict: TypeAlias = tuple[tuple[str | int, ...], str]
 """Where in a section keys contradict each other, and in which words."""
+
+LONGEST_URL = 2_000
+"""Characters; a client refuses one of 65,537 in words of its own."""
 
 _DURATION_FORMS = '"500ms", "2s", "5min", "15 minutes", "1h" or "1 day"'
 _DURATION = re.compile(
@@ -175,11 +179,19 @@ def plain_base_url(value: str) -> str:
     """
     if not all("!" <= character <= "~" for character in value):
         raise ValueError("expected a URL of visible ASCII characters, found others; write it so")
+    if len(value) > LONGEST_URL:
+        raise ValueError(
+            f"expected a URL of at most {LONGEST_URL:,} characters, found a longer one"
+        )
     try:
         url = urlsplit(value)
         port_is_readable = url.port is None or url.port > 0
+        if "[" in url.netloc:
+            IPv6Address(url.hostname or "")
     except ValueError:
-        raise ValueError("expected a URL, found one that cannot be read; check its port") from None
+        raise ValueError(
+            "expected a URL, found one that cannot be read; check its host and port"
+        ) from None
     if url.scheme not in ("http", "https") or not url.hostname or not port_is_readable:
         raise ValueError(
             'expected an http or https URL such as "https://api.openai.com/v1", found another form'

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from remediation.provider.endpoint import KeyRow, OwnEndpoint
 
 PLACEHOLDER = "{tenant}"
+LONGEST_KEY = 8_192
+"""Characters; servers take no longer header, and a tenant may have put anything there."""
 COMMAND_SECONDS = 10.0
 """How long a `[keys] command` may take; a vault answers in well under a second."""
 KEYS_SQL = 'sql = "SELECT api_key FROM tenant_settings WHERE tenant_id = %(tenant)s"'
@@ -254,6 +256,10 @@ def names_a_key(pattern: str | None, environ: Mapping[str, str]) -> bool:
 def _usable(value: str, source: str) -> Key | MissingKey:
     """The key, or why it cannot be sent: that ends the search, since no other was declared."""
     secret = value.strip()
+    if len(secret) > LONGEST_KEY:
+        return MissingKey(
+            reason=f"{source} holds over {LONGEST_KEY:,} characters; no key has so many"
+        )
     redactor.add(secret)
     if not secret:
         return MissingKey(reason=f"{source} holds only white space; put the key there")

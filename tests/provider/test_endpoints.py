@@ -86,6 +86,8 @@ def test_a_row_without_a_key_is_none(values: tuple[str | None, ...]) -> None:
         (("api_key", "base_url"), ("x", "https://u:hidden@h/v1"), "without credentials"),
         (("api_key", "base_url"), ("x", "https://h/v1?hidden=1"), "api-version"),
         (("api_key", "base_url"), ("x", "https://hidden\x1b[2J/v1"), "visible ASCII"),
+        (("api_key", "base_url"), ("x", f"https://h/{'hidden' * 9_999}"), "at most 2,000"),
+        (("api_key", "base_url"), ("x", "https://[v1.hidden]/"), "check its host and port"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why_and_shows_no_value(

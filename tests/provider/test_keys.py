@@ -230,6 +230,7 @@ def test_a_command_gets_the_tenant_as_one_argument_without_a_shell(tmp_path: Pat
         ("import sys; print('sk-half'); sys.exit('sk-in-stderr')", "ended with status 1"),
         ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
         ("print('sk-one'); print('sk-two')", "holds characters that no HTTP header can carry"),
+        ("print('sk-' * 9_999)", "holds over 8,192 characters"),
         ("import sys; sys.stdout.buffer.write(b'sk-\\xff')", "holds characters that no HTTP"),
     ],
 )
