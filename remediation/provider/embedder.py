@@ -100,6 +100,11 @@ class Embedder:
         self._dead: str | None = None
 
     @property
+    def refused(self) -> bool:
+        """Whether nothing more is sent with the key: the provider does not take it."""
+        return self._dead is not None
+
+    @property
     def endpoint(self) -> Endpoint:
         """Where the texts are embedded."""
         return self.provider.endpoint

@@ -77,14 +77,17 @@ class Embedders:
     def seconds_to_wait(self, tenant: str | None, tokens: int) -> float:
         """Seconds until a request of so many tokens may be sent with the tenant's key.
 
-        Also 0.0 where waiting is no use: there is no key, or the provider asks for too long a wait.
+        Also 0.0 where waiting is no use: there is no key, it is refused, nobody is there, or the
+        provider asks for too long a wait.
         """
         key = self.keys.find(tenant)
         if isinstance(key, MissingKey):
             return 0.0
         limit = self._limits.of(key.secret)
-        base_url = self._endpoint_of(tenant, key).base_url
-        if self._limits.reachability(base_url).dead is not None:
+        endpoint = self._endpoint_of(tenant, key)
+        if self._limits.reachability(endpoint.base_url).dead is not None:
+            return 0.0
+        if self._is_refused(endpoint, key.secret):
             return 0.0
         if limit.held > self._retry.longest_hold or limit.too_large(tokens, alone=False):
             return 0.0
@@ -109,6 +112,13 @@ class Embedders:
         declared = self._models.get(tenant or "", self.endpoint.model)
         endpoint = replace(self.endpoint, model=declared, declared=declared)
         return endpoint if key.own is None else key.own.in_place_of(endpoint)
+
+    def _is_refused(self, endpoint: Endpoint, secret: SecretStr) -> bool:
+        """Whether the endpoint refused the key, as asked for this tenant or another."""
+        with self._lock:
+            opened = self._open.get(endpoint)
+            embedder = None if opened is None else opened.embedders.get(secret)
+            return embedder is not None and embedder.refused
 
     def _take(self, endpoint: Endpoint) -> _Opened:
         with self._lock:

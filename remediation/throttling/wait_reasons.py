@@ -26,7 +26,8 @@ def keys_must_wait(seconds: float) -> WaitReason:
     """Every key that is needed has to wait for so long."""
     return WaitReason(
         reason=f"every key that is needed has to wait, the first for {seconds:,.0f} s (its provider"
-        " wants it to, or requests_per_minute and tokens_per_minute of [repair])",
+        " asks for it or gave no usable answer, or requests_per_minute or tokens_per_minute of"
+        " [repair] is reached)",
         expected=True,
     )
 

@@ -263,15 +263,25 @@ def test_a_key_that_dies_with_eight_requests_in_flight_is_not_hammered(
         assert len(of(server, ACME)) <= 3 + 8
 
 
-def test_a_dead_key_that_tenants_share_is_asked_once_for_all_of_them(
+def test_a_dead_key_that_tenants_share_is_asked_once_and_then_nobody_waits_for_it(
     database: str, tmp_path: Path
 ) -> None:
     tenants = {f"tenant {number}": (0, 2) for number in range(30)}
     with docs(database, tenants), ProviderServer(keys=set()) as server:
-        chosen = settings(server, keys={"fallback_env": "PLATFORM"}, provider={"concurrency": 1})
-        done = repaired(database, chosen, tmp_path, keys={"PLATFORM": "sk-platform-0000"})
+        told: list[str] = []
+        begun = time.monotonic()
+        done = repaired(
+            database,
+            settings(server, keys={"fallback_env": "PLATFORM"}),
+            tmp_path,
+            keys={"PLATFORM": "sk-platform-0000"},
+            limits=RateLimits(requests_per_minute=1),
+            on_pause=told.append,
+        )
         assert done.counts() == {"selected": 60, "failed": 60}
         assert len(server.requests) == 1
+        assert told == []
+        assert time.monotonic() - begun < 30.0
 
 
 def test_an_interrupt_ends_a_long_wait_at_once(database: str, tmp_path: Path) -> None:
