@@ -38,8 +38,11 @@ class Redactor:
         """The text with every registered secret replaced."""
         if not self._by_ending:
             return text
-        pieces = {text[at : at + SHORTEST_SECRET] for at in range(len(text))}
-        found = self._by_ending.keys() & pieces
+        if len(self._by_ending) < len(text):
+            found = [ending for ending in self._by_ending.copy() if ending in text]
+        else:
+            pieces = {text[at : at + SHORTEST_SECRET] for at in range(len(text))}
+            found = [ending for ending in pieces if ending in self._by_ending]
         forms = [form for ending in found for form in self._by_ending[ending]]
         # Longest first: a secret that contains another one is replaced whole.
         for form in sorted(forms, key=len, reverse=True):

@@ -19,7 +19,7 @@ from checks.database.server import read_server
 from checks.examination.examination import examine
 from checks.examination.measuring import examine_targets
 from checks.examination.selection import Selection
-from checks.findings.failing_rows import failing_rows_sql
+from checks.findings.failing_rows import failing_rows
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.scanning.scan import scan
@@ -89,7 +89,7 @@ class Looker:
         """How many rows the statement of a finding shows, counted by the server: Python has no
         time before all time.
         """
-        query = failing_rows_sql(target, check, tenant).removesuffix(";")
+        query = failing_rows(target, check).of(tenant).removesuffix(";")
         row = self.connection.execute(f"SELECT count(*) FROM ({query}) AS shown").fetchone()
         assert row is not None
         return int(row[0])
@@ -97,7 +97,7 @@ class Looker:
     def shown_once(self, target: Target, tenant: str | None) -> int:
         """How many rows the statements of all findings of a tenant show, each row once."""
         queries = [
-            failing_rows_sql(target, check, tenant).removesuffix(";")
+            failing_rows(target, check).of(tenant).removesuffix(";")
             for check in applied_checks(target)
             if check.proof is None
         ]

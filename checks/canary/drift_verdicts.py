@@ -19,7 +19,7 @@ from checks.canary.sampled_verdicts import (
     with_verdicts,
 )
 from checks.expectations.measurements import Sampled, Segment, Verdict
-from checks.findings.failing_rows import failing_rows_sql
+from checks.findings.failing_rows import failing_rows
 from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
 from checks.row_checks.row_relation import rows_of
 
@@ -200,7 +200,7 @@ def _words(target: Target, tenant: str | None, drift: SegmentDrift, least: float
 def _query(target: Target, tenant: str | None, rows: Sequence[SampledRow]) -> str | None:
     if not target.key:
         return None
-    return failing_rows_sql(target, drifting_check(target, rows), tenant)
+    return failing_rows(target, drifting_check(target, rows)).of(tenant)
 
 
 def _among(target: Target, rows: Sequence[SampledRow]) -> sql.Composable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from checks.expectations.measurements import NOTHING_UNLISTED
 from checks.findings.acceptance import acceptances_of, decide, today_in_utc
-from checks.findings.failing_rows import failing_rows_sql
+from checks.findings.failing_rows import FailingRows, failing_rows
 from checks.findings.finding import Finding, sampled_finding, tenant_words
 from checks.scanning.gaps import gap_findings
 from checks.scanning.part import WHOLE
@@ -67,6 +67,14 @@ class TableExamination:
     _acceptances: Mapping[tuple[str, str | None], Accepted] = field(
         init=False, repr=False, compare=False
     )
+    _found: dict[Verdict, Finding] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """The findings that were asked for, each with the statement that shows its rows."""
+    _statements: dict[str, FailingRows] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """The statements of the checks that were asked for, by name."""
 
     def __post_init__(self) -> None:
         # Tables may have tens of thousands of segments, and each is looked up by tenant.
@@ -187,7 +195,9 @@ class TableExamination:
 
     def finding(self, verdict: Verdict) -> Finding:
         """The finding of a verdict that does not hold."""
-        return self._weighed(self._finding(verdict))
+        if verdict not in self._found:
+            self._found[verdict] = self._weighed(self._finding(verdict))
+        return self._found[verdict]
 
     def _weighed(self, finding: Finding) -> Finding:
         """The finding, marked as accepted or outgrown where it has an acceptance."""
@@ -209,7 +219,12 @@ class TableExamination:
             return None
         failing = {m.segment.tenant for m in self.measurements if m.failing[check]}
         named = () if failing <= set(tenants) or len(tenants) > TENANTS_NAMED else tuple(tenants)
-        return failing_rows_sql(self.target, self.check(check), *named)
+        return self._failing_rows(self.check(check)).of(*named)
+
+    def _failing_rows(self, check: AppliedCheck) -> FailingRows:
+        if check.name not in self._statements:
+            self._statements[check.name] = failing_rows(self.target, check)
+        return self._statements[check.name]
 
     def _finding(self, verdict: Verdict) -> Finding:
         if verdict.sampled is not None:
@@ -231,7 +246,7 @@ class TableExamination:
             bound=self.bound(check.name, measurement.segment.tenant),
             since=measurement.first[check.name],
             until=measurement.last[check.name],
-            query=failing_rows_sql(self.target, check, verdict.segment.tenant),
+            query=self._failing_rows(check).of(verdict.segment.tenant),
             unrepairable=self.target.unrepairable if check.remedy == "re-embed" else None,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -11,26 +12,45 @@ from checks.row_checks.row_expressions import changed_by_columns, scope_of, tena
 from checks.row_checks.row_relation import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
 
 
-def failing_rows_sql(target: Target, check: AppliedCheck, *tenants: str | None) -> str:
-    """A statement a person can run in psql to see the failing rows of tenants, by default of all.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailingRows:
+    """A statement that a person can run in psql to see the rows that fail a check.
 
-    Flat, over the table's own columns; beside a store, over those of `rows_of`. It states the
-    conditions that the scan counts by.
+    Composed once, as a table may have ten thousand failing segments. It states the conditions that
+    the scan counts by.
     """
-    if target.store is not None:
-        return _failing_beside_store(target, check, tenants)
+
+    select: str
+    tenant: str | None
+    """SQL of a row's tenant; None where the table has none."""
+    conditions: str
+
+    def of(self, *tenants: str | None) -> str:
+        """The statement about the rows of tenants, by default of all."""
+        conditions = self.conditions
+        if tenants and self.tenant is not None:
+            conditions = f"{_among(self.tenant, tenants)}\n  AND {conditions}"
+        return f"{self.select}\nWHERE {conditions};"
+
+
+def failing_rows(target: Target, check: AppliedCheck) -> FailingRows:
+    """The statement: flat, over the table's own columns; beside a store, over `rows_of`'s."""
+    beside_store = target.store is not None
+    return _failing_beside_store(target, check) if beside_store else _failing(target, check)
+
+
+def _failing(target: Target, check: AppliedCheck) -> FailingRows:
     declared = target.declared
     columns: list[sql.Composable] = [sql.Identifier(column.name) for column in target.key]
     conditions: list[sql.Composable] = []
     if declared.tenant is not None:
         columns.append(sql.SQL("{} AS tenant").format(embed_sql(declared.tenant)))
-        conditions += _among(tenant_of(target), tenants)
     if declared.created_at is not None:
         columns.append(sql.SQL("{} AS created_at").format(embed_sql(declared.created_at)))
     if not target.key:
@@ -40,48 +60,41 @@ def failing_rows_sql(target: Target, check: AppliedCheck, *tenants: str | None) 
     if target.changed_since is not None:
         conditions.append(changed_by_columns(target))
     conditions.append(sql.SQL("({})").format(check.shown))
-    statement = sql.SQL("SELECT {columns}\nFROM {table}\nWHERE {conditions};").format(
-        columns=sql.SQL(", ").join(columns),
-        table=target.identifier,
-        conditions=sql.SQL("\n  AND ").join(conditions),
+    select = sql.SQL("SELECT {columns}\nFROM {table}").format(
+        columns=sql.SQL(", ").join(columns), table=target.identifier
     )
-    return statement.as_string(None)
+    return FailingRows(
+        select=select.as_string(None),
+        tenant=None if declared.tenant is None else tenant_of(target).as_string(None),
+        conditions=sql.SQL("\n  AND ").join(conditions).as_string(None),
+    )
 
 
-def _failing_beside_store(
-    target: Target, check: AppliedCheck, tenants: Sequence[str | None]
-) -> str:
+def _failing_beside_store(target: Target, check: AppliedCheck) -> FailingRows:
+    declared = target.declared
     columns: list[sql.Composable] = [
         sql.SQL("{} AS {}").format(sql.Identifier(f"key_{position}"), sql.Identifier(column.name))
         for position, column in enumerate(target.key, start=1)
     ]
-    conditions: list[sql.Composable] = [sql.SQL("({})").format(check.shown)]
-    if target.declared.tenant is not None:
-        columns.append(sql.SQL("tenant"))
-        conditions[:0] = _among(sql.SQL("tenant"), tenants)
-    if target.declared.created_at is not None:
-        columns.append(sql.SQL("created_at"))
+    columns += [sql.SQL("tenant")] if declared.tenant is not None else []
+    columns += [sql.SQL("created_at")] if declared.created_at is not None else []
     if target.repeats and target.text_is_known:
         columns.append(sql.SQL("left(text, 80) AS text"))
-    statement = sql.SQL("SELECT {columns}\nFROM {rows} AS r\nWHERE {conditions};").format(
-        columns=sql.SQL(", ").join(columns),
-        rows=rows_of(target),
-        conditions=sql.SQL("\n  AND ").join(conditions),
+    select = sql.SQL("SELECT {columns}\nFROM {rows} AS r").format(
+        columns=sql.SQL(", ").join(columns), rows=rows_of(target)
     )
-    return statement.as_string(None)
+    return FailingRows(
+        select=select.as_string(None),
+        tenant=None if declared.tenant is None else "tenant",
+        conditions=sql.SQL("({})").format(check.shown).as_string(None),
+    )
 
 
-def _among(expression: sql.Composable, tenants: Sequence[str | None]) -> Iterator[sql.Composable]:
-    """The condition of a row of these tenants; none for all."""
-    if not tenants:
-        return
-    if len(tenants) == 1 and tenants[0] is not None:
-        yield sql.SQL("{} = {}").format(expression, sql.Literal(tenants[0]))
-        return
-    parts = []
-    if named := [sql.Literal(tenant) for tenant in tenants if tenant is not None]:
-        parts.append(sql.SQL("{} IN ({})").format(expression, sql.SQL(", ").join(named)))
-    if None in tenants:
-        parts.append(sql.SQL("{} IS NULL").format(expression))
-    joined = sql.SQL(" OR ").join(parts)
-    yield joined if len(parts) == 1 else sql.SQL("({})").format(joined)
+def _among(expression: str, tenants: Sequence[str | None]) -> str:
+    """The condition of a row of these tenants."""
+    named = [sql.Literal(tenant).as_string(None) for tenant in tenants if tenant is not None]
+    if len(tenants) == 1 and named:
+        return f"{expression} = {named[0]}"
+    parts = [f"{expression} IN ({', '.join(named)})"] if named else []
+    parts += [f"{expression} IS NULL"] if None in tenants else []
+    return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"

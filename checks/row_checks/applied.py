@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -101,7 +101,7 @@ def _applied(target: Target, check: RowCheck, words: RowWords) -> AppliedCheck |
     return replace(
         applied,
         predicate=predicate,
-        write_shown=lambda: write(target, expressions_of(target)),
+        write_shown=cache(lambda: write(target, expressions_of(target))),
         found=None if check.found is None else check.found(target, words),
         of_norm=None if words.norm is None or of_norm == predicate else of_norm,
     )
@@ -117,8 +117,10 @@ def _of_sets(
     return replace(
         applied,
         predicate=rule.holds_member(applied.name),
-        write_shown=lambda: write(target, expressions_of(target)).shown(
-            source_of(target, for_people=True), rule if target.siblings else None
+        write_shown=cache(
+            lambda: write(target, expressions_of(target)).shown(
+                source_of(target, for_people=True), rule if target.siblings else None
+            )
         ),
         rule_of_sets=rule,
         write_members=lambda: rule.members(source_of(target)),

@@ -42,6 +42,7 @@ def write(
     Raises:
         OSError: the folder or a file cannot be written.
     """
+    incident = incident.cleaned()
     folder = directory / incident.run_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     written = WrittenReport(
@@ -51,7 +52,7 @@ def write(
         message=folder / "message.json",
         keys=folder / "failing-keys.jsonl",
     )
-    replace(written.json, [incident.cleaned().model_dump_json(indent=2), "\n"])
+    replace(written.json, [incident.model_dump_json(indent=2), "\n"])
     replace(written.markdown, [markdown(incident)])
     replace(written.message, [message(incident)])
     replace(written.html, [render(incident)])

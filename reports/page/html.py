@@ -51,12 +51,7 @@ def prepare() -> None:
 
 
 def render(incident: Incident) -> str:
-    """The HTML page of an incident: one file, readable on a screen, a phone and paper.
-
-    Registered secrets are replaced in every value, not in the finished page: a password such as
-    `table` must not break the markup.
-    """
-    incident = incident.cleaned()
+    """The HTML page of a cleaned incident: one file, readable on a screen, a phone and paper."""
     environment = _environment()
     stylesheet, _, _ = environment.loader.get_source(environment, "incident.css")  # type: ignore[union-attr]
     digest = hashlib.sha256(stylesheet.encode()).digest()

@@ -32,7 +32,6 @@ ENUMERATED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 def markdown(incident: Incident) -> str:
     """The incident in Markdown: headings, lists, tables and fenced statements."""
-    incident = incident.cleaned()
     diagnosed = incident.diagnosis.tables if incident.diagnosis is not None else ()
     untenanted = {table.name for table in incident.tables if table.tenant is None}
 

@@ -250,7 +250,10 @@ class Incident(ReportValue):
     timeline: tuple[TimelineEvent, ...] = ()
 
     def cleaned(self) -> Incident:
-        """The same incident without secrets that were registered after it was built."""
+        """The same incident without secrets that were registered after it was built.
+
+        Values are cleaned, not finished texts: a password such as `table` must not break a page.
+        """
         return Incident.model_validate(self.model_dump())
 
     @property

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from checks.expectations.measurements import tolerated_failures
-from checks.findings.failing_rows import failing_rows_sql
+from checks.findings.failing_rows import failing_rows
 from checks.row_checks.applied import applied_checks
 from checks.scanning.scan import scan
 from checks.scanning.scan_statement import compile_scan
@@ -358,6 +358,6 @@ def test_a_query_of_a_tenant_is_safe_whatever_it_is_called(hostile: str) -> None
     with looking(hostile, table(tenant="tenant")) as looker:
         (target,) = looker.targets()
         (check, *_) = applied_checks(target)
-        query = failing_rows_sql(target, check, "'; DROP TABLE docs; --")
+        query = failing_rows(target, check).of("'; DROP TABLE docs; --")
     assert rows(hostile, query)
     assert failing(examined(hostile, table(tenant="tenant")), "completeness")
