@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from checks.settings.check_names import CANARIES
 from reports.values.trend import SHOWN, Measured, MeasuredRun, trend_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def keep(
 def measured(
     examination: Examination, *, run_id: str, at: datetime, after: bool = False
 ) -> MeasuredRun:
-    """What an examination measured, by table and check, all tenants together."""
+    """What an examination measured, by table and check, all tenants together.
+
+    Of a sample nothing is kept: its failing rows are no share of all.
+    """
     checks = []
     for table in examination.tables:
         if not table.measured:
@@ -66,7 +70,7 @@ def measured(
                 holds=check.name not in open_checks,
             )
             for check in table.checks
-            if check.name not in table.part.sampled
+            if check.name not in (*table.part.sampled, *CANARIES)
         ]
     return MeasuredRun(run_id=run_id, at=at, after=after, checks=tuple(checks))
 

@@ -18,7 +18,7 @@ from checks.canary.sampled_verdicts import (
     verdicts_of,
     with_verdicts,
 )
-from checks.expectations.measurements import Sampled, Segment, Verdict
+from checks.expectations.measurements import Measurement, Sampled, Segment, Verdict
 from checks.findings.failing_rows import failing_rows
 from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
 from checks.row_checks.row_relation import rows_of
@@ -87,19 +87,34 @@ def _with_drift(
     ]
     counts = {tenant: len(drift.drifting) for tenant, drift in seen.items()}
     checks = tuple(check for check in table.checks if check.name != NAME)
+    # Rows that fail one of the others are left out of the sample.
+    beside = [c.name for c in checks if c.remedy != "re-embed" or c.rule_of_sets is not None]
     rows = repairable(table.target, seen)
     return replace(
         with_verdicts(table, NAME, told, [asked]),
         checks=(*checks, drifting_check(table.target, rows)) if rows else checks,
         measurements=tuple(
-            replace(
-                measurement,
-                failing={**measurement.failing, NAME: counts.get(measurement.segment.tenant, 0)},
-                first={**measurement.first, NAME: None},
-                last={**measurement.last, NAME: None},
-            )
+            _measured(measurement, counts.get(measurement.segment.tenant, 0), beside)
             for measurement in table.measurements
         ),
+    )
+
+
+def _measured(measurement: Measurement, drifting: int, beside: Sequence[str]) -> Measurement:
+    """The measurement with its drifting rows, in place of those it may have been given before.
+
+    They may fail the checks `beside` as well, and none of the others.
+    """
+    shared = sum(measurement.failing.get(name, 0) for name in beside)
+    before = measurement.failing.get(NAME, 0)
+    beyond = max(0, drifting - shared) - max(0, before - shared)
+    return replace(
+        measurement,
+        failing={**measurement.failing, NAME: drifting},
+        first={**measurement.first, NAME: None},
+        last={**measurement.last, NAME: None},
+        affected=measurement.affected + beyond,
+        at_least=bool(drifting and shared),
     )
 
 

@@ -59,6 +59,8 @@ class Measurement:
     the last of them in order, for a check where that is known."""
     affected: int = 0
     """Rows that fail at least one of the checks, each counted once."""
+    at_least: bool = False
+    """Whether further rows may be `affected`: some may fail two checks that count apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

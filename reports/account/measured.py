@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from checks.examination.examination import Examination
     from checks.examination.table_examination import TableExamination
+    from checks.expectations.measurements import Measurement
     from checks.findings.finding import Finding
     from remediation.run.repair_run import RepairRun
 
@@ -80,13 +81,20 @@ def _segments(before: TableExamination, after: TableExamination | None) -> Itera
             uncounted=measurement.uncounted,
             before=dict(measurement.failing),
             after=None if after is None else dict(again.failing if again else {}),
-            affected_before=measurement.affected,
-            affected_after=None if after is None else again.affected if again else 0,
+            affected_before=_affected(measurement),
+            affected_after=None if after is None else _affected(again),
             first=min(times, default=None),
             last=max(times, default=None),
             not_embeddable=measurement.not_embeddable,
             pending=measurement.pending,
         )
+
+
+def _affected(measurement: Measurement | None) -> int | None:
+    """Rows that fail any check; None where it is not known exactly."""
+    if measurement is None:
+        return 0
+    return None if measurement.at_least else measurement.affected
 
 
 def findings_of(examination: Examination) -> tuple[values.ReportedFinding, ...]:

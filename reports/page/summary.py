@@ -35,10 +35,10 @@ MEANINGS = {
     "completeness": "had no embedding: semantic search could not find them",
     "dimensionality": "had an embedding of another dimension than declared",
     "degenerate": "had an embedding that holds no meaning, such as only zeros",
-    "freshness": "had an embedding made from an earlier version of their text",
+    "freshness": "had an embedding made from an earlier version of the text",
     "provenance": "had an embedding that was made with another model than declared",
     "uniqueness": "had the same embedding as a row with a different text",
-    "drift": "had an embedding, of those sampled, that the model does not give for their text",
+    "drift": "had an embedding, of those sampled, that the model does not give for the text",
     "orphans": "belonged to a source row that is gone",
 }
 OUTCOMES = {
@@ -213,7 +213,7 @@ def _what_is_left(incident: Incident) -> Iterator[Markup]:
             _count_of_rows(now), "fails" if now.rows == 1 else "fail"
         )
     elif incident.left:
-        yield Markup("{} left, with the next step for each.").format(
+        yield Markup("{} left, with what to do next.").format(
             plural(len(incident.left), "point is", "points are")
         )
     elif incident.result is Result.WHOLE:
