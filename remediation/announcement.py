@@ -60,9 +60,11 @@ def result_lines(
             for outcome in (Outcome.SUPERSEDED, Outcome.SKIPPED)
             if counts[outcome]
         )
+        if result.not_begun:
+            rest += f", {result.not_begun:,} not begun"
         yield (
-            f"{result.table}: {counts[Outcome.FIXED]:,}/{account.selected:,} rows re-embedded,"
-            f" {errors:,} errors{rest}"
+            f"{result.table}: {counts[Outcome.FIXED]:,}/{account.selected + result.not_begun:,}"
+            f" rows re-embedded, {plural(errors, 'error')}{rest}"
         )
 
 

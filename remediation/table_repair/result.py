@@ -19,9 +19,16 @@ class TableRepair:
 
     table: str
     account: Account
+    planned: int = 0
+    """Rows that were to get an outcome, as the plan counted them."""
     usage: Usage = NOTHING
     stopped: str | None = None
     probes: tuple[ProbeResult, ...] = ()
     seconds: float = 0.0
     throughput: Throughput | None = None
     """How long requests and writes took; None where nothing was asked for."""
+
+    @property
+    def not_begun(self) -> int:
+        """Rows of the plan that were not even read before the work ended early."""
+        return 0 if self.stopped is None else max(0, self.planned - self.account.selected)

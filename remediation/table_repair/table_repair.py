@@ -144,6 +144,7 @@ class TableWork:
         return TableRepair(
             table=self.planned.table,
             account=engine.account if engine else self._account,
+            planned=self.planned.selected,
             usage=self._breaker.usage,
             stopped=(engine.stopped if engine else None)
             or self._stopped

@@ -48,13 +48,16 @@ def headline_of(context: RunContext, run: RepairRun, result: Result) -> str:
     if not run.results:
         return "No row could be repaired" if result is not Result.WHOLE else "Everything holds"
     fixed = sum(entry.account.count(Outcome.FIXED) for entry in run.results)
-    selected = sum(entry.account.selected for entry in run.results)
+    selected = sum(entry.account.selected + entry.not_begun for entry in run.results)
+    if run.interrupted and run.plan is not None:
+        # Some tables may not have been begun at all.
+        selected = max(selected, run.plan.selected)
     errors = sum(
         entry.account.count(outcome)
         for entry in run.results
         for outcome in (Outcome.FAILED, Outcome.QUARANTINED)
     )
-    return f"{fixed:,}/{selected:,} rows re-embedded, {errors:,} errors"
+    return f"{fixed:,}/{selected:,} rows re-embedded, {plural(errors, 'error')}"
 
 
 def _headline_of_rollback(run: RepairRun) -> str:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("fixed", "superseded", "quarantined", "failed", "skipped")
 SUMMARY = re.compile(
-    r"public\.docs: ([\d,]+)/([\d,]+) rows re-embedded, ([\d,]+) errors"
-    r"(?:, ([\d,]+) superseded)?(?:, ([\d,]+) skipped)?"
+    r"public\.docs: ([\d,]+)/([\d,]+) rows re-embedded, ([\d,]+) errors?"
+    r"(?:, ([\d,]+) superseded)?(?:, ([\d,]+) skipped)?(?:, ([\d,]+) not begun)?"
 )
 
 
@@ -202,11 +202,11 @@ def _account(seen: Seen) -> Iterator[str]:
             yield "rows have outcomes, and the run does not tell of them"
         return
     counts = {name: sum(line[name] for line in repair["outcomes"]) for name in OUTCOMES}
-    fixed, selected, errors, superseded, skipped = (
+    fixed, selected, errors, superseded, skipped, not_begun = (
         int((number or "0").replace(",", "")) for number in said.groups()
     )
-    if sum(counts.values()) != selected:
-        yield f"{selected} rows were selected, and the report's outcomes are {counts}"
+    if sum(counts.values()) != selected - not_begun:
+        yield f"{selected - not_begun} rows were selected, and the report's outcomes are {counts}"
     told = (fixed, errors, superseded, skipped)
     if told != (
         counts["fixed"],

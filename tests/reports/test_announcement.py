@@ -113,7 +113,7 @@ def test_of_many_tenants_the_largest_are_listed_and_the_rest_counted() -> None:
     assert rest.split()[-3:] == ["5", "5", "50"]
 
 
-def _result(stopped: str | None = None, **rows: int) -> TableRepair:
+def _result(stopped: str | None = None, *, planned: int = 0, **rows: int) -> TableRepair:
     account = Account()
     for name, count in rows.items():
         for number in range(count):
@@ -127,7 +127,7 @@ def _result(stopped: str | None = None, **rows: int) -> TableRepair:
                 checks=(),
             )
             account.add(row, Outcome(name), "" if name == "fixed" else f"why {name}")
-    return TableRepair(table="public.docs", account=account, stopped=stopped)
+    return TableRepair(table="public.docs", account=account, planned=planned, stopped=stopped)
 
 
 def test_the_last_line_says_how_many_of_how_many() -> None:
@@ -145,6 +145,8 @@ def test_the_last_line_says_how_many_of_how_many() -> None:
         "public.docs: the repair stopped early: why skipped",
         "public.docs: 5/7 rows re-embedded, 0 errors, 2 skipped",
     ]
+    *_, last = result_lines([_result("an interrupt", planned=3_000, fixed=5, failed=1)])
+    assert last == "public.docs: 5/3,000 rows re-embedded, 1 error, 2,994 not begun"
 
 
 def test_one_reason_of_many_tenants_is_one_line() -> None:

@@ -167,6 +167,7 @@ def test_what_the_probe_asked_is_accounted_though_it_is_interrupted(
         assert result.usage.requests == len(server.requests) >= 5
         assert result.usage.tokens > 0
         assert repair.budget.spent > 0
+        assert (result.account.selected, result.not_begun) == (0, 24)
 
 
 @pytest.mark.parametrize("probe", [0, 3])
