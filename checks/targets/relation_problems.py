@@ -72,7 +72,7 @@ def column_problems(place: Declared, wanted: Iterable[tuple[str, str | None]]) -
         if name is None:
             continue
         if name not in columns:
-            near = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, list(columns), n=1)
             hint = f"; did you mean {sql.Identifier(near[0]).as_string(None)}?" if near else ""
             text = f"{place.section}{setting}: column {name!r} does not exist in {place.name}{hint}"
             if setting == "embedding" and place.server.vector_version is None:

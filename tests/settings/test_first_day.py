@@ -54,6 +54,18 @@ def test_a_column_of_another_name(docs: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"key": ["idd"]}, "key: column 'idd' does not exist in public.docs; did you mean \"id\"?"),
+        # None is near, and "id" would send a person astray.
+        ({"group_by": ["kindd"]}, "group_by: column 'kindd' does not exist in public.docs"),
+    ],
+)
+def test_a_column_that_stands_in_a_list(docs: str, keys: dict[str, object], line: str) -> None:
+    assert says(examined(docs, table(**keys)), "schema") == [line]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("concat_ws(' ', body, tenant", "its parentheses do not balance: 1 opened, 0 closed"),
