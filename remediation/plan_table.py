@@ -36,7 +36,8 @@ def plan_lines(plan: Plan, *, place: str, dry_run: bool, width: int = 80) -> Ite
             rows.append(_row("in all", plan, plan.rows, plan.requests, plan.tokens, ""))
         yield from in_columns(rows, width=width, right=(1, 2, 3, 4), cut=(0,), narrowest=30)
         yield f"{duration(plan.seconds)}{_rests_on(plan)}; {_counted(plan)}"
-    for table in plan.tables:
+    yield from unrepaired_lines(plan)
+    for table in repaired:
         yield from _left(table)
     if plan.capped:
         yield plan.capped
@@ -97,11 +98,16 @@ def _counted(plan: Plan) -> str:
     return f"tokens {' and '.join(ways)}"
 
 
+def unrepaired_lines(plan: Plan) -> Iterator[str]:
+    """The tables of which no row is repaired, and why."""
+    for table in plan.tables:
+        if table.unrepairable is not None:
+            rows = plural(table.failing, "row")
+            yield f"{table.table}: {rows} not repaired: {table.unrepairable}"
+
+
 def _left(table: TablePlan) -> Iterator[str]:
-    """What of a table is not repaired, each cause once."""
-    if table.unrepairable is not None:
-        yield f"{table.table}: {plural(table.failing, 'row')} not repaired: {table.unrepairable}"
-        return
+    """What of a table that is repaired is left, each cause once."""
     causes: dict[str, list[tuple[str, int]]] = {}
     for line in table.tenants:
         if line.missing_key is not None:

@@ -119,12 +119,14 @@ def pytest_terminal_summary(
     if run is None or run.rolls_back is not None:
         return
     from remediation.announcement import result_lines
-    from remediation.plan_table import plan_lines
+    from remediation.plan_table import plan_lines, unrepaired_lines
 
     lines: list[str] = []
     if run.plan is not None and (run.dry_run or not run.plan.tables):
         width = config.get_terminal_writer().fullwidth
         lines += plan_lines(run.plan, place=run.place, dry_run=run.dry_run, width=width)
+    elif run.plan is not None:
+        lines += unrepaired_lines(run.plan)
     if run.refused is not None:
         lines.append(f"no repair: {run.refused}")
     lines += result_lines(run.results, run.texts)

@@ -32,6 +32,8 @@ TOO_LONG = re.compile(
     r"has [\d,]+ tokens, more than|maximum context length|too long|too many tokens"
 )
 """Of a text that a setting may cut, in our words and in those of providers."""
+GRANT = re.compile(r"GRANT .+;")
+"""The statement that gives a repair the rights that it lacks."""
 KEY_REFUSED = re.compile(r"provider answered (?:40[123]\b|\d+ \(.*quota)")
 """Of a key that is dead, or has no quota left."""
 
@@ -71,7 +73,7 @@ def left_of(
             )
         why, next_step = _why(finding, tables[name], run)
         if next_step not in commands:
-            commands[next_step] = tuple(commands_for(next_step, command, run))
+            commands[next_step] = (*GRANT.findall(why), *commands_for(next_step, command, run))
         yield LeftFinding(
             table=name,
             tenant=finding.tenant,
@@ -123,6 +125,12 @@ def next_step_for(group: OutcomeGroup | None) -> str:
     return f"mend the cause, {again}"
 
 
+def mend(table: str, why: str) -> str:
+    """What to do about a reason for which a table is not repaired."""
+    lacks = f"grant what a repair of {table} lacks"
+    return lacks if GRANT.search(why) else "mend what keeps these rows from being repaired"
+
+
 def _why(finding: Finding, table: _Table, run: RepairRun) -> tuple[str, str]:
     """Why a finding is still there, and what to do next."""
     result, group = table.result, table.reasons.get(finding.tenant)
@@ -137,14 +145,15 @@ def _why(finding: Finding, table: _Table, run: RepairRun) -> tuple[str, str]:
         return TO_REPORT
     refused = refusal(table.examined)
     if refused is not None:
-        return refused, "correct it, then run pytest --remediate again"
+        return refused, f"{mend(finding.table, refused)}, then run pytest --remediate again"
     if run.rolls_back is not None and result is not None:
         return (
             reason or result.stopped or f"the rollback of run {run.rolls_back} put it back",
             "mend the cause, then see with pytest --remediate --dry-run what a repair would do",
         )
     if result is None and table.unplanned is not None:
-        return table.unplanned, "correct it, then run pytest --remediate again"
+        step = mend(finding.table, table.unplanned)
+        return table.unplanned, f"{step}, then run pytest --remediate again"
     if result is None and (run.dry_run or not run.tried):
         return (
             "nothing was repaired yet",

@@ -10,7 +10,7 @@ from embedding_integrity.run import COMMAND
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
 from reports.account.again import again
-from reports.account.left import left_of
+from reports.account.left import GRANT, left_of, mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,14 +33,7 @@ def next_steps(
 ) -> Iterator[str]:
     """The next command, with what it does; none where every check holds."""
     if run is not None and run.dry_run:
-        if run.plan is not None and run.plan.rows:
-            cost = dollars(run.plan.dollars)
-            what = f"{plural(run.plan.rows, 'row')}, at an estimated cost of {cost}"
-            yield f"next, to repair {what}:"
-            yield f"    {again(_words(config), '--remediate')}"
-        elif run.plan is not None and run.plan.tables:
-            yield "next: mend what keeps these rows from being repaired, see the plan, then again:"
-            yield f"    {again(_words(config), '--remediate', '--dry-run')}"
+        yield from _after_plan(run, _words(config))
         return
     if run is not None:
         # With its own words for what each outcome asks for.
@@ -65,6 +58,25 @@ def next_steps(
     if mendable:
         yield "next, to see what a repair would do and cost:"
         yield f"    {again(_words(config), '--remediate', '--dry-run')}"
+
+
+def _after_plan(run: RepairRun, words: Sequence[str]) -> Iterator[str]:
+    if run.plan is None or not run.plan.tables:
+        return
+    refused = {one.table: one.unrepairable for one in run.plan.tables if one.unrepairable}
+    grants = [grant for why in refused.values() for grant in GRANT.findall(why)]
+    steps = list(dict.fromkeys(mend(table, why) for table, why in refused.items()))[:STEPS]
+    if run.plan.rows:
+        yield from (f"next: {step}" for step in steps)
+        yield from (f"    {grant}" for grant in grants[:STEPS])
+        cost = dollars(run.plan.dollars)
+        yield f"next, to repair {plural(run.plan.rows, 'row')}, at an estimated cost of {cost}:"
+        yield f"    {again(words, '--remediate')}"
+    else:
+        step = ", ".join(steps) or "mend what keeps these rows from being repaired"
+        yield f"next: {step}, then see the plan again:"
+        yield from (f"    {grant}" for grant in grants[:STEPS])
+        yield f"    {again(words, '--remediate', '--dry-run')}"
 
 
 def _words(config: pytest.Config) -> tuple[str, ...]:

@@ -192,7 +192,9 @@ def test_a_rollback_needs_one_right_more_and_only_where_it_deletes(granted: Site
     [
         (
             "UPDATE (embedding)",
-            'grant it: GRANT UPDATE ("embedding") ON "public"."workflow_insights" TO',
+            "next: grant what a repair of public.workflow_insights lacks, then run pytest --remediate"
+            ' again\n    GRANT UPDATE ("embedding") ON "public"."workflow_insights" TO'
+            ' "integrity_repair";\n    pytest ',
         ),
         ("SELECT", "permission denied for table workflow_insights"),
     ],
