@@ -192,11 +192,11 @@ def test_a_rollback_needs_one_right_more_and_only_where_it_deletes(granted: Site
     [
         (
             "UPDATE (embedding)",
-            "next: grant what a repair of public.workflow_insights lacks, then run pytest --remediate"
-            ' again\n    GRANT UPDATE ("embedding") ON "public"."workflow_insights" TO'
+            "next: grant what a repair of public.workflow_insights lacks, then run pytest"
+            ' --remediate again\n    GRANT UPDATE ("embedding") ON "public"."workflow_insights" TO'
             ' "integrity_repair";\n    pytest ',
         ),
-        ("SELECT", "permission denied for table workflow_insights"),
+        ("SELECT", 'GRANT SELECT ON "public"."workflow_insights" TO "integrity_repair";\n'),
     ],
 )
 def test_a_right_that_is_missing_is_named_and_ends_in_no_green(
@@ -232,7 +232,9 @@ def test_a_plan_names_the_right_to_write_that_is_missing_with_its_grant(
         (table,) = plan.tables
         names = ", ".join(f'"{name}"' for name in lacking)
         grant = f'GRANT UPDATE ({names}) ON "public"."docs" TO "a Writer";'
-        assert table.unrepairable == f"role 'a Writer' may not write there; grant it: {grant}"
+        assert table.unrepairable == (
+            f"role 'a Writer' lacks rights that a repair needs; grant them: {grant}"
+        )
         assert table.failing == 5
         assert server.requests == []
         rows.execute(grant)
