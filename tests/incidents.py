@@ -79,6 +79,8 @@ def table_of(hit: dict[str | None, int], *, left: dict[str | None, int] | None) 
         text="concat_ws(E'\\n\\n', title, body)",
         embedding="embedding",
         tenant='"tenantId"',
+        scan_seconds=1.25,
+        scan_sql=f"SELECT count(*) FROM {TABLE} WHERE embedding IS NULL",
         segments=tuple(segments),
     )
 

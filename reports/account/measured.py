@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from checks.scanning.scan_statement import compile_scan
+from checks.settings.check_names import CANARIES
 from reports.values import incident as values
 from reports.values.tables import SegmentCounts, TableReport
 
@@ -17,15 +19,33 @@ if TYPE_CHECKING:
     from remediation.run.repair_run import RepairRun
 
 
+SCANS_TOLD = 5
+"""Scans whose statement a report holds: those that took longest."""
+
+
 def tables_of(
     before: Examination, after: Examination | None, run: RepairRun
 ) -> tuple[TableReport, ...]:
     """Every table that is there; `after` is None where nothing was measured again."""
+    measured = [table for table in before.tables if table.measured]
+    slowest = sorted(measured, key=lambda table: -table.seconds)[:SCANS_TOLD]
+    statements = {table.target.name: _scan_of(table) for table in slowest}
     return tuple(
-        _table(table, None if after is None else after.table(table.target.name), run)
+        _table(
+            table,
+            None if after is None else after.table(table.target.name),
+            run,
+            scan_sql=statements.get(table.target.name),
+        )
         for table in before.tables
         if not table.target.absent
     )
+
+
+def _scan_of(table: TableExamination) -> str:
+    checks = [check for check in table.checks if check.name not in CANARIES]
+    statement = compile_scan(table.target, checks, tenants=table.tenants, part=table.part)
+    return statement.as_string(None).strip()
 
 
 def absent_of(before: Examination) -> tuple[str, ...]:
@@ -33,7 +53,13 @@ def absent_of(before: Examination) -> tuple[str, ...]:
     return tuple(table.target.name for table in before.tables if table.target.absent)
 
 
-def _table(before: TableExamination, after: TableExamination | None, run: RepairRun) -> TableReport:
+def _table(
+    before: TableExamination,
+    after: TableExamination | None,
+    run: RepairRun,
+    *,
+    scan_sql: str | None,
+) -> TableReport:
     declared = before.target.declared
     touched = {result.table for result in run.results}
     again = after if after is not None and before.target.name in touched else None
@@ -50,6 +76,7 @@ def _table(before: TableExamination, after: TableExamination | None, run: Repair
         estimated=before.unlisted.rows is not None,
         looked_at=before.looked_at,
         scan_seconds=before.seconds,
+        scan_sql=scan_sql,
         segments_total=len(before.measurements),
         text=declared.text,
         embedding=declared.embedding

@@ -253,6 +253,8 @@ class Timing:
     table: str
     scan: float
     diagnosis: float | None
+    statement: str | None
+    """Of the scan, where it is known."""
 
     @property
     def seconds(self) -> float:
@@ -267,7 +269,12 @@ def timings(incident: Incident) -> Shown[Timing]:
         else {}
     )
     timed = [
-        Timing(table=table.name, scan=table.scan_seconds, diagnosis=diagnosed.get(table.name))
+        Timing(
+            table=table.name,
+            scan=table.scan_seconds,
+            diagnosis=diagnosed.get(table.name),
+            statement=table.scan_sql,
+        )
         for table in incident.tables
         if table.scan_seconds
     ]

@@ -122,6 +122,8 @@ class TableReport(ReportValue):
     """Which part was looked at and which was not, and what would spare reading; () for all."""
     scan_seconds: NonNegativeFloat = 0.0
     """What the first scan of it took."""
+    scan_sql: RedactedText | None = None
+    """The statement of that scan; None but for the few tables that took longest."""
     segments_total: NonNegativeInt = 0
     text: RedactedText | None = None
     embedding: RedactedText | None = None

@@ -342,10 +342,14 @@ def test_every_output_of_a_run_says_what_the_database_holds(
             found[finding.table, finding.check] += finding.failing or 0
         assert {key: rows for key, rows in found.items() if key[1] != "drift"} == left
         assert again.failing_now.rows == len(affected_after)
+        for one in again.tables:  # the statement that it shows is one that a person can run
+            counted = connection.execute((one.scan_sql or "").encode()).fetchall()
+            assert sum(row[2] for row in counted) == one.rows
         page = Page(written.html.read_text(encoding="utf-8")).words
         markdown = written.markdown.read_text(encoding="utf-8")
         message = written.message.read_text(encoding="utf-8")
         for text in (page, markdown, message) if exact else ():
             assert f"{len(affected | drifted)} of {len(docs) + len(cards)} rows" in text
+        assert page.count("The scan of public.") == len(again.tables)
         for text in (page, markdown):
             assert again.headline in text
