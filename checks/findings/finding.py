@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from checks.settings.table_checks import Severity
 
 
+SHOWN_CHARACTERS = 80
+"""Of a tenant's name, in a message."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """A check that does not hold. Table checks have neither rows nor a query."""
@@ -117,7 +121,11 @@ def changed_words(since: datetime) -> str:
 
 
 def tenant_words(tenant: str | None) -> str:
-    """A tenant's name for a message on one line: control characters are shown, not sent."""
+    """A tenant's name for a message on one line: control characters are shown, not sent.
+
+    Names are the users' own and may be of any length; values and reports hold them whole.
+    """
     if tenant is None:
         return "no tenant (NULL)"
-    return f"tenant {tenant!r}"
+    cut = tenant if len(tenant) <= SHOWN_CHARACTERS else tenant[:SHOWN_CHARACTERS] + "…"
+    return f"tenant {cut!r}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from checks.columns import in_columns, wide
 from checks.examination.suspicion import shown
+from checks.findings.finding import tenant_words
 from checks.wording import number, plural
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def detail_lines(line: FailingCheck) -> Iterator[str]:
 
 def _tenants(line: FailingCheck) -> Iterator[str]:
     named = [
-        f"{'no tenant (NULL)' if one.tenant is None else repr(one.tenant)}"
+        f"{tenant_words(one.tenant).removeprefix('tenant ')}"
         f" {number(one.failing)} of {number(one.rows)}"
         for one in line.worst[:TENANTS_SHOWN]
     ]
