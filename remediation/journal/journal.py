@@ -151,20 +151,23 @@ class Journal:
             if os.fstat(self._descriptor).st_size > self._end[1]:
                 # A crash, a full disk or an interrupt cut a line off: its row was not written.
                 os.ftruncate(self._descriptor, self._end[1])
-            for line in lines:
-                self._write(line)
+            self._write(lines)
         # Beside the lock: another writer's lines join the same wait for the disk.
         if sync:
             self.sync()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: Iterable[bytes]) -> None:
         seal, end = self._end
-        whole = sealed(line, seal)
+        whole = bytearray()
+        for line in lines:
+            one = sealed(line, seal)
+            seal = seal_of(one)
+            whole += one
         rest = memoryview(whole)
         # Unbuffered: what could not be written must not appear later, out of order.
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
-        self._end = seal_of(whole), end + len(whole)
+        self._end = seal, end + len(whole)
 
     def read(self, *, holding: bytes = b"") -> Iterator[dict[str, Any]]:
         """The events so far, one at a time; skips a line that a crash cut off.
