@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
-
-import psycopg
 
 from checks.awake import run_aside
 from checks.database.connection import cancel
-from checks.errors import CannotExamineError
 from remediation.ending import INTERRUPTED, Ending, words_of
 from remediation.journal.outcome_ledger import OutcomeLedger, outcome_of
 from remediation.journal.outcomes import Account, Outcome
@@ -33,7 +31,7 @@ from remediation.writing.changes import NewVectors
 from remediation.writing.edits import Edits
 from remediation.writing.frozen_sets import Answers, set_checks
 from remediation.writing.repair_lock import LockLostError
-from remediation.writing.triggers import triggers_fired
+from remediation.writing.triggers import suspects
 from remediation.writing.writer import Writer
 
 if TYPE_CHECKING:
@@ -153,6 +151,7 @@ class Engine:
             endpoints=self._endpoints,
             others_wait=self.others_wait,
         )
+        self._suspects = partial(suspects, self.reader, self.connection)
         self._answers = Answers(
             checks=set_checks(self.reader.checks),
             alike=self._target.declared.check_settings("uniqueness").alike,
@@ -351,15 +350,6 @@ class Engine:
         # What was written of them before they changed is for an undo to know.
         self._ledger.enter(again)
         self._ledger.settle([outcome for outcome in outcomes if not outcome.try_again])
-
-    def _suspects(self) -> str:
-        """What of the table changes a row that is written, to follow a reason."""
-        try:
-            with self.reader.transaction(self.connection):
-                found = triggers_fired(self.connection, self._target)
-        except (psycopg.Error, CannotExamineError):
-            return ""  # the reason is true without it
-        return f"; what its writes fire: {', '.join(found)}" if found else ""
 
     def _let_wait(self, held: Sequence[LockedRow[NewVector]]) -> None:
         """Write rows later that another session holds, or give them up."""

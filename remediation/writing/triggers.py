@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from checks.errors import CannotExamineError
+
 if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.targets.target import Target
+    from remediation.selection.row_reader import RowReader
 
 _FIRED_BY_A_WRITE = 4 | 16
 """Bits of pg_trigger.tgtype: INSERT and UPDATE."""
@@ -29,6 +34,16 @@ ORDER BY tgname
         (target.holder.oid, _FIRED_BY_A_WRITE),
     )
     return tuple(f"trigger {name} (function {function})" for name, function in rows)
+
+
+def suspects(reader: RowReader, connection: Connection) -> str:
+    """The same after a reason why a write did not heal; nothing where they cannot be read."""
+    try:
+        with reader.transaction(connection):
+            found = triggers_fired(connection, reader.target)
+    except (psycopg.Error, CannotExamineError):
+        return ""  # the reason is true without it
+    return f"; what its writes fire: {', '.join(found)}" if found else ""
 
 
 def circumstances(connection: Connection, target: Target) -> str:
