@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from remediation.table_repair.probing.second_look import VARIANT_TEXTS
 from tests.nearby_texts import DIMENSIONS, NearServer, near_literal
 from tests.repairs import docs, environment, repaired, settings
 
@@ -83,6 +84,19 @@ def near_settings(server: NearServer, text: str, **repair: object) -> Settings:
             "concat_ws(' ', title, body)",
         ),
         (40, lambda _, body: body.lower()[:500], "lower(body)", "left(lower(body), 500)"),
+        (60, lambda _, body: f"passage: {body}", "body", "'passage: ' || (body)"),
+        (
+            60,
+            lambda title, body: f"Title: {title}\nBody: {body}",
+            "concat_ws(E'\\n\\n', title, body)",
+            "concat_ws(E'\\n', 'Title: ' || title, 'Body: ' || body)",
+        ),
+        (
+            60,
+            lambda title, body: f"title: {title} | text: {body}",
+            "concat_ws(E'\\n\\n', title, body)",
+            "'title: ' || coalesce(title, 'none') || ' | text: ' || body",
+        ),
     ],
 )
 def test_a_nearly_right_text_is_refused_with_the_line_to_paste(
@@ -100,9 +114,9 @@ def test_a_nearly_right_text_is_refused_with_the_line_to_paste(
         assert table.versions() == versions
         pasted = "text = " + done.docs.stopped.partition("text = ")[2].split("), so the model")[0]
         assert tomllib.loads(pasted) == {"text": right}
-        assert sum(len(r.texts) for r in server.requests) <= 3 + 24 + 120
+        assert sum(len(r.texts) for r in server.requests) <= 3 + 24 + VARIANT_TEXTS
         (planned,) = done.plan.tables
-        assert len(server.requests) <= planned.probe_requests + planned.second_look[0] == 1 + 5
+        assert len(server.requests) <= planned.probe_requests + planned.second_look[0] == 1 + 6
 
         again = repaired(database, near_settings(server, right), tmp_path, keys=KEYS)
         assert again.docs.stopped is None
@@ -119,6 +133,27 @@ def test_a_model_s_own_noise_is_no_reason_to_refuse(
         # The probe, the same twelve texts twice, no variant, the rows.
         assert [len(r.texts) for r in server.requests] == [3, 12, 12, 3]
         assert table.execute("SELECT count(*) FROM docs WHERE embedding IS NULL") == [(0,)]
+
+
+def test_short_rows_tell_another_text_that_is_no_common_variant(
+    database: str, tmp_path: Path
+) -> None:
+    """Of long ones alone it might be the server's other way to compute."""
+
+    def marked(title: str, body: str) -> str:
+        return f"<title>{title}</title> {body}"
+
+    with articles(database, marked, sentences=60) as table, NearServer() as server:
+        for number in (2, 4, 5):
+            text = f"a note {number} of few words"
+            table.execute(
+                "UPDATE docs SET body = %s, embedding = %s WHERE id = %s",
+                [text, near_literal(marked(f"Parcel {number} of May", text)), number],
+            )
+        versions = table.versions()
+        chosen = near_settings(server, "concat_ws(E'\\n', title, body)")
+        assert repaired(database, chosen, tmp_path, keys=KEYS).docs.stopped is not None
+        assert table.versions() == versions
 
 
 def test_noise_explains_no_other_separator_in_a_text(database: str, tmp_path: Path) -> None:

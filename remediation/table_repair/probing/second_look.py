@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from remediation.throttling.budget import Budget
 
 ROWS = 12
-"""Healthy rows of a tenant."""
+"""Healthy rows of a tenant: half of them as the probe takes them, half of them short."""
+CANDIDATES = 200
+"""Healthy rows of which the shortest are taken: there another text differs most, and noise or
+another way to compute no more than elsewhere."""
 COMPARED = 5
 """Rows that a variant is tried on: those that disagree most, and one that disagrees least."""
-VARIANT_TEXTS = 120
+VARIANT_TEXTS = 200
 """Texts of variants that are sent, at most, for one tenant of a table."""
 
 NOISE_FACTOR = 3.0
@@ -84,12 +87,7 @@ class SecondLook:
     def of(self, result: ProbeResult) -> ProbeResult:
         """The result by more rows, with what else was found out in `found`."""
         self._usage = NOTHING
-        tenants = [result.tenant]
-        rows = [
-            (row, text)
-            for row in self.reader.healthy_rows(self.connection, tenants=tenants, per_tenant=ROWS)
-            if (text := sendable(row.text, self.provider, self.counter)) is not None
-        ]
+        rows = self._rows(result.tenant)
         texts = [text for _, text in rows]
         first, second = self._embed(result.tenant, texts), self._embed(result.tenant, texts[::-1])
         answered = [
@@ -122,6 +120,18 @@ class SecondLook:
             better=better,
             usage=result.usage + self._usage,
         )
+
+    def _rows(self, tenant: str | None) -> list[tuple[HealthyRow, str]]:
+        """Healthy rows with their texts as they are sent, those of the probe first."""
+        found = [
+            (row, text)
+            for row in self.reader.healthy_rows(
+                self.connection, tenants=[tenant], per_tenant=CANDIDATES
+            )
+            if (text := sendable(row.text, self.provider, self.counter)) is not None
+        ]
+        half = ROWS // 2
+        return found[:half] + sorted(found[half:], key=lambda each: len(each[1]))[: ROWS - half]
 
     def _better(
         self, tenant: str | None, ranked: Sequence[tuple[HealthyRow, str, float]]

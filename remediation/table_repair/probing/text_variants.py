@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
     from checks.targets.target import Target
 
-SEPARATORS = (r"E'\n'", r"E'\n\n'", "' '", "'. '", "': '", "', '", "' - '", "' | '", "''")
+SEPARATORS = (
+    *(r"E'\n'", r"E'\n\n'", "' '", "'. '", "': '", "', '", "' - '", "' | '", "''"),
+    *("'; '", r"E'\t'", "' — '", r"E'\r\n'"),
+)
 """What stands between the parts of a text, as applications join them."""
+
+PREFIXES = ("passage: ", "search_document: ", "title: none | text: ")
+"""What E5, Nomic's models and EmbeddingGemma ask for in front of a text that is to be found."""
 
 LENGTHS = (500, 512, 1_000, 1_024, 2_000, 2_048, 4_000, 8_000, 8_191)
 """Characters at which applications cut a text."""
@@ -72,6 +78,7 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
         separator, first, second = two.groups()
         swapped = f"concat_ws({separator}, {second}, {first})"
         yield TextVariant(words=f"{second} in front", expression=swapped)
+        yield from _labelled(first, second)
     bare = _WRAPPED.fullmatch(own.strip())
     if bare is not None:
         yield TextVariant(words=f"without the outer {bare[1].lower()}", expression=bare[2].strip())
@@ -83,10 +90,34 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
     yield TextVariant(words="stripped", expression=rf"btrim({own}, E' \t\r\n')")
     yield TextVariant(words="a newline at the end", expression=rf"({own}) || E'\n'")
     yield TextVariant(words="lower-cased", expression=f"lower({own})")
+    yield TextVariant(
+        words="line breaks without returns", expression=rf"replace({own}, E'\r\n', E'\n')"
+    )
+    for prefix in PREFIXES:
+        words, expression = f"{prefix!r} in front", f"'{prefix}' || ({own})"
+        yield TextVariant(words=words, expression=expression)
     yield from _titled(target, own)
     yield from _alone(target, own)
     for length in LENGTHS:
         yield TextVariant(words=f"cut to {length:,}", expression=f"left({own}, {length})")
+
+
+def _labelled(first: str, second: str) -> Iterator[TextVariant]:
+    """Two columns with their names before them, or the first as a heading."""
+    names = [name.strip('"').replace("_", " ").replace("'", "") for name in (first, second)]
+    for one, other in (names, [name.capitalize() for name in names]):
+        for separator in SEPARATORS[:2]:
+            yield TextVariant(
+                words=f"labels '{one}: ' and '{other}: ', separator {separator}",
+                expression=f"concat_ws({separator}, '{one}: ' || {first}, '{other}: ' || {second})",
+            )
+    yield TextVariant(
+        words="'# ' in front", expression=rf"concat_ws(E'\n\n', '# ' || {first}, {second})"
+    )
+    yield TextVariant(
+        words="labels of EmbeddingGemma",
+        expression=f"'title: ' || coalesce({first}, 'none') || ' | text: ' || {second}",
+    )
 
 
 def _titled(target: Target, own: str) -> Iterator[TextVariant]:
