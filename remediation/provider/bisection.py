@@ -308,6 +308,7 @@ class _Isolation:
             self._ask_control(tries=SEARCH_TRIES)
         except ProviderError as error:
             self._usage += error.usage
+            self._embedder.has_embedded = False
             return False
         return True
 

@@ -84,7 +84,8 @@ class Embedder:
             raise KeyRefused("the key is empty or holds characters that no HTTP header can carry")
         self.provider = provider
         self.has_embedded = False
-        """Whether any request has succeeded: the endpoint, the model and the key are in order."""
+        """Whether a request has succeeded, and no harmless text failed since: then the endpoint,
+        the model and the key are in order."""
         self.fails_at_texts = False
         """Whether the endpoint is known to fail at some texts, without an outage."""
         self.heard: dict[str, str] = {}
@@ -260,7 +261,8 @@ class Embedder:
         if isinstance(error, Unreachable):
             error = self._reachability.given_up(error)
         error.usage = usage
-        if isinstance(error, KeyRefused):
+        error.perhaps_a_text = error.perhaps_a_text and self.has_embedded
+        if isinstance(error, KeyRefused) and not error.perhaps_a_text:
             self._dead = error.reason
         if failed.again and (failed.wait or 0.0) > self._retry.longest_retry_after:
             error.reason += f"; it asks to wait {failed.wait:.0f} s"

@@ -125,7 +125,7 @@ class ProviderError(IntegrityError):
         self.reason = reason
         self.usage = NOTHING
         self.perhaps_a_text = False
-        """Whether one of the texts may be why all tries failed."""
+        """Whether one of the texts may be why."""
         self.too_much: TooMuch | None = None
         """What it says of the size of a request that is too large."""
 
@@ -205,6 +205,8 @@ def refusal(status: int, body: bytes, *, texts: int, settings: str) -> tuple[Pro
         words += f", check {settings}"
     refused = error(words)
     refused.too_much = size
+    # A firewall before the endpoint says it of a text that looks like an attack to it.
+    refused.perhaps_a_text = status == 403 and not DEAD_KEY_CODES & {code, kind}
     return refused, worth_another_try
 
 
@@ -236,7 +238,7 @@ def _sorted(
         return Busy, True
     if status in (408, 409) or status >= 500:
         return ProviderUnavailable, True
-    if status in (400, 413, 422) and parameter not in SETTING_PARAMETERS:
+    if status in (400, 413, 422, 451) and parameter not in SETTING_PARAMETERS:
         return InputRejected, False
     # All others (404, a redirect, …) would be the same for every text of every tenant.
     return ModelUnavailable, False

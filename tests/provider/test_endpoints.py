@@ -188,7 +188,7 @@ def test_an_own_endpoint_that_disagrees_with_what_is_stored_stops_its_tenant_alo
         (reason,) = done.reasons(Outcome.FAILED)
         assert reason.startswith("the probe refused: healthy rows, embedded again by this tenant's")
         assert done.docs.stopped is None
-        assert len(own.requests) == 4  # the probe, the same texts twice, and their variants
+        assert len(own.requests) == 5  # the probe, the same texts twice, and their variants in two
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,24 @@ def test_a_text_that_makes_its_request_fail_is_found_and_every_other_embedded(
         assert asked.size.learnt == {}
 
 
+def test_a_firewall_s_refusal_of_one_text_leaves_the_key_in_use(server: ProviderServer) -> None:
+    texts = [f"text {n:02}" for n in range(16)]
+    firewall = Reply(status=403, body=b"<html>Attention Required!</html>")
+    server.always(fails_at("text 07", reply=firewall))
+    with embedder(server) as asked:
+        asked.embed(["a healthy row"])  # the probe
+        result = embed_isolating(asked, texts)
+        assert_vectors(result, texts, {7})
+        assert isinstance(result.outcomes[7], TextFails)
+        # A key that is refused meanwhile is not: a harmless text tells it.
+        server.always(Reply(status=403))
+        before = len(server.requests)
+        for _ in range(3):
+            assert isinstance(embed_isolating(asked, texts).failure, KeyRefused)
+        assert [r.texts for r in server.requests[before:]].count((CONTROL_TEXT,)) <= 2
+        assert len(server.requests) - before <= 4
+
+
 @pytest.mark.parametrize(
     "reply", [Reply(status=503), Reply(cut=-1), Reply(body=b"{}"), Reply(status=429)]
 )
