@@ -7,6 +7,8 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.discoveries import discovered, examined, tables
 from tests.tables import failing, rows, run, says
 
@@ -56,22 +58,25 @@ def test_the_model_in_the_key_of_a_store_is_told(database: str, tmp_path: Path) 
     assert failing(found, "completeness") == {None: 1}
 
 
+@pytest.mark.parametrize("kind", ["varchar", "owner"])
 def test_owners_of_several_types_and_their_fields_have_an_entry_each(
-    database: str, tmp_path: Path
+    database: str, tmp_path: Path, kind: str
 ) -> None:
     run(
         database,
         "CREATE TABLE posts (id bigint PRIMARY KEY, account_id int, title text, body text)",
         "CREATE TABLE replies (id bigint PRIMARY KEY, body text)",
-        """CREATE TABLE embeddings (id bigserial PRIMARY KEY, embeddable_type varchar NOT NULL,
+        "CREATE TYPE owner AS ENUM ('Post', 'Forum::Reply')",
+        f"""CREATE TABLE embeddings (id bigserial PRIMARY KEY, embeddable_type {kind} NOT NULL,
             embeddable_id bigint NOT NULL, field text NOT NULL, embedding vector(3),
             "updatedAt" timestamp(3) NOT NULL,
             UNIQUE (embeddable_type, embeddable_id, field))""",
         "INSERT INTO posts SELECT i, 1, 't' || i, 'b' || i FROM generate_series(1, 4) AS i",
         "INSERT INTO replies SELECT i, 'r' || i FROM generate_series(1, 3) AS i",
-        """INSERT INTO embeddings
+        f"""INSERT INTO embeddings
             (embeddable_type, embeddable_id, field, embedding, "updatedAt")
-            SELECT 'Post', i, 'title', ARRAY[i,1,3]::vector, now() FROM generate_series(1, 4) AS i
+            SELECT 'Post'::{kind}, i, 'title', ARRAY[i,1,3]::vector, now()
+            FROM generate_series(1, 4) AS i
             UNION ALL
             SELECT 'Post', i, 'body', ARRAY[i,2,3]::vector, now() FROM generate_series(1, 3) AS i
             UNION ALL SELECT 'Forum::Reply', i, 'body', ARRAY[i,3,3]::vector, now()
@@ -130,6 +135,35 @@ def test_the_memories_of_a_graph_are_embedded_as_their_store_writes_them(
     found = examined(database, text, tmp_path)
     assert {table.target.unrepairable for table in found.tables} == {None}
     assert failing(found, "completeness") == {"users.0": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("meta.title", "value #>> '{meta,title}'"),
+        ("meta.tags[1]", "value #>> '{meta,tags,1}'"),
+        ("meta.tags[*]", None),
+    ],
+)
+def test_a_path_within_a_memory_is_followed_or_left_to_a_person(
+    database: str, field: str, text: str | None
+) -> None:
+    run(
+        database,
+        "CREATE TABLE store (prefix text, key text, value jsonb NOT NULL,"
+        " PRIMARY KEY (prefix, key))",
+        "CREATE TABLE store_vectors (prefix text, key text, field_name text, embedding vector(3),"
+        " PRIMARY KEY (prefix, key, field_name), FOREIGN KEY (prefix, key) REFERENCES store)",
+        "INSERT INTO store SELECT 'users', i, jsonb_build_object('text', 'text ' || i, 'meta',"
+        " jsonb_build_object('title', 'title ' || i, 'tags', ARRAY['a' || i, 'b' || i]))"
+        " FROM generate_series(1, 4) AS i",
+        f"INSERT INTO store_vectors SELECT prefix, key, '{field}', ARRAY[1, 2, key::int]::vector"
+        " FROM store",
+    )
+    printed = discovered(database)
+    found = [entry["text"] for entry in tomllib.loads(printed).get("tables", [])]
+    assert found == [text] * bool(text)
+    assert ("what field_name names is no column or key of store" in printed) is not bool(text)
 
 
 def test_a_store_without_a_foreign_key_is_proposed(database: str) -> None:

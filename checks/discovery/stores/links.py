@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from checks.database.catalog import read_relations
 from checks.discovery.link import Link
-from checks.discovery.names import TENANTS, TEXT_TYPES, plain
+from checks.discovery.names import TENANTS, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def _of_typed_owners(own: Guesser) -> Iterator[Link]:
     for name, column in columns.items():
         beside = {f"{plain(name)[:-4]}id", f"{plain(name)[:-4]}uuid"} if _says_type(name) else set()
         ids = [other for other in columns if plain(other) in beside]
-        if not ids or column.type not in TEXT_TYPES:
+        if not ids:
             continue
         for (value,) in own.sampler.combinations([column], most=MOST_OWNERS) or ():
             parent = _table_called(own, value.replace("\\", ".").replace("::", ".").split(".")[-1])

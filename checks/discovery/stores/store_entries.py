@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 ROOMY = ("text", "character varying", "character varying(255)", "character varying(191)")
 """Types of an id that hold a UUID in letters."""
 
+_FIELD = re.compile(r"(field|attribute|column|property|path)(name)?$")
+"""How a column is called that says which field of its owner a row is of."""
+_PATH = re.compile(r"[\w-]+(\.[\w-]+|\[\d+\])+")
+"""A field within a field, as LangGraph names it."""
+
 WHOLE_JSON = """(
     SELECT '{{' || coalesce(string_agg(to_json(k)::text || ': ' || v::text, ', '
                                       ORDER BY k COLLATE "C"), '') || '}}'
@@ -68,6 +74,12 @@ def store_entries(own: Guesser, *, keyed: bool = False) -> list[Entry]:
         if not any(texts):
             # The values tell something else than fields, such as models.
             texts = [parents[0].likely.text()] * len(parents)
+            if doubtful := [n for f in key.fields for n in f if _FIELD.search(plain(n))]:
+                link = replace(
+                    link,
+                    doubt=f"what {doubtful[0]} names is no column or key of {link.parent.name};"
+                    " correct text, and remove each first #",
+                )
         entries += [
             _entry(_restricted(own, constants), parent, link, constants, text)
             for constants, parent, text in zip(key.fields, parents, texts, strict=True)
@@ -155,6 +167,9 @@ def _field(parent: Guesser, constants: Mapping[str, str]) -> Guess | None:
             if value == "$" and column.type == "jsonb":
                 fields.append((WHOLE_JSON.format(own), "the whole value, as LangGraph embeds it"))
             fields.append((f"{own} ->> {literal.strip()}", "the key that its store names"))
+            if _PATH.fullmatch(value):
+                steps = ",".join(re.findall(r"[\w-]+", value))
+                fields.append((f"{own} #>> '{{{steps}}}'", "the path that its store names"))
         for source, reason in fields:
             guess = parent.likely.borne_out(Guess(source=source, reason=reason))
             if guess is not None:
