@@ -21,11 +21,13 @@ from checks.redaction import redactor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SCHEME = re.compile(
-    r"(?:postgres(?:ql)?|p(?:g)?sql|pg(?:x5?)?|postgis|timescale(?:gis)?|ecto)(?:\+[a-z0-9_]+)?"
-)
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]*://")
+_SCHEME = re.compile(r"postgres(?:ql)?|p(?:g)?sql|pg(?:x5?)?|postgis|timescale(?:db|gis)?|ecto")
 """Of SQLAlchemy, Django, Laravel, Go and Ecto."""
+_DRIVER = re.compile(r"^(\w+)\+\w+(?=://)")
+"""SQLAlchemy's, behind the scheme; `psycopg_async` is no part of one by RFC 3986."""
+_PDO = re.compile(r"^pgsql:(?=\s*\w+\s*=)")
+"""Of PHP, before words with semicolons."""
 _WRAPPER = re.compile(
     r"(?:jdbc|r2dbcs?|vertx-reactive)(?::[a-z0-9-]+)*?:(?=postgres|pgsql)", re.IGNORECASE
 )
@@ -61,7 +63,10 @@ def parse_url(url: str, *, variable: str) -> ConnectionTarget:
             # libpq would take what comes before it for the whole.
             raise ValueError
         plain = _JUST_DATABASE.sub(r"\1///", _WRAPPER.sub("", url, count=1))
-        target = _url_form(plain) if _HAS_SCHEME.match(plain) else _keyword_form(url)
+        if _HAS_SCHEME.match(plain):
+            target = _url_form(_DRIVER.sub(r"\1", plain))
+        else:
+            target = _keyword_form(_PDO.sub("", url))
     except (psycopg.Error, ValueError):
         pass
     if target is not None:
