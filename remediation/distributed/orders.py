@@ -28,6 +28,8 @@ class Orders:
     """What a table's workers are told."""
 
     checks: list[str]
+    held: list[str]
+    """The checks that no write may make a row fail."""
     accepted: list[list[str | None]]
     """Check and tenant of failures that are not repaired."""
     members: dict[str, list[str]]
@@ -56,6 +58,11 @@ class Orders:
             found.append(without(check, spared))
         return tuple(found)
 
+    def kept(self, target: Target) -> tuple[AppliedCheck, ...]:
+        """The checks that are held. Raises LookupError where one does not apply."""
+        by_name = {check.name: check for check in applied_checks(target)}
+        return tuple(by_name[name] for name in self.held)
+
 
 def orders_of(repair: Repair, reader: RowReader, *, others_wait: bool) -> Orders:
     """The orders for a table, whose sets are frozen by now. Raises psycopg's errors."""
@@ -73,6 +80,7 @@ def orders_of(repair: Repair, reader: RowReader, *, others_wait: bool) -> Orders
     accepted: list[list[Any]] = [[name, tenant] for name, tenant in examined.accepted]
     return Orders(
         checks=[check.name for check in reader.checks],
+        held=[check.name for check in reader.held],
         accepted=accepted,
         members=members,
         tenants=None if repair.tenants is None else list(repair.tenants),

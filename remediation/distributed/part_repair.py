@@ -136,6 +136,10 @@ class PartRepairs:
                     journal.throughputs([engine.throughput])
             finally:
                 self._reading = None
+                if breaker.broke:
+                    # The rows of other parts fail no less once they are written.
+                    reason = engine.stopped or ""
+                    breaker.stopped_checks = dict.fromkeys(orders.checks, reason)
                 work.tell_stops(breaker)
                 for words in self._sizes.untold():
                     log.info(words)
@@ -198,7 +202,8 @@ class PartRepairs:
         return Engine(
             reader=PartReader(
                 target=target,
-                checks=self._checks(orders, target),
+                checks=self._checks(orders.applied, target),
+                held=self._checks(orders.kept, target),
                 place=place,
                 timeout=settings.database.statement_timeout,
                 rows=rows,
@@ -223,9 +228,11 @@ class PartRepairs:
             others_wait=others_wait,
         )
 
-    def _checks(self, orders: Orders, target: Target) -> tuple[AppliedCheck, ...]:
+    def _checks(
+        self, asked: Callable[[Target], tuple[AppliedCheck, ...]], target: Target
+    ) -> tuple[AppliedCheck, ...]:
         try:
-            return orders.applied(target)
+            return asked(target)
         except LookupError as error:
             raise UnlikeError(f"check {error} does not apply to {target.name} from here") from None
 

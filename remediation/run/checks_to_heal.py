@@ -34,18 +34,19 @@ def repairable_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
 
 
 def held_checks(table: TableExamination) -> tuple[AppliedCheck, ...]:
-    """The checks that no row fails, and that a write of its vector may make a row fail.
+    """The checks that no repair heals here, and that a write of its vector may make a row fail.
 
     None about sets of rows, none that the catalog proves, none that other tables decide.
     """
     own = {custom.name for custom in table.target.declared.custom}
+    healed = {check.name for check in repairable_checks(table)}
     return tuple(
         check
         for check in table.checks
         if (check.remedy == "re-embed" or check.name in own)
+        and check.name not in healed
         and check.members is None
         and check.proof is None
-        and not any(m.failing.get(check.name, 0) for m in table.measurements)
     )
 
 

@@ -44,6 +44,8 @@ class FailingRow:
     """The values of the columns that a write sets with the vector, in the target's order."""
     missing: bool = False
     """Whether its store had no row for it: a write inserts one, and an undo deletes it."""
+    broken: tuple[str, ...] = ()
+    """Checks that no write heals and that it failed before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

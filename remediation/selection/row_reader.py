@@ -62,7 +62,7 @@ class CurrentRow:
     missing: bool = False
     """Whether its store has no row for it."""
     broken: tuple[str, ...] = ()
-    """Checks that it fails although no row did before the repair."""
+    """Of the checks that a write must not change, those that it fails."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ class RowReader:
     accepted: tuple[AppliedCheck, ...] = ()
     """Checks of which some failures are not repaired, but no healthy rows either."""
     held: tuple[AppliedCheck, ...] = ()
-    """Checks that no row failed when the table was measured; a write must not change that."""
+    """Checks that no write heals; one must not make a row fail them."""
     cut: tuple[str, ...] = ()
     """What is left to a later run, in words."""
     lock_timeout: timedelta | None = None
@@ -143,7 +143,7 @@ class RowReader:
         tenants: Sequence[str] | None,
     ) -> Iterator[list[FailingRow]]:
         """Those of the keyed rows that still fail, in pages of about `PAGE_BYTES` at most."""
-        statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
+        statement = compile_rows_by_key(self.target, self.checks, self.held, tenants=tenants)
         for keys in pages:
             while keys:
                 page, keys = self._read_page(connection, statement, keys)
@@ -204,7 +204,7 @@ class RowReader:
         `written` has the md5 of the vector that we wrote to each row before its text was edited,
         or None.
         """
-        statement = compile_rows_by_key(self.target, self.checks, tenants=tenants)
+        statement = compile_rows_by_key(self.target, self.checks, self.held, tenants=tenants)
         parameters = {**key_arrays(keys), "written": list(written)}
         return self._rows(self._read(connection, statement, parameters))
 
@@ -307,6 +307,7 @@ class RowReader:
     def _rows(self, found: Sequence[Sequence[Any]]) -> list[FailingRow]:
         """Rows as `compile_rows_by_key` returns them."""
         end, names = 1 + len(self.target.key), [check.name for check in self.checks]
+        held = [check.name for check in self.held]
         rows = []
         for row in found:
             tenant, text, text_hash, vector, beside, missing, *failing = row[end:]
@@ -319,6 +320,7 @@ class RowReader:
                     vector=vector,
                     vector_hash=None if vector is None else md5(vector),
                     checks=tuple(compress(names, failing)),
+                    broken=tuple(compress(held, failing[len(names) :])),
                     beside=tuple(beside),
                     missing=missing,
                 )

@@ -54,14 +54,18 @@ ORDER BY {keys}
 
 
 def compile_rows_by_key(
-    target: Target, checks: Sequence[AppliedCheck], *, tenants: Sequence[str] | None
+    target: Target,
+    checks: Sequence[AppliedCheck],
+    held: Sequence[AppliedCheck],
+    *,
+    tenants: Sequence[str] | None,
 ) -> sql.Composed:
     """The keyed rows that fail a check or hold the vector whose md5 is in `written`.
 
     Parameters: keys_1 … keys_n, written. Returns, in the order of the keys, position among them
     (from 1), the key's columns as text, tenant, text, md5 of the text, the stored vector's binary
     form, what stands beside it as texts, whether its store has no row for it, and whether the row
-    fails each check.
+    fails each check and each of `held`.
     """
     return sql.SQL(
         """
@@ -78,7 +82,7 @@ ORDER BY integrity_key.position
         keys=_key_texts(target),
         sent=as_sent(sql.SQL("CASE WHEN embeddable THEN text ELSE '' END"), target.server),
         bytes=beside_parameters(_stored_bytes(target)),
-        checks=beside_parameters(_check_columns(checks)),
+        checks=beside_parameters(_check_columns((*checks, *held))),
         given=_keys(target, with_written=True),
         keyed=_keyed(target),
         fails=beside_parameters(_fails(checks)),

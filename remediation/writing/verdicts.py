@@ -110,7 +110,10 @@ def judge_write(
             unhealed=still,
         )
     before = about_sets.union(row.checks)
-    broke = (*(name for name in now.failing if name not in before), *now.broken)
+    broke = (
+        *(name for name in now.failing if name not in before),
+        *(name for name in now.broken if name not in row.broken),
+    )
     if broke:
         return RowOutcome(
             row=row,

@@ -31,6 +31,8 @@ def test_a_write_that_breaks_another_check_ends_the_repair_and_names_the_trigger
     with docs(database, {"acme": (3, 40)}) as rows, ProviderServer() as server:
         rows.execute("ALTER TABLE docs ADD changed timestamptz, ADD made timestamptz")
         rows.execute("UPDATE docs SET made = now() WHERE embedding IS NOT NULL")
+        # A row that fails it already is no excuse for others.
+        rows.execute("UPDATE docs SET note = 'touched' WHERE id < 3")
         rows.execute(
             "CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS"
             f" $$ BEGIN {sets}; RETURN NEW; END $$;"
