@@ -101,7 +101,13 @@ class Likely:
             if column.generated:
                 reason = "a text that the table itself puts together"
             yield Guess(source=self._quoted(column.name), reason=reason)
-        titles = named(columns, TITLES, types=TEXT_TYPES)
+        # Where each embedding is named after its text, a title is hardly in two of them.
+        apart = {subject_of(one.name) for one in self.group.example.embeddings if subject}
+        titles = [
+            title
+            for title in named(columns, TITLES, types=TEXT_TYPES)
+            if plain(title.name) not in apart
+        ]
         for column in texts:
             own = self._quoted(column.name)
             if titles:

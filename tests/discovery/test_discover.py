@@ -185,6 +185,19 @@ def test_each_embedding_column_has_an_entry_of_its_own(database: str, tmp_path: 
     assert [finding.table for finding in found.findings] == ["public.docs.title_embedding"]
 
 
+def test_a_title_with_an_embedding_of_its_own_is_not_put_before_another_named_text(
+    database: str,
+) -> None:
+    run(
+        database,
+        """CREATE TABLE docs (id int PRIMARY KEY, title text, "pageContent" text,
+            "titleEmbedding" vector(3), "contentEmbedding" vector(3))""",
+        "INSERT INTO docs VALUES (1, 'a title', 'a page', '[1,2,3]', '[3,2,1]')",
+    )
+    declared = tables(discovered(database))
+    assert [entry["text"] for entry in declared.values()] == ["title", '"pageContent"']
+
+
 def test_a_text_that_the_table_puts_together_is_taken_before_its_parts(database: str) -> None:
     run(
         database,
