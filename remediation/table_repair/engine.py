@@ -8,7 +8,6 @@ never interrupts. No transaction is open while the provider is asked.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -60,6 +59,9 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_SECONDS = 1.0
 """After so long at most, the table's lock is looked at."""
+MOST_FAILURES = 1_000
+"""Of taking in what is left in flight, more than can be there: the fault is ours, and would recur.
+"""
 ROUNDS = 3
 """Passes over rows that were edited while we worked; then they are left, as superseded."""
 
@@ -216,10 +218,13 @@ class Engine:
             )
             raise
         finally:
-            while self._flight:
+            failed = 0
+            while self._flight and failed < MOST_FAILURES:
                 # What one batch raises must not leave the next without its outcome.
-                with suppress(Exception):
+                try:
                     self._collect()
+                except Exception:
+                    failed += 1
             self._dispatch.let_go()
             self._ledger.settle(self._edits.give_up())
             self._ledger.skip_open(self.stopped or "")

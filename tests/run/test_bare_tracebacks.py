@@ -82,6 +82,7 @@ def pytest_exception_interact(call):
         pytest.param("remediation.writing.writer:Writer.write", marks=THOROUGH),
         pytest.param("remediation.journal.journal:Journal.replacing", marks=THOROUGH),
         pytest.param("remediation.table_repair.engine:Answers.judge", marks=THOROUGH),
+        pytest.param("remediation.table_repair.flight:Flight.take_in", marks=THOROUGH),
         pytest.param("remediation.run.repair:measure_again", marks=THOROUGH),
         pytest.param("reports.outputs.files:write", marks=THOROUGH),
     ],
