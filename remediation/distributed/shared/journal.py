@@ -15,8 +15,14 @@ from pydantic_core import from_json
 
 from checks.database.connection import connect, reason_of
 from checks.errors import IntegrityError
-from remediation.distributed.shared.schema import SCHEMA, is_installed, own_session
+from remediation.distributed.shared.schema import (
+    SCHEMA,
+    ForeignSchemaError,
+    is_installed,
+    own_session,
+)
 from remediation.journal.journal import FILE_NAME, FIXED, Journal
+from remediation.journal.past_journals import RUN_ID
 from remediation.journal.throughput import OF_A_PART
 
 if TYPE_CHECKING:
@@ -111,9 +117,14 @@ def collect_left(place: ConnectionTarget, report_directory: Path) -> list[str]:
     from remediation.distributed.shared.alive import RUN_LOCK_CLASS
 
     with connect(own_session(place)) as connection:
-        if not is_installed(connection):
-            return []
-        waiting = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()
+        try:
+            if not is_installed(connection):
+                return []
+        except ForeignSchemaError:
+            return []  # no worker has used it
+        found = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()
+        # A run's id is a folder's name here, and no path.
+        waiting = [(run_id, header) for run_id, header in found if RUN_ID.fullmatch(run_id)]
         for run_id, header in waiting:
             try:
                 _collect(connection, run_id, header, report_directory)

@@ -146,8 +146,29 @@ $$;
 """
 
 
+_OWNER = """
+SELECT o.rolname, o.rolname = current_user OR o.rolsuper OR o.oid = d.datdba
+FROM pg_catalog.pg_namespace AS n
+JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
+JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+WHERE n.nspname = %s AND EXISTS (
+    SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = 'journal'
+)
+"""
+
+
 class NotInstalledError(IntegrityError):
     """What many machines share is not there; the message says how to get it."""
+
+
+class ForeignSchemaError(NotInstalledError):
+    """Somebody else made a schema of that name: what is in it would run as us."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(
+            f"schema {SCHEMA} belongs to role {owner!r}, and what that role put there would run as"
+            " this one: have this role, a superuser or the database's owner own it"
+        )
 
 
 def require_extra() -> None:
@@ -168,15 +189,21 @@ def require_installed(connection: Connection) -> None:
 
 
 def is_installed(connection: Connection) -> bool:
-    """Whether the schema is in the database."""
-    row = connection.execute(
-        "SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.journal",)
-    ).fetchone()
-    return row is not None and bool(row[0])
+    """Whether the schema is in the database. Raises `ForeignSchemaError`."""
+    found = connection.execute(_OWNER, (SCHEMA,)).fetchone()
+    if found is None:
+        return False
+    owner, trusted = found
+    if not trusted:
+        raise ForeignSchemaError(owner)
+    return True
 
 
 def install(place: ConnectionTarget) -> bool:
-    """Create the schema; False where it was there. Raises psycopg's errors."""
+    """Create the schema; False where it was there.
+
+    Raises `ForeignSchemaError` and psycopg's errors.
+    """
     from procrastinate.schema import SchemaManager
 
     with connect(own_session(place)) as connection:
