@@ -50,6 +50,7 @@ class Survey:
     server: Server
     entries: list[Entry]
     holding: Sequence[KeyTable]
+    foreign_views: Sequence[tuple[str, str]]
     model: str | None = None
     """What a person says that embedded most of it."""
 
@@ -120,7 +121,9 @@ def _survey(connection: Connection, place: ConnectionTarget) -> Survey:
         unlisted |= strays
     entries = [entry for _, entry in pairs]
     _keep_one_of_a_place(entries)
-    return Survey(server=server, entries=entries, holding=holding)
+    return Survey(
+        server=server, entries=entries, holding=holding, foreign_views=found.foreign_views
+    )
 
 
 def _strays(pairs: Sequence[tuple[Group, Entry]], found: Candidates) -> frozenset[int]:
@@ -197,6 +200,9 @@ def _file(found: Survey) -> str:
         f"# Beyond {SMALL_ROWS:,} rows, {SAMPLE_ROWS:,} from all over a table stand for it."
         " Every option: integrity.example.toml.",
     ]
+    for name, owner in found.foreign_views:
+        words = f"{name} is a view of role {owner}, or upon one: not read"
+        head.append(f"# {printable(words)}, as what it calls would run as this role.")
     if not found.standing:
         head.append("# NO ENTRY CAN STAND AS IT IS: fill one in, then run pytest.")
     texts = ["\n".join(head) + "\n", _provider(common, found.model), *_keys(found.holding)]

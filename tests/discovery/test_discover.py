@@ -437,3 +437,28 @@ def test_an_index_is_declared_for_a_pattern_that_most_of_its_tables_have(
         if number < indexed:
             run(database, f"CREATE INDEX ON {own}.docs USING hnsw (embedding vector_cosine_ops)")
     assert tables(discovered(database))["tenant_*.docs"].get("index") == declared
+
+
+def test_a_view_of_somebody_else_s_is_named_and_not_read(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3))",
+        "CREATE SCHEMA theirs",
+    )
+    with role(database, "mallory_of_a_view") as theirs:
+        run(database, 'GRANT USAGE, CREATE ON SCHEMA theirs TO "mallory_of_a_view"')
+        run(
+            theirs,
+            "CREATE FUNCTION theirs.trap() RETURNS text LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'it ran as %', current_user; END $$",
+            "CREATE VIEW theirs.notes AS SELECT 1 AS id, theirs.trap() AS body,"
+            " '[1,2,3]'::public.vector(3) AS embedding",
+        )
+        # A view of ours is no better where it stands upon theirs.
+        run(database, "CREATE VIEW ours AS SELECT id, body, embedding FROM theirs.notes")
+        text = discovered(database)
+        run(database, "DROP VIEW ours")
+    assert tables(text).keys() == {"public.docs"}
+    for name in ("theirs.notes", "public.ours"):
+        assert f"# {name} is a view of role mallory_of_a_view, or upon one: not read" in text
+    assert "it ran as" not in text

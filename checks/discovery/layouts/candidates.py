@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from checks.database.catalog import TYPES_BELOW, read_relation_names, read_relations
 from checks.database.vectors.ann_indexes import read_indexed_relations
+from checks.settings.names import display_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ class Candidates:
     neighbours: Mapping[tuple[str, str], Relation]
     """Relations that a candidate is named after, by schema and name."""
     quoted: Mapping[str, str]
+    foreign_views: tuple[tuple[str, str], ...]
+    """Names and owners of views that are no candidates: what they call would run as us."""
 
 
 _EMBEDDING_COLUMNS = (
@@ -88,7 +91,7 @@ WHERE c.contype = 'f' AND c.conrelid = ANY(%(oids)s::oid[]) AND c.confrelid <> c
 ORDER BY c.conrelid, c.conname
 """
 
-_BEHIND_VIEWS = """
+_BEHIND = """
 WITH RECURSIVE behind (view, relation) AS (
     SELECT v.oid, v.oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS v (oid)
     UNION
@@ -99,8 +102,24 @@ WITH RECURSIVE behind (view, relation) AS (
       ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = r.oid
      AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid
 )
+"""
+_BEHIND_VIEWS = (
+    _BEHIND
+    + """
 SELECT view::bigint, relation::bigint FROM behind WHERE view <> relation
 """
+)
+_FOREIGN_VIEWS = (
+    _BEHIND
+    + """
+SELECT behind.view::bigint, o.rolname
+FROM behind
+JOIN pg_catalog.pg_class AS c ON c.oid = behind.relation AND c.relkind = 'v'
+JOIN pg_catalog.pg_roles AS o ON o.oid = c.relowner
+JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+WHERE NOT (o.rolname = current_user OR o.rolsuper OR o.oid = d.datdba)
+"""
+)
 
 _QUOTED = """
 SELECT n.name, pg_catalog.quote_ident(n.name)
@@ -124,6 +143,8 @@ def find_candidates(connection: Connection) -> Candidates:
         connection, sorted({*columns, *(parent for _, parent, *_ in keys), *neighbours})
     )
     listed = _without_derived(connection, relations, list(columns))
+    foreign: dict[int, str] = dict(connection.execute(_FOREIGN_VIEWS, {"oids": listed}).fetchall())
+    listed = [oid for oid in listed if oid not in foreign]
     foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
     for oid, parent, own, referred in keys:
         if parent in relations:
@@ -154,6 +175,10 @@ def find_candidates(connection: Connection) -> Candidates:
             if oid in relations
         },
         quoted=dict(connection.execute(_QUOTED, {"names": sorted(words)}).fetchall()),
+        foreign_views=tuple(
+            (display_name(relations[oid].schema, relations[oid].name), owner)
+            for oid, owner in foreign.items()
+        ),
     )
 
 
