@@ -16,6 +16,8 @@ from remediation.distributed.shared.schema import (
     shared_connection,
     uninstall,
 )
+from remediation.journal.past_journals import find_journal
+from tests.faults.pooler import pooler
 from tests.tables import role, rows, run
 
 if TYPE_CHECKING:
@@ -48,6 +50,23 @@ def test_a_schema_that_somebody_else_made_is_neither_used_nor_read(
                 use(place)
         assert rows(database, f"SELECT who FROM {SCHEMA}.run_as") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_is_taken_in_through_a_pooler_too(shared_site: Site, tmp_path: Path) -> None:
+    run_id, line = "20261122T203438Z-f36a3d", '{"event":"end"}'
+    with shared_connection(shared_site.place) as connection:
+        connection.execute(
+            "INSERT INTO run (run_id, sweep, header, price, max_rows, max_cost)"
+            ' VALUES (%s, false, \'{"event":"run"}\', 1, 1, 1)',
+            (run_id,),
+        )
+        connection.execute("INSERT INTO journal (run_id, lines) VALUES (%s, %s)", (run_id, line))
+    with pooler(shared_site.database, refuses=True) as url:
+        place = parse_url(url, variable="DATABASE_URL")
+        assert collect_left(place, tmp_path / "reports") == [run_id]
+        assert collect_left(place, tmp_path / "reports") == []
+    past = find_journal(run_id, tmp_path / "reports")
+    assert [event["event"] for _, event in past.events()] == ["run", "end", "end"]
 
 
 def test_a_run_that_is_no_run_s_id_names_no_folder(shared_site: Site, tmp_path: Path) -> None:

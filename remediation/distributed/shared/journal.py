@@ -13,13 +13,13 @@ import psycopg
 from psycopg import sql
 from pydantic_core import from_json
 
-from checks.database.connection import connect, reason_of
+from checks.database.connection import connect, read_only, reason_of, short_transaction
 from checks.errors import IntegrityError
 from remediation.distributed.shared.schema import (
     SCHEMA,
+    SET_UP_TIMEOUT,
     ForeignSchemaError,
     is_installed,
-    own_session,
 )
 from remediation.journal.journal import FILE_NAME, FIXED, Journal
 from remediation.journal.past_journals import RUN_ID
@@ -112,27 +112,30 @@ def take_lines(connection: Connection, run_id: str, journal: Journal) -> Iterato
 def collect_left(place: ConnectionTarget, report_directory: Path) -> list[str]:
     """Move the lines of runs whose coordinator is gone to their journals; the runs' ids.
 
-    Raises `IntegrityError` where one cannot be written, and psycopg's errors.
+    Through a pooler too: a rollback asks for it, of whatever run. Raises `IntegrityError` where a
+    journal cannot be written, and psycopg's errors.
     """
     from remediation.distributed.shared.alive import RUN_LOCK_CLASS
 
-    with connect(own_session(place)) as connection:
+    with connect(place) as connection:
         try:
-            if not is_installed(connection):
-                return []
+            with read_only(connection, place, statement_timeout=SET_UP_TIMEOUT):
+                if not is_installed(connection):
+                    return []
         except ForeignSchemaError:
             return []  # no worker has used it
-        found = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()
-        # A run's id is a folder's name here, and no path.
-        waiting = [(run_id, header) for run_id, header in found if RUN_ID.fullmatch(run_id)]
-        for run_id, header in waiting:
-            try:
-                _collect(connection, run_id, header, report_directory)
-            except OSError as error:
-                raise IntegrityError(
-                    f"what workers replaced in run {run_id} waits in the database, as its journal"
-                    f" below {report_directory} cannot be written: {error.strerror}"
-                ) from None
+        with short_transaction(connection, place, statement_timeout=SET_UP_TIMEOUT):
+            found = connection.execute(_WAITING, (RUN_LOCK_CLASS,)).fetchall()
+            # A run's id is a folder's name here, and no path.
+            waiting = [(run_id, header) for run_id, header in found if RUN_ID.fullmatch(run_id)]
+            for run_id, header in waiting:
+                try:
+                    _collect(connection, run_id, header, report_directory)
+                except OSError as error:
+                    raise IntegrityError(
+                        f"what workers replaced in run {run_id} waits in the database, as its"
+                        f" journal below {report_directory} cannot be written: {error.strerror}"
+                    ) from None
     return [run_id for run_id, _ in waiting]
 
 
