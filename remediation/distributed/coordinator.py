@@ -229,7 +229,8 @@ class Coordinator:
             if self._leaves_the_rest:
                 self._late |= self.late.tenants
                 return
-            await self._defer_late()
+            if self._ending.reason is None:
+                await self._defer_late()
             running = self._take_in()
             if self.ended is not None and self.ended.is_set():
                 self.stop.set()
