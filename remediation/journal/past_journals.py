@@ -81,7 +81,7 @@ class PastJournal:
         """
         report = self.path.with_name(REPORT)
         _, first = next(self.lines(), (0, b""))
-        if seal_of(first) is None or not report.exists():
+        if seal_of(first) is None or not report.is_file():
             return False
         return CANNOT_BE_WRITTEN not in report.read_text("utf-8", errors="replace")
 
