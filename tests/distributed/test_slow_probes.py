@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
+from remediation.table_repair import flight
 from tests.provider_server import ProviderServer, Reply
 from tests.repairs import Docs, docs, meanwhile
 from tests.slow_tenant import Slow
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.provider_server import ReceivedRequest
     from tests.workers import Site
 
@@ -35,8 +38,9 @@ def test_rows_of_a_late_tenant_become_jobs_once_its_probe_is_answered(shared_sit
 
 
 def test_a_worker_s_rows_of_a_late_tenant_come_after_all_others_of_all_tables(
-    shared_site: Site,
+    shared_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(flight, "LATE_SECONDS", 0.3)
     rows = {"acme": (1, 50), "globex": (1, 30)}
     names = ("public.docs", "public.more")
     tables = [Docs(url=shared_site.database, table=name).create(rows) for name in names]
