@@ -105,7 +105,7 @@ class KeyRing:
         if not tenant:
             return self._fallback() or MissingKey(
                 reason="a row without a tenant (NULL or empty) has no key of its own; "
-                "declare [keys] fallback_env or give the row a tenant"
+                f"{self._by_fallback} or give the row a tenant"
             )
         variable = self._own(tenant)
         secret = self._environ.get(variable) if variable else None
@@ -129,24 +129,32 @@ class KeyRing:
                 if variable and len(owners) < 2
                 else "use [keys] sql or command"
             )
-            + ", or declare [keys] fallback_env",
+            + f", or {self._by_fallback}",
             cause=f"no key was found; {self._ways}"
             if len(owners) < 2
             else "no key was found, and several tenants map to one variable; use [keys] sql or"
-            " command, or declare [keys] fallback_env",
+            f" command, or {self._by_fallback}",
         )
 
     @property
     def _ways(self) -> str:
         """How tenants can be given keys, those ways first that the settings take already."""
-        ways = []
+        ways = [self._by_fallback] if self._fallback_env else []
         if self._env:
             ways.append(f"set {self._env} of each (the name in capitals, _ for other characters)")
         ways += ["have [keys] sql return a row for each"] if self._sql_lookup else []
         ways += ["have [keys] command print each"] if self._command else []
         if not self._sql_lookup:
             ways.append(f"look them up in the database, as by [keys] {KEYS_SQL}")
-        return f"{', or '.join(ways)}; or declare [keys] fallback_env for the rest"
+        rest = "" if self._fallback_env else f"; or {self._by_fallback} for the rest"
+        return f"{', or '.join(ways)}{rest}"
+
+    @property
+    def _by_fallback(self) -> str:
+        """How tenants are given the one key of all who have none."""
+        if self._fallback_env is None:
+            return "declare [keys] fallback_env"
+        return f"set {self._fallback_env} ([keys] fallback_env)"
 
     def _own(self, tenant: str | None) -> str | None:
         """The variable that the tenant's name maps to, now known to be this tenant's."""

@@ -140,6 +140,15 @@ def test_a_tenant_nobody_declared_does_not_share_a_known_tenants_variable() -> N
     assert "map to one environment variable" in missing(keys.find("A.B"))
 
 
+def test_a_declared_fallback_that_is_not_set_is_what_is_to_be_set_first() -> None:
+    keys = ring(fallback_env="PLATFORM", known_tenants=["acme"])
+    none = keys.find("acme")
+    assert isinstance(none, MissingKey)
+    assert none.cause.startswith("no key was found; set PLATFORM ([keys] fallback_env), or set ")
+    assert none.reason.endswith(", or set PLATFORM ([keys] fallback_env)")
+    assert "declare" not in none.cause + none.reason
+
+
 @pytest.mark.parametrize("tenant", [None, ""])
 def test_a_row_without_a_tenant_is_served_by_a_declared_fallback_alone(tenant: str | None) -> None:
     sources: dict[str, Any] = {
