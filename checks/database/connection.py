@@ -5,6 +5,7 @@ Never relies on session state that a transaction pooler would lose.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,6 +62,10 @@ TRANSIENT = (
 )
 """What a scan may meet on a busy server or a replica; tried once more, then an error."""
 
+HINT = re.compile(r"\s*Is the server running [^?]*\?|\[Errno -?\d+\] ")
+PLACE = re.compile(r'connection to server at "[^"]*", port \d+ failed: ')
+"""What libpq puts around a reason, where it tells no address that was found by the name."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionTarget:
@@ -83,9 +88,7 @@ class ConnectionTarget:
         """What of the URL has no effect here, or another one, by name; None: nothing."""
         words = list(self.taken_as)
         if self.dropped:
-            words.append(
-                f"without effect here, as only other clients read it: {', '.join(self.dropped)}"
-            )
+            words.append(f"without effect here: {', '.join(self.dropped)}")
         return f"{self.variable or 'the URL'}: {'; '.join(words)}" if words else None
 
     @property
@@ -110,7 +113,7 @@ def connect(
     try:
         return _open(target, timeout_seconds)
     except (psycopg.Error, OSError) as error:
-        reason = redactor.clean(" ".join(str(error).split()))
+        reason = redactor.clean(_without_place(str(error)))
     except KeyboardInterrupt:
         reason = None
     # Raised out here: psycopg's frames hold the password, which --full-trace would print.
@@ -121,6 +124,13 @@ def connect(
         f"cannot connect to {target.place}: {reason.rstrip('.?')}; {_advice(reason, url)}"
         f"{''.join(f' ({words})' for words in target.taken_as)}"
     )
+
+
+def _without_place(words: str) -> str:
+    """What psycopg and libpq say on one line, without the place, told already, and their hint."""
+    words = " ".join(HINT.sub("", words).split()).removeprefix("connection failed: ")
+    # Of several addresses each has its own reason.
+    return words if len(PLACE.findall(words)) > 1 else PLACE.sub("", words)
 
 
 def _advice(reason: str, url: str) -> str:

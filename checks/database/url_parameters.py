@@ -5,6 +5,7 @@ Opens nothing, and keeps no value for a message.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -75,6 +76,7 @@ SERVERS = {
 
 NO_VERIFY = re.compile(r"(?:^|&)ssl(?:mode)?=no-verify(?:&|$)")
 """node-postgres' word."""
+_ASKS_FOR_TLS = re.compile(r"(?i)require|true|1|on|yes|t|no-verify")
 _OFF = ("false", "0", "off", "no", "f")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _HOST_WITH_PORT = re.compile(r"([^/:]+|\[[^\]]+\]):([0-9]+)")
@@ -120,8 +122,13 @@ def read_parameters(query: str) -> UrlParameters:
                 found.dropped.append(name)
             else:
                 found.for_libpq[meant] = kept
-        elif name in CLIENTS_OWN or "password" not in found.for_libpq:
+                if meant == "sslmode" and kept == "require" and not _ASKS_FOR_TLS.fullmatch(value):
+                    found.taken_as.append("an unknown sslmode is taken as sslmode=require")
+        elif name in CLIENTS_OWN:
             found.dropped.append(name)
+        elif "password" not in found.for_libpq:
+            near = difflib.get_close_matches(name, sorted(libpq_names()), n=1, cutoff=0.8)
+            found.dropped.append(f"{name} (did you mean {near[0]}?)" if near else name)
         else:
             # It may be what follows an & in that password.
             found.dropped.append("a further one")

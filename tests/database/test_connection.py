@@ -146,9 +146,7 @@ def test_jdbc_s_form_without_a_host_names_the_database() -> None:
 def test_what_only_another_client_reads_is_named_without_its_value() -> None:
     url = "postgresql://app:s3cret!@db/main?pool_timeout=0&supa=base-pooler.x&max=5"
     target = parse_url(url, variable="DATABASE_URL")
-    assert target.note == (
-        "DATABASE_URL: without effect here, as only other clients read it: pool_timeout, supa, max"
-    )
+    assert target.note == ("DATABASE_URL: without effect here: pool_timeout, supa, max")
     hidden = parse_url("postgresql://db/main?password=a&kT9wq=1&pgbouncer=true", variable="X")
     assert (hidden.note or "").endswith(": a further one, pgbouncer")
     assert parse_url("postgresql://db/main?sslmode=require", variable="X").note is None

@@ -113,7 +113,23 @@ def test_a_url_that_is_none() -> None:
 
 def test_an_sslmode_that_is_none(database: str) -> None:
     words = unconnected(f"{database}?sslmode=requird")
-    assert "correct sslmode in the URL in DATABASE_URL" in words or "correct it in the URL" in words
+    assert "correct sslmode in the URL in DATABASE_URL" in words
+    assert words.endswith(" (an unknown sslmode is taken as sslmode=require)")
+
+
+def test_a_parameter_of_another_name(database: str) -> None:
+    place = parse_url(f"{database}?sslmoed=disable&pool_timeout=3", variable="DATABASE_URL")
+    assert place.note == (
+        "DATABASE_URL: without effect here: sslmoed (did you mean sslmode?), pool_timeout"
+    )
+
+
+def test_a_server_that_is_not_there() -> None:
+    words = unconnected("postgresql://app:pw-1234@127.0.0.1:1/app")
+    assert words == (
+        "cannot connect to database 'app' at 127.0.0.1:1 as role 'app': Connection refused; check"
+        " the URL in DATABASE_URL, and that the server runs and lets this machine in"
+    )
 
 
 def test_a_server_that_speaks_no_tls(database: str) -> None:
