@@ -34,6 +34,8 @@ TOO_LONG = re.compile(
 """Of a text that a setting may cut, in our words and in those of providers."""
 GRANT = re.compile(r"GRANT .+;")
 """The statement that gives a repair the rights that it lacks."""
+BETTER_TEXT = re.compile(r'another text agrees better .{1,200}?: (text = "(?:[^"\\]|\\.)*")')
+"""Of a probe that was refused, and that found by what text the vectors were made."""
 KEY_REFUSED = re.compile(r"provider answered (?:40[123]\b|\d+ \(.*quota)")
 """Of a key that is dead, or has no quota left."""
 
@@ -118,6 +120,8 @@ def next_step_for(group: OutcomeGroup | None) -> str:
         return "give these tenants keys, " + again
     if KEY_REFUSED.search(group.reason):
         return f"renew the keys of these tenants, or their quota, {again}"
+    if (better := BETTER_TEXT.search(group.reason)) is not None:
+        return f"write {better[1]} in the settings of the table, {again}"
     if group.reason.startswith("the probe refused"):
         return f"see which model and text the stored vectors were made with, correct these, {again}"
     if (named := re.search(r"[,;] check (.+)$", group.reason)) is not None:

@@ -41,6 +41,13 @@ from reports.account.repaired import DONE
             "check base_url, then",
         ),
         (Outcome.SKIPPED, "the probe refused: healthy rows, embedded again, …", "which model and"),
+        (
+            Outcome.SKIPPED,
+            "the probe refused: … (tenant 'acme': 0.999776; another text agrees better"
+            " (separator E'\\n\\n': 1.000000 to 1.000000, yours from 0.999776):"
+            " text = \"concat_ws(E'\\\\n', \\\"a\\\", b)\"; tenant 'b': 0.9), so the model or",
+            'write text = "concat_ws(E\'\\\\n\', \\"a\\", b)" in the settings of the table, then',
+        ),
         (Outcome.FAILED, "provider answered 503", "mend the cause"),
         (Outcome.SUPERSEDED, "edited meanwhile", "somebody else changed"),
     ],

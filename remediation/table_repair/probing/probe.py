@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from checks.awake import wait_for_all, wait_for_one, wait_until_quiet
 from checks.canary.sampler import cosine
 from checks.findings.finding import tenant_words
+from checks.wording import plural
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.provider.usage import NOTHING, Usage
@@ -98,10 +99,13 @@ class ProbeResult:
 
     @property
     def numbers(self) -> str:
-        """The cosines, for people."""
-        shown = ", ".join(f"{cosine:.6f}" for cosine in self.cosines[:COSINES_SHOWN])
+        """The cosines, and what was heard and found beside them, for people."""
         named = f"answered as {' and '.join(self.heard.values())}" if self.heard else ""
-        return "; ".join(filter(None, (shown, self.found, named)))
+        return "; ".join(filter(None, (self.first_cosines, self.found, named)))
+
+    @property
+    def first_cosines(self) -> str:
+        return ", ".join(f"{cosine:.6f}" for cosine in self.cosines[:COSINES_SHOWN])
 
     @property
     def refused(self) -> str | None:
@@ -313,14 +317,18 @@ def _disagreement(results: Sequence[ProbeResult]) -> str | None:
     against = [result for result in results if not result.agrees and not result.own]
     if not against:
         return _silence(results)
-    numbers = "; ".join(
-        f"{tenant_words(result.tenant)}: {result.numbers}" for result in against[:TENANTS_SHOWN]
-    )
+    # What is found of the first is as a rule what is found of all.
+    told = next((one for one in against if one.better), against[0])
+    others = [one for one in against if one is not told]
+    numbers = [f"{tenant_words(told.tenant)}: {told.numbers}"]
+    numbers += [
+        f"{tenant_words(one.tenant)}: {one.first_cosines}" for one in others[: TENANTS_SHOWN - 1]
+    ]
     if len(against) > TENANTS_SHOWN:
-        numbers += f"; {len(against) - TENANTS_SHOWN:,} more tenants"
+        numbers.append(plural(len(against) - TENANTS_SHOWN, "more tenant"))
     return (
         "the probe refused: healthy rows, embedded again, have a cosine under"
-        f" {against[0].least} with what is stored ({numbers}), so the model or the"
+        f" {against[0].least} with what is stored ({'; '.join(numbers)}), so the model or the"
         " text expression is not the one they were embedded with; correct [provider] model or"
         " `text` (in [repair], probe_min_cosine says"
         f" what is near enough, and probe = 0 switches the probe off){_of_two_models(against)}"
