@@ -80,8 +80,10 @@ def pytest_terminal_summary(
         from reports.terminal.screen import summary_lines
 
         red = bool(unseen) or any(line.severity == "error" for line in failing)
-        still = "still " if run is not None and run.results else ""
-        what = f"what {still}fails" if red else "warnings"
+        wrote = run is not None and bool(run.results)
+        again = run is not None and run.measured_again
+        fails = "still fails" if again else "failed before the repair" if wrote else "fails"
+        what = f"what {fails}" if red else "warnings"
         terminalreporter.write_sep("=", what, bold=True, red=red, yellow=not red)
         writer = config.get_terminal_writer()
         width = writer.fullwidth

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remediation.ending import INTERRUPTED
 from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.table_repair.plan import refusal
@@ -102,6 +103,8 @@ def next_step_for(group: OutcomeGroup | None) -> str:
     again = "then run pytest --remediate again: it takes up what is left"
     if group is None:
         return f"mend the cause, {again}"
+    if group.reason == INTERRUPTED:
+        return "run pytest --remediate again: it takes up what is left"
     if group.outcome is Outcome.SUPERSEDED:
         return "run pytest --remediate again: somebody else changed these rows meanwhile"
     if group.outcome is Outcome.QUARANTINED and TOO_LONG.search(group.reason):

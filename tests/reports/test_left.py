@@ -48,6 +48,7 @@ from reports.account.repaired import DONE
             " text = \"concat_ws(E'\\\\n', \\\"a\\\", b)\"; tenant 'b': 0.9), so the model or",
             'write text = "concat_ws(E\'\\\\n\', \\"a\\", b)" in the settings of the table, then',
         ),
+        (Outcome.SKIPPED, "the repair was interrupted", "run pytest --remediate again: it takes"),
         (Outcome.FAILED, "provider answered 503", "mend the cause"),
         (Outcome.SUPERSEDED, "edited meanwhile", "somebody else changed"),
     ],
