@@ -238,11 +238,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     partly = [f"{t.target.name}: {words}" for t in examination.tables for words in t.looked_at]
     if len(partly) > PARTS_LISTED:
         partly[PARTS_LISTED:] = [f"… and {len(partly) - PARTS_LISTED:,} more such lines"]
+    absent = sum(table.target.absent for table in examination.tables)
     pgvector = f"pgvector {server.vector_version}" if server.vector_version else "no pgvector"
     return [
         f"examined {context.place.place}: PostgreSQL {server.version}, {pgvector}",
         *([context.place.note] if context.place.note else []),
-        f"{plural(len(examination.tables), 'table')}, {plural(segments, 'segment')},"
+        f"{plural(len(examination.tables) - absent, 'table')},"
+        f"{f' {absent} not there yet,' if absent else ''} {plural(segments, 'segment')},"
         f" {'about ' if estimated else ''}{plural(rows, 'row')}"
         f" ({context.settings.path.name})",
         *(line for words in partly for line in for_terminal(words).splitlines()),

@@ -68,7 +68,6 @@ def incident_of(
         result=result,
         exit_status=_exit_status(status),
         headline=headline_of(context, run, result),
-        interruption="the run was interrupted before its end" if run.interrupted else None,
         settings_file=context.settings.path.name,
         settings=declared(context.settings),
         database=values.DatabaseSummary(

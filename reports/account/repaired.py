@@ -59,6 +59,7 @@ def repair_of(run: RepairRun) -> values.RepairSummary | None:
     usage = sum((result.usage for result in run.results), NOTHING)
     return values.RepairSummary(
         outcomes=tuple(line for result in run.results for line in _outcomes(result)),
+        not_begun=sum(result.not_begun for result in run.results),
         requests=usage.requests,
         requests_unanswered=usage.unanswered,
         tokens=usage.tokens,

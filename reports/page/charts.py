@@ -46,7 +46,8 @@ def failures_over_time(table: DiagnosedTable) -> Markup | None:
     label = {"hour": "%d %b %H:%M", "day": "%d %b %Y", "month": "%b %Y"}[table.unit]
     x = {
         "field": "t", "type": "temporal", "timeUnit": unit[table.unit], "title": None,
-        "scale": {"type": "utc"}, "axis": {"format": label, "tickCount": 4, "labelFlush": True},
+        "scale": {"type": "utc"},
+        "axis": {"format": label, "tickCount": 3, "labelFlush": True, "labelSeparation": 12},
     }  # fmt: skip
     axis = {"tickMinStep": 1, "tickCount": min(4, max(one.failing for one in table.times))}
     y = {"field": "n", "type": "quantitative", "title": None, "axis": {"format": ",d", **axis}}

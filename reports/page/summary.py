@@ -176,6 +176,8 @@ def _what_was_done(incident: Incident) -> Iterator[Markup]:
     for outcome, ending in OUTCOMES.items():
         if rows := getattr(totals, outcome):
             yield Markup("{} {}.").format(plural(rows, "row was", "rows were"), ending)
+    if repair.not_begun:
+        yield Markup("{} not begun.").format(plural(repair.not_begun, "row was", "rows were"))
     if any(probe.refused for probe in repair.probes):
         yield Markup(
             "The probe refused at least one table or tenant: healthy rows, embedded again, did not "
@@ -200,7 +202,7 @@ def _what_was_put_back(incident: Incident, repair: RepairSummary) -> Iterator[Ma
 
 
 def _what_is_left(incident: Incident) -> Iterator[Markup]:
-    if incident.interruption:
+    if incident.result is Result.INTERRUPTED:
         yield Markup("The run was interrupted, so the counts may be behind the database.")
     now = incident.failing_now
     if incident.unproven:

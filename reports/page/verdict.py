@@ -110,6 +110,10 @@ def next_command(incident: Incident) -> str | None:
             return None  # No repair mends what fails.
         more = ("--remediate", "--dry-run")
     elif incident.mode == "repair" and incident.result in (Result.INTERRUPTED, Result.STOPPED):
+        left = sorted(incident.left, key=lambda line: -(line.rows or 0))
+        told = [line.commands[0] for line in left if line.commands]
+        if told:
+            return told[0]
         more = ("--remediate",)
     else:
         return None

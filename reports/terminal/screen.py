@@ -104,12 +104,13 @@ def _in_all(examination: Examination) -> str:
     tenants = {m.segment.tenant for table in affected for m in table.measurements if m.affected}
     known = {m.segment.tenant for table in examination.tables for m in table.measurements}
     rows = sum(table.rows for table in examination.tables)
+    there = sum(not table.target.absent for table in examination.tables)
     at_least = any(m.at_least for table in affected for m in table.measurements)
     return (
         f"in all {'at least ' if at_least else ''}"
         f"{number(sum(table.affected for table in affected))} of {plural(rows, 'row')},"
         f" of {number(len(tenants))} of {plural(len(known), 'tenant')},"
-        f" in {number(len(affected))} of {plural(len(examination.tables), 'table')}"
+        f" in {number(len(affected))} of {plural(there, 'table')}"
     )
 
 

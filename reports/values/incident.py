@@ -181,6 +181,8 @@ class RepairSummary(ReportedUsage):
     """What a repair or a rollback did; the usage is without that of the canary."""
 
     outcomes: tuple[OutcomeCounts, ...] = ()
+    not_begun: NonNegativeInt = 0
+    """Rows of the plan that were not even read before the repair ended early."""
     seconds: NonNegativeFloat = 0.0
     problems: tuple[UnfixedRows, ...] = ()
     probes: tuple[ProbeSummary, ...] = ()
