@@ -129,7 +129,7 @@ def unexamined_incident(
         result=Result.NOT_EXAMINED,
         exit_status=_exit_status(status),
         headline=reason.splitlines()[0],
-        interruption=reason,
+        interruption=reason if "\n" in reason else None,
         versions=_versions(),
     )
 

@@ -40,7 +40,8 @@ def sentence(incident: Incident) -> str:
         unsound = len(incident.findings_before)
         if not unsound:
             return "Every check holds" if incident.result is Result.WHOLE else incident.headline
-        return f"No row fails, but {plural(unsound, 'check')} of whole tables do not hold"
+        checks = plural(unsound, "check of a whole table does", "checks of whole tables do")
+        return f"No row fails, but {checks} not hold"
     said = (
         f"{wording.count(broken)} of {'about ' if incident.estimated else ''}"
         f"{plural(incident.rows, 'row')} ({wording.share(broken.rows, incident.rows)})"

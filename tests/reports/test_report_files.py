@@ -92,7 +92,7 @@ def test_words_that_utf8_cannot_carry_do_not_prevent_the_report(tmp_path: Path) 
     )
     written = files.write(broken, tmp_path)
     assert "caf\\udce9" in Page(written.html.read_text()).text
-    assert "a⟨U+0000⟩b" in Page(written.html.read_text()).text
+    assert "A⟨U+0000⟩b" in Page(written.html.read_text()).text
 
 
 @given(

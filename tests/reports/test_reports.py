@@ -142,6 +142,8 @@ def test_what_could_not_be_examined_is_never_reported_as_healthy() -> None:
     assert "Nothing could be examined" in page.words
     assert "nothing is known about the embeddings" in page.words
     assert "the server did not answer on port 1" in page.words
+    assert page.words.count("The database could not be reached") == 1
+    assert "Nothing was examined, so there is nothing to compare." in page.words
     assert "not reached" in page.words
     assert "None: the checks could not look." in page.words
     assert "Rows still failing" not in page.words
