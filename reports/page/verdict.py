@@ -27,7 +27,7 @@ STATUSES = {
     Result.ROLLED_BACK: "rolled back",
     Result.INTERRUPTED: "interrupted",
     Result.NOT_EXAMINED: "not examined",
-    Result.OPEN: "open: nothing was to be repaired yet",
+    Result.OPEN: "open: nothing was repaired yet",
 }
 
 
