@@ -70,9 +70,10 @@ class Fall(ReportValue):
     def says(self) -> str:
         still = ", while its threshold still holds" if self.holds else ""
         times = "the last run" if self.runs == 1 else f"each of the last {self.runs} runs"
+        least = "" if self.runs == 1 or self.lowest == 1 else "at least "
         return (
             f"coverage of {self.check} in {self.table} fell to {percent(self.now)}; in {times} it"
-            f" was at least {percent(self.lowest)}{still}"
+            f" was {least}{percent(self.lowest)}{still}"
         )
 
 

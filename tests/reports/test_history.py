@@ -70,6 +70,8 @@ def test_a_coverage_below_the_last_runs_is_told_though_its_threshold_holds() -> 
         "coverage of completeness in t fell to 99.97%; in each of the last 5 runs it was at least"
         " 99.98%, while its threshold still holds"
     )
+    (from_all,) = trend_of([night(1, 0), night(2, 0)], night(9, 3)).falls
+    assert from_all.says.endswith("; in each of the last 2 runs it was 100%")
     assert trend_of(before, night(9, 2, holds=True)).falls == ()
     assert trend_of((), night(1, 900)).falls == ()
     assert trend_of([night(1, 0, table="another")], night(2, 5)).falls == ()
