@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 UNIQUENESS = "uniqueness"
+MOST_SIBLINGS = 20
+"""Entries of one column, beyond which none is held against the others: each reads the vectors of
+all, and a thousand schemas may have one store."""
 
 
 def with_siblings(targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -32,6 +35,8 @@ def with_siblings(targets: Sequence[Target]) -> tuple[Target, ...]:
 
     def siblings_of(target: Target) -> tuple[Target, ...]:
         alike = columns[_column_of(target)] if _compares(target) else ()
+        if len(alike) > MOST_SIBLINGS:
+            return ()
         return tuple(other for other in alike if other is not target)
 
     return tuple(

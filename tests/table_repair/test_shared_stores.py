@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
+from checks.scanning.sample import Sample
 from tests.provider_server import vector_of
 from tests.repairs import environment, opened, repaired, settings
 from tests.rollbacks import rolled_back, run_of, server
@@ -221,6 +223,9 @@ def test_one_row_of_two_entries_is_nobody_s_twin_but_two_rows_are(database: str)
                   " WHERE id = 5")  # fmt: skip
     found = examined(database, *entries)
     assert [one.failing("uniqueness") for one in found.tables] == [1, 1]
+    most = Sample(percent=Decimal("99.99"), seed=1)
+    sampled = examined(database, *entries, sample=most)
+    assert [one.failing("uniqueness") for one in sampled.tables] == [1, 1]
     # Of a table that is asked nothing, nothing is told to another.
     entries[1] += "[tables.checks]\nuniqueness = { enabled = false }\n"
     assert failing(examined(database, *entries), "uniqueness") == {}

@@ -9,12 +9,13 @@ import pytest
 
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
+from checks.targets.siblings import MOST_SIBLINGS
 from tests.canaries import drift
 from tests.provider_server import ProviderServer
 from tests.repairs import environment, repaired, settings
 from tests.repairs import examined as examined_table
 from tests.stores import DECLARED, INSIGHTS, STORE
-from tests.tables import examined, failing, rows, run, says, table
+from tests.tables import examined, failing, looking, rows, run, says, table
 
 KEYS = environment("acme", "globex")
 
@@ -250,3 +251,22 @@ def test_the_settings_of_the_document_load(tmp_path: Path) -> None:
     *stores, source = load_settings(file, row_checks=ROW_CHECK_NAMES).tables
     assert None not in [table.store for table in stores]
     assert source.source is not None
+
+
+def test_the_tables_of_many_schemas_with_one_store_are_not_held_against_each_other(
+    database: str,
+) -> None:
+    """Each would read the vectors of all."""
+    run(database, "CREATE TABLE one_store (id text PRIMARY KEY, embedding vector(3))")
+    declared = {"name": "public.one_store", "key": ["id"]}
+    for schemas, siblings in ((MOST_SIBLINGS, MOST_SIBLINGS - 1), (MOST_SIBLINGS + 1, 0)):
+        run(
+            database,
+            *(
+                f"CREATE SCHEMA IF NOT EXISTS t{n};"
+                f"CREATE TABLE IF NOT EXISTS t{n}.docs (id text PRIMARY KEY, body text)"
+                for n in range(schemas)
+            ),
+        )
+        with looking(database, table("t*.docs", store=declared)) as looker:
+            assert {len(target.siblings) for target in looker.targets()} == {siblings}
