@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from checks.findings.finding import tenant_words
+from checks.findings.finding import tenants_words
 from checks.wording import number, plural
 from remediation.journal.outcomes import Outcome
 from remediation.plan_table import TENANTS_NAMED, duration
@@ -113,9 +113,7 @@ def _lines_of_the_rest(
 
 
 def _tenants(groups: Sequence[OutcomeGroup]) -> str:
-    named = ", ".join(tenant_words(group.tenant) for group in groups[:TENANTS_NAMED])
-    more = len(groups) - TENANTS_NAMED
-    return named if more <= 0 else f"{named} and {plural(more, 'more tenant')}"
+    return tenants_words([group.tenant for group in groups], most=TENANTS_NAMED)
 
 
 class Progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checks.columns import in_columns
-from checks.findings.finding import tenant_words
+from checks.findings.finding import tenant_words, tenants_words
 from checks.wording import dollars, number, plural
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def plan_lines(plan: Plan, *, place: str, dry_run: bool, width: int = 80) -> Ite
         if len(repaired) > 1:
             rows.append(_row("in all", plan, plan.rows, plan.requests, plan.tokens, ""))
         yield from in_columns(rows, width=width, right=(1, 2, 3, 4), cut=(0,), narrowest=30)
-        yield f"{duration(plan.seconds)}{_rests_on(plan)}; {_counted(plan)}"
+        if plan.requests:
+            yield f"{duration(plan.seconds)}{_rests_on(plan)}; {_counted(plan)}"
     yield from unrepaired_lines(plan)
     for table in repaired:
         yield from _left(table)
@@ -108,16 +109,13 @@ def unrepaired_lines(plan: Plan) -> Iterator[str]:
 
 def _left(table: TablePlan) -> Iterator[str]:
     """What of a table that is repaired is left, each cause once."""
-    causes: dict[str, list[tuple[str, int]]] = {}
+    causes: dict[str, list[TenantPlan]] = {}
     for line in table.tenants:
         if line.missing_key is not None:
-            tenants_of = causes.setdefault(line.missing_key, [])
-            tenants_of.append((tenant_words(line.tenant), line.rows))
-    for cause, tenants in causes.items():
-        rows = plural(sum(rows for _, rows in tenants), "row")
-        named = ", ".join(name for name, _ in tenants[:TENANTS_NAMED])
-        if len(tenants) > TENANTS_NAMED:
-            named += f" and {plural(len(tenants) - TENANTS_NAMED, 'more tenant')}"
+            causes.setdefault(line.missing_key, []).append(line)
+    for cause, lines in causes.items():
+        rows = plural(sum(line.rows for line in lines), "row")
+        named = tenants_words([line.tenant for line in lines], most=TENANTS_NAMED)
         yield f"{table.table}: {rows} of {named} cannot be repaired: {cause}"
     requests, tokens = table.second_look
     if requests:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checks.expectations.measurements import Sampled
+from checks.wording import number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from checks.expectations.measurements import Verdict
@@ -129,3 +131,12 @@ def tenant_words(tenant: str | None) -> str:
         return "no tenant (NULL)"
     cut = tenant if len(tenant) <= SHOWN_CHARACTERS else tenant[:SHOWN_CHARACTERS] + "…"
     return f"tenant {cut!r}"
+
+
+def tenants_words(tenants: Sequence[str | None], *, most: int) -> str:
+    """The names of one tenant or several, of which `most` are told."""
+    if len(tenants) == 1:
+        return tenant_words(tenants[0])
+    named = ", ".join(tenant_words(tenant).removeprefix("tenant ") for tenant in tenants[:most])
+    more = len(tenants) - most
+    return f"tenants {named}" + (f" and {number(more)} more" if more > 0 else "")

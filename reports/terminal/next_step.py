@@ -73,6 +73,8 @@ def _after_plan(run: RepairRun, words: Sequence[str]) -> Iterator[str]:
         yield f"next, to repair {plural(run.plan.rows, 'row')}, at an estimated cost of {cost}:"
         yield f"    {again(words, '--remediate')}"
     else:
+        if any(one.rows_without_key for one in run.plan.tables):
+            steps.append("give these tenants keys")
         step = ", ".join(steps) or "mend what keeps these rows from being repaired"
         yield f"next: {step}, then see the plan again:"
         yield from (f"    {grant}" for grant in grants[:STEPS])

@@ -77,8 +77,8 @@ def test_a_plan_says_where_what_and_how_much() -> None:
 def test_what_keeps_many_tenants_from_their_keys_is_one_line() -> None:
     lines = _lines(_plan(_table(*[_tenant(f"t{n}", 2, "no key was found") for n in range(30)])))
     (line,) = [line for line in lines if "no key" in line]
-    assert "60 rows of tenant 't0', tenant 't1'" in line
-    assert "and 25 more tenants cannot be repaired: no key was found" in line
+    assert "60 rows of tenants 't0', 't1'" in line
+    assert "and 25 more cannot be repaired: no key was found" in line
 
 
 def test_two_tables_have_a_sum_and_their_estimate_is_explained_once() -> None:
@@ -151,8 +151,8 @@ def test_the_last_line_says_how_many_of_how_many() -> None:
 
 def test_one_reason_of_many_tenants_is_one_line() -> None:
     first, last = result_lines([_result(failed=60)])
-    assert first.startswith("public.docs: 60 rows of tenant 't0', tenant 't1'")
-    assert first.endswith("and 25 more tenants failed: why failed")
+    assert first.startswith("public.docs: 60 rows of tenants 't0', 't1'")
+    assert first.endswith("and 25 more failed: why failed")
     assert last == "public.docs: 0/60 rows re-embedded, 60 errors"
 
 
