@@ -65,7 +65,7 @@ def _moments(incident: Incident) -> Iterator[Moment]:
             yield Moment(what="This run", time=incident.started_at, about="the checks fail again")
         else:
             yield Moment(what="Detected", time=incident.started_at, about="this run of the checks")
-    for event in incident.timeline:
+    for event in incident.timeline if incident.repair is not None else ():
         if event.text.startswith(PLAN):
             about = event.text.removeprefix(PLAN)
             yield Moment(what="Repair begins", time=event.time, about=about)
@@ -82,9 +82,16 @@ def _damage(incident: Incident) -> Iterator[Moment]:
     windows = [(t.first, t.last, t.table, t.in_window) for t in tables if t.first and t.last]
     if windows:
         first, last, table, rows = max(windows, key=lambda window: window[3])
+        green = incident.trend.last_green if incident.trend is not None else None
         about = f"the first of {rows:,} failing rows of {table} in the window below was created"
-        yield Moment(what="Onset", time=first, about=about)
-        yield Moment(what="End of the damage", time=last, about="the last of them")
+        if green is None or green <= last:
+            yield Moment(what="Onset", time=first, about=about)
+            yield Moment(what="End of the damage", time=last, about="the last of them")
+        else:
+            # When rows were created says nothing of when they were damaged.
+            yield Moment(what="First failing row", time=first, about=about)
+            about = "the last of them; every check still held in a run after that"
+            yield Moment(what="Last failing row", time=last, about=about)
         return
     times = [
         time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -67,6 +67,8 @@ def _what_came_of_it(incident: Incident) -> str:
     if not now.rows:
         return "all of them are whole again"
     fixed = incident.repair.totals.fixed if incident.repair else 0
+    if not fixed:
+        return "nothing was repaired"
     return f"{number(fixed)} were repaired, and {wording.count(now)} still fail"
 
 

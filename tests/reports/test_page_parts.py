@@ -117,6 +117,10 @@ def test_the_timeline_runs_from_the_onset_to_the_proof() -> None:
     found = happened(late.model_copy(update={"trend": trend}))
     assert found.to_detect == timedelta(days=1)
     assert found.moments[-1].time == BEGIN + timedelta(seconds=83)
+    trend = late.trend.model_copy(update={"last_green": BEGIN - timedelta(hours=1)})
+    found = happened(late.model_copy(update={"trend": trend}))
+    assert [moment.what for moment in found.moments][:2] == ["First failing row", "Detected"]
+    assert found.to_detect is None
 
 
 @pytest.mark.parametrize("kind", [name for name in EVERY_KIND if name != "many"])
