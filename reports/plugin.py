@@ -88,6 +88,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = config.stash.get(REPAIR_RUN, None)
     if run is None:
         run = _run_of_checks(session, directory, briefly=not (writes or shown))
+    else:
+        # A repair is begun after the first look, the run before it.
+        run.started_at = config.stash[STARTED]
     if (embedders := config.stash.get(CANARY_EMBEDDERS, None)) is not None:
         run.canary = sum((embedder.took for embedder in embedders), NOTHING)
     config.stash[DIAGNOSES] = {} if run.measured_again else run.diagnoses
