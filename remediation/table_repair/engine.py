@@ -265,7 +265,7 @@ class Engine:
     def _collect(self) -> None:
         """Wait for something in flight, a locked row's time or a key's turn; take in what came."""
         key_in = self._dispatch.seconds_to_wait
-        idle = key_in and not self._flight and not self.late.waiting
+        idle = key_in and not (self._flight or self.late.waiting or self.locked)
         self.throttle.tell(keys_must_wait(key_in) if idle else None)
         self.late.take_in()
         late = self._endpoints.late | self._flight.late | self.late.tenants

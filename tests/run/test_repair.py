@@ -131,10 +131,10 @@ def test_blank_texts_that_fail_a_custom_check_are_quarantined_unsent(
         Reply(cut=-1),
         Reply(body=b"{}"),
         Reply(change=lambda body: body["data"].pop()),
-        Reply(change=lambda body: body["data"][0].update(index=1)),
+        Reply(change=lambda body: body["data"][0].update(index=-1)),
         Reply(change=lambda body: body["data"][0].update(embedding="AAAA")),
     ],
-    ids=["500", "reset", "empty", "one-missing", "same index", "cut"],
+    ids=["500", "reset", "empty", "one-missing", "no such index", "cut"],
 )
 def test_a_provider_without_usable_answers_is_given_up_and_nothing_is_written(
     database: str, tmp_path: Path, reply: Reply
@@ -187,7 +187,7 @@ def test_another_model_of_the_same_dimension_refuses_before_the_first_write(
         assert "the probe refused" in done.docs.stopped
         assert done.counts() == {"selected": 9, "skipped": 9}
         assert (table.rows(), table.versions()) == (before, versions)
-        assert len(server.requests) == 5  # the probe, the same twice, variants, and pairs
+        assert len(server.requests) == 8  # the probe, the same twice, variants, and pairs
 
 
 def test_probe_zero_switches_the_probe_off(database: str, tmp_path: Path) -> None:
