@@ -74,8 +74,14 @@ def coverage_by_tenant(lines: Sequence[tuple[str, float, float | None]]) -> Mark
         for n, (name, before, after) in enumerate(lines[:MOST_TENANTS])
         for w, s in (("before", before), *((("after", after),) if after is not None else ()))
     ]
-    axis = {"labelExpr": "split(datum.label, '\\u0000')[1]", "title": None}
-    y = {"field": "t", "type": "nominal", "sort": {"field": "n"}, "axis": {**axis, "ticks": False}}
+    # Apart from a point at the axis, in a browser's font too, which may be wider.
+    y = {
+        "field": "t", "type": "nominal", "sort": {"field": "n"},
+        "axis": {
+            "title": None, "ticks": False, "labelPadding": 10,
+            "labelExpr": "split(datum.label, '\\u0000')[1]",
+        },
+    }  # fmt: skip
     low = min(value["s"] for value in values)
     x = {
         "field": "s", "type": "quantitative", "title": None,
