@@ -144,9 +144,11 @@ class RowReader:
     ) -> Iterator[list[FailingRow]]:
         """Those of the keyed rows that still fail, in pages of about `PAGE_BYTES` at most."""
         statement = compile_rows_by_key(self.target, self.checks, self.held, tenants=tenants)
+        most = FETCH_ROWS  # enough for a first request, beside which the others are read
         for keys in pages:
             while keys:
-                page, keys = self._read_page(connection, statement, keys)
+                page, left = self._read_page(connection, statement, keys[:most])
+                keys, most = left + keys[most:], PAGE_ROWS
                 if page:
                     yield page
 

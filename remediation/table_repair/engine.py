@@ -31,7 +31,7 @@ from remediation.writing.edits import Edits
 from remediation.writing.frozen_sets import Answers, set_checks
 from remediation.writing.repair_lock import LockLostError
 from remediation.writing.triggers import suspects
-from remediation.writing.writer import Writer
+from remediation.writing.writer import Pace, Writer
 
 if TYPE_CHECKING:
     import threading
@@ -109,6 +109,7 @@ class Engine:
         self._took_before = self.breaker.usage
         self._endpoints = self.breaker.endpoints
         self._ending = Ending(stop=self.stop)
+        self._pace = Pace()
         self._ledger = OutcomeLedger(
             table=self._target.name,
             journal=self.journal,
@@ -169,6 +170,7 @@ class Engine:
         return Writer(
             change=NewVectors(target=self._target, reader=self.reader),
             place=self.write_place,
+            pace=self._pace,
             stop=self.stop,
             check_lock=self.lock.check,
             may_begin=lambda: self.throttle.wait(self.stop),

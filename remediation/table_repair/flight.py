@@ -20,7 +20,6 @@ import psycopg
 
 from checks.errors import CannotExamineError
 from remediation.provider.bisection import Isolated, embed_isolating
-from remediation.selection.batching import FIRST_ROWS
 from remediation.table_repair.probing.late_probes import LATE_SECONDS
 from remediation.writing.verdicts import untried
 
@@ -239,7 +238,7 @@ class Flight:
     def _write(self) -> None:
         """Write until nothing waits, a fair share of it at a time."""
         writer = self._idle.get()
-        while chunk := self._take(writer.rows_at_once, share=len(self._writers)):
+        while chunk := self._take(writer.rows_at_once, writer.least_rows):
             self._came.put(self._written(writer, chunk))
         self._idle.put(writer)
 
@@ -251,23 +250,19 @@ class Flight:
             return Landed(rows=rows, result=error)
         if written.held and not written.outcomes:
             # What holds a whole chunk may hold the rest: each try of it would cost a wait.
-            rest = self._take(len(self._to_write))
+            rest = self._take(len(self._to_write), len(self._to_write))
             known, whole = self._tried(rest), any(held.whole for held in written.held)
             waiting = [untried(new, known, whole=whole) for new in rest]
             written = replace(written, held=(*waiting, *written.held))
             rows += [new.row for new in rest]
         return Landed(rows=rows, result=written)
 
-    def _take(self, rows: int, *, share: int = 1) -> list[NewVector]:
-        """Take of what waits to be written one of so many shares, of so many rows at most.
-
-        A share is no smaller than a tenth of these, nor than `FIRST_ROWS`: the end would be written
-        row by row.
-        """
+    def _take(self, most: int, least: int) -> list[NewVector]:
+        """Take a fair share of what waits to be written, of so many rows, as far as there are."""
         with self._taking:
             waiting = len(self._to_write)
-            fair = max(-(-waiting // share), rows // 10, FIRST_ROWS)
-            return [self._to_write.popleft() for _ in range(min(rows, fair, waiting))]
+            fair = max(-(-waiting // len(self._writers)), least)
+            return [self._to_write.popleft() for _ in range(min(most, fair, waiting))]
 
     def _tried(self, chunk: Sequence[NewVector]) -> dict[Key, LockedRow[NewVector]]:
         """What earlier tries came to, of those rows of a chunk that were tried before."""

@@ -66,6 +66,8 @@ class Pace:
 
     rows: float = FIRST_ROWS
     """Under an HNSW index each may cost 35 ms."""
+    fast: bool = False
+    """Whether so many took under `FAST_SECONDS`."""
 
     def took(self, seconds: float) -> None:
         """Learn from a transaction that was as large as it might be."""
@@ -74,9 +76,10 @@ class Pace:
         elif seconds < SLOW_SECONDS:
             growth = FAST_GROWTH if seconds < FAST_SECONDS else GROWTH
             self.rows = min(self.rows * growth, MOST_ROWS)
+        self.fast = seconds < FAST_SECONDS
 
     def slower(self) -> None:
-        self.rows = max(1.0, self.rows / 2)
+        self.rows, self.fast = max(1.0, self.rows / 2), False
 
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
@@ -114,19 +117,25 @@ class Writer(Generic[Changed]):
     """Called once for each row ahead of its write; keeps what is replaced. Raises OSError."""
     may_begin: Callable[[], bool] = _always
     """Called ahead of each try, and may wait; False where the repair ends instead."""
+    pace: Pace = field(default_factory=Pace)
+    """Of its table: what one writer learns of it holds for all."""
     rows: int = field(default=0, init=False)
     """Rows that were written and read back so far."""
     seconds: float = field(default=0.0, init=False)
     """What their transactions took, pauses and locks that were refused left out."""
     _connection: Connection | None = None
-    _pace: Pace = field(default_factory=Pace)
     _stopped: str | None = None
     """Why nothing may be written any more."""
 
     @property
     def rows_at_once(self) -> int:
         """Rows of the next transaction."""
-        return max(1, int(self._pace.rows))
+        return max(1, int(self.pace.rows))
+
+    @property
+    def least_rows(self) -> int:
+        """Of which nothing is left to another writer, who would take longer to begin."""
+        return self.rows_at_once if self.pace.fast else max(self.rows_at_once // 10, FIRST_ROWS)
 
     def write(
         self, changes: Sequence[Changed], earlier: Sequence[LockedRow[Changed]] = ()
@@ -205,7 +214,7 @@ class Writer(Generic[Changed]):
                 self._stopped = tries.trouble = str(error)
                 break
             except psycopg.errors.QueryCanceled as error:
-                self._pace.slower()
+                self.pace.slower()
                 if len(left) > 1:
                     return tries.settled | self._halves(left, tries.attempt)
                 tries.trouble = _refusal(error)
@@ -214,12 +223,13 @@ class Writer(Generic[Changed]):
                 psycopg.errors.DeadlockDetected,
                 psycopg.errors.SerializationFailure,
             ) as error:
-                self._pace.slower()
                 whole = _is_of_table(error)
-                if len(left) > 1 and not whole:
-                    # An INSERT waits for another one of its key, a trigger for what it touches:
-                    # neither can be skipped, and one row's must not hold up its neighbours.
-                    return tries.settled | self._halves(left, tries.attempt)
+                if not whole:
+                    self.pace.slower()
+                    if len(left) > 1:
+                        # An INSERT waits for another one of its key, a trigger for what it touches:
+                        # neither can be skipped, and one row's must not hold up its neighbours.
+                        return tries.settled | self._halves(left, tries.attempt)
                 return tries.settled | held_now(left, tries.attempt, whole=whole)
             except (psycopg.OperationalError, psycopg.InterfaceError, CannotExamineError) as error:
                 tries.trouble = _lost(error)
@@ -289,9 +299,9 @@ class Writer(Generic[Changed]):
             ),
         ):
             ours, stored = self.change.write(connection, chunk)
-        if len(chunk) >= int(self._pace.rows):
+        if len(chunk) >= int(self.pace.rows):
             # A few rows that are written again say nothing of many.
-            self._pace.took(time.monotonic() - begun)
+            self.pace.took(time.monotonic() - begun)
         # After the COMMIT: what was rolled back was not written.
         attempt.locked.update(new.row.key for new in ours)
         attempt.stored |= stored

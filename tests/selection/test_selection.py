@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,8 @@ def test_a_table_is_searched_once_and_each_page_is_found_by_its_keys(
         ).fetchone() or (0,)
     failing = rows // share
     assert sum(len(page) for page in pages) == len(reader.selected) == failing
-    assert len(pages) == max(1, failing // 500)
+    assert len(pages[0]) == selection.FETCH_ROWS  # no more keeps the first request waiting
+    assert len(pages) == 1 + math.ceil((failing - selection.FETCH_ROWS) / 500)
     assert rows + failing <= read <= rows + failing + 50
 
 
