@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from remediation.journal.past_throughput import Past
     from remediation.provider.endpoint import Endpoint
 
-SECONDS_PER_REQUEST = 0.3
-"""Assumed where no run has asked this endpoint: OpenAI takes 0.2 to 1 s for 50 short texts."""
+SECONDS_PER_REQUEST = 0.25
+"""Assumed where no run has asked this endpoint: users of OpenAI tell of 0.2 to 0.3 s a request."""
 SECONDS_PER_ROW = 0.0006
 """Of one writer without an ANN index, with what Python does for it (bench.repair)."""
 REQUESTS_ASSUMED = 4

@@ -61,7 +61,7 @@ def test_what_was_measured_is_used_and_the_rest_assumed() -> None:
         "0.2 s a request as in the run of 12 Nov 2026, assuming 21 ms a row for its index"
     )
     assert rates(replace(ENDPOINT, model="other")).source == (
-        "15 ms a row for its index as in the run of 12 Nov 2026, assuming 0.3 s a request"
+        "15 ms a row for its index as in the run of 12 Nov 2026, assuming 0.25 s a request"
     )
 
 
