@@ -76,6 +76,8 @@ class Relation:
     row_security: bool
     """Whether row-level security is in force for this role at all."""
     readable: bool
+    triggered: bool
+    """Whether it has triggers, those of constraints among them; it may have had them before."""
 
     @property
     def writable_kind(self) -> bool:
@@ -109,7 +111,7 @@ _RELATIONS = """
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
            AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
-       c.relrowsecurity AND pg_catalog.row_security_active(c.oid)
+       c.relrowsecurity AND pg_catalog.row_security_active(c.oid), c.relhastriggers
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%(oids)s::oid[])
@@ -258,8 +260,11 @@ def read_relations(connection: Connection, oids: Sequence[int]) -> dict[int, Rel
             hiding_policies=_hiding(policies[oid]) if active else (),
             row_security=active,
             readable=readable,
+            triggered=triggered,
         )
-        for oid, schema, name, kind, readable, active in connection.execute(_RELATIONS, wanted)
+        for oid, schema, name, kind, readable, active, triggered in connection.execute(
+            _RELATIONS, wanted
+        )
     }
 
 

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from remediation.selection.batching import FailingRow
 
 
+FIRED_WITHIN = "100 milliseconds"
+"""Of `embedded_at` beyond the write, where a trigger may set `updated_at` by the clock after that.
+Whoever edits a text so soon after us is found by the last look at what was written.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NewVector:
     """A row and the vector its text was given: float32, shape (dimensions,)."""
@@ -216,8 +222,12 @@ def provenance_values(
         model = declared_model_of(target, tenant)
         values[held.column.name] = sql.SQL("{}::{}").format(model, type_of(held.column.full_type))
     if (held := target.provenance_column("embedded_at")) is not None:
-        now = sql.SQL("pg_catalog.now()")
-        at = now if updated_at is None else sql.SQL("greatest({}, {})").format(now, updated_at)
+        at: sql.Composable = sql.SQL("pg_catalog.now()")
+        if updated_at is not None:
+            if target.holder.triggered:
+                fired = sql.SQL("pg_catalog.clock_timestamp() + {}::interval")
+                at = fired.format(sql.Literal(FIRED_WITHIN))
+            at = sql.SQL("greatest({}, {})").format(at, updated_at)
         values[held.column.name] = time_as_stored(held.column, at)
     # A generated hash follows the text by itself, and cannot be set.
     held = target.provenance_column("content_hash")

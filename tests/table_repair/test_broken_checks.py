@@ -45,6 +45,30 @@ def test_a_write_that_breaks_another_check_ends_the_repair_and_names_the_trigger
         assert done.counts() == {"selected": 40, "failed": 5, "skipped": 35}
 
 
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+def test_a_trigger_that_sets_updated_at_by_the_clock_leaves_the_rows_fresh(
+    database: str, tmp_path: Path, when: str
+) -> None:
+    """As those do that frameworks put on each table, whatever is updated."""
+    sets = {
+        "BEFORE": "NEW.changed := clock_timestamp()",
+        "AFTER": "UPDATE docs SET changed = clock_timestamp() WHERE id = NEW.id",
+    }
+    with docs(database, {"acme": (3, 40)}) as rows, ProviderServer() as server:
+        rows.execute(
+            "ALTER TABLE docs ADD changed timestamp(3), ADD made timestamptz(0);"
+            "UPDATE docs SET made = now() WHERE embedding IS NOT NULL;"
+            "CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {sets[when]}; RETURN NEW; END $$;"
+            f"CREATE TRIGGER touch {when} UPDATE ON docs FOR EACH ROW"
+            " WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION touched()"
+        )
+        chosen = settings(server, table=DATED)
+        done = repaired(database, chosen, tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 40, "fixed": 40}
+        assert repaired(database, chosen, tmp_path, keys=KEYS).plan.tables == ()
+
+
 def test_one_row_that_somebody_else_breaks_does_not_end_the_repair(
     database: str, tmp_path: Path
 ) -> None:
