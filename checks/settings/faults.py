@@ -61,6 +61,8 @@ def faults_in(error: ValidationError, *, root: type[BaseModel]) -> list[Fault]:
     sections = {section.path: section for section in _sections(root, (), "the top of the file")}
     found = []
     for fault in error.errors(include_url=False):
+        if fault["type"] == "too_short" and fault["input"]:
+            continue  # its entries are wrong, and said to be
         location = tuple(part for part in fault["loc"] if part != "[key]")
         found.append(Fault(location=location, words=_words(fault, location, sections)))
     return found

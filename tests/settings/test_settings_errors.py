@@ -56,8 +56,8 @@ FAULTS = {
     TABLE + "dimensions = 16001": (
         "tables[public.docs].dimensions: expected at most 16000, found 16001"
     ),
-    TABLE + 'key = ["id", "a b"]': (
-        "tables[public.docs].key[#2]: expected a name, found 'a b'; put double quotes around a "
+    TABLE + 'key = ["a b"]': (
+        "tables[public.docs].key[#1]: expected a name, found 'a b'; put double quotes around a "
         "name that holds other characters than letters, digits and _"
     ),
     TABLE + "key = []": (
