@@ -12,7 +12,7 @@ from checks.discovery.entries import Entry, Line
 from checks.discovery.guesses import Guesser
 from checks.discovery.layouts.candidates import Candidate
 from checks.discovery.layouts.folding import Group
-from checks.discovery.likely import Guess
+from checks.discovery.likely import NAMESPACED, Guess
 from checks.discovery.names import (
     CREATED,
     EMBEDDED,
@@ -26,8 +26,9 @@ from checks.discovery.names import (
     named,
     plain,
 )
+from checks.discovery.stores.json_texts import ANY, AS_JSON, NO_STRING, STRING, text_at
 from checks.discovery.stores.links import links_of
-from checks.discovery.stores.store_keys import store_key
+from checks.discovery.stores.store_keys import MOST_FIELDS, store_key
 from checks.settings.names import TableName, display_identifier, display_name
 from checks.targets.provenance import TIME_TYPES
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from checks.database.catalog import Column
     from checks.discovery.link import Link
+    from checks.discovery.stores.store_keys import StoreKey
 
 ROOMY = ("text", "character varying", "character varying(255)", "character varying(191)")
 """Types of an id that hold a UUID in letters."""
@@ -43,14 +45,9 @@ ROOMY = ("text", "character varying", "character varying(255)", "character varyi
 _FIELD = re.compile(r"(field|attribute|column|property|path)(name)?$")
 """How a column is called that says which field of its owner a row is of."""
 _PATH = re.compile(r"[\w-]+(\.[\w-]+|\[\d+\])+")
-"""A field within a field, as LangGraph names it."""
+"""A field within a field of a JSON value."""
 
-WHOLE_JSON = """(
-    SELECT '{{' || coalesce(string_agg(to_json(k)::text || ': ' || v::text, ', '
-                                      ORDER BY k COLLATE "C"), '') || '}}'
-    FROM jsonb_each({}) AS of_value (k, v)
-)"""
-"""A JSON object as Python's json.dumps(sort_keys=True) writes it, if it holds no further ones."""
+UNKNOWN = Guess(source="content", reason="no likely column was found; fill in column or SQL")
 
 
 def store_entries(own: Guesser, *, keyed: bool = False) -> list[Entry]:
@@ -71,20 +68,16 @@ def store_entries(own: Guesser, *, keyed: bool = False) -> list[Entry]:
         key = store_key(own, link)
         parents = [_guesser_of_parent(own, link, name) for _ in key.fields]
         texts = list(map(_field, parents, key.fields))
-        if not any(texts):
-            # The values tell something else than fields, such as models.
-            texts = [parents[0].likely.text()] * len(parents)
-            if doubtful := [n for f in key.fields for n in f if _FIELD.search(plain(n))]:
-                link = replace(
-                    link,
-                    doubt=f"what {doubtful[0]} names is no column or key of {link.parent.name};"
-                    " correct text, and remove each first #",
-                )
-        entries += [
-            _entry(_restricted(own, constants), parent, link, constants, text)
-            for constants, parent, text in zip(key.fields, parents, texts, strict=True)
-            if text is not None
-        ]
+        instead = parents[0].likely.text()
+        if not any(texts) and instead is None:
+            continue
+        for constants, parent, text in zip(key.fields, parents, texts, strict=True):
+            doubt = link.doubt if text else _doubt(link, key, constants, others=any(texts))
+            of_field = replace(link, doubt=doubt)
+            restricted = _restricted(own, constants)
+            entries.append(
+                _entry(restricted, parent, of_field, constants, text or instead or UNKNOWN)
+            )
     return entries
 
 
@@ -153,28 +146,60 @@ def _restricted(own: Guesser, constants: Mapping[str, str]) -> Guesser:
     return Guesser(group=own.group, embedding=own.embedding, found=own.found, sampler=sampler)
 
 
+def _doubt(link: Link, key: StoreKey, constants: Mapping[str, str], *, others: bool) -> str | None:
+    """Why a person must say what is embedded, where what a column names was not understood.
+
+    `others`: whether other values of the same columns were.
+    """
+    if named := [name for name in constants if others or _FIELD.search(plain(name))]:
+        said = f"what {named[0]} names is no column or key of {link.parent.name}"
+        return f"{said}; correct text, and remove each first #"
+    if named := [name for name in key.further if _FIELD.search(plain(name))]:
+        return f"{named[0]} names more than {MOST_FIELDS} fields; write an entry for each"
+    return link.doubt
+
+
 def _field(parent: Guesser, constants: Mapping[str, str]) -> Guess | None:
     """The field of the parent's row that one of the constants names, if any."""
-    columns = parent.relation.columns
     for value in constants.values():
-        fields: list[tuple[str, str]] = []
-        if value in columns and columns[value].type in TEXT_TYPES:
-            fields.append((parent.found.quoted[value], "the column that its store names"))
-        for column in columns.values():
-            if column.type not in JSON_TYPES:
-                continue
-            own, literal = parent.found.quoted[column.name], sql.Literal(value).as_string(None)
-            if value == "$" and column.type == "jsonb":
-                fields.append((WHOLE_JSON.format(own), "the whole value, as LangGraph embeds it"))
-            fields.append((f"{own} ->> {literal.strip()}", "the key that its store names"))
-            if _PATH.fullmatch(value):
-                steps = ",".join(re.findall(r"[\w-]+", value))
-                fields.append((f"{own} #>> '{{{steps}}}'", "the path that its store names"))
-        for source, reason in fields:
-            guess = parent.likely.borne_out(Guess(source=source, reason=reason))
+        for field in _fields_called(parent, value):
+            guess = parent.likely.borne_out(field)
             if guess is not None:
                 return guess
     return None
+
+
+def _fields_called(parent: Guesser, value: str) -> Iterator[Guess]:
+    """What a name may mean, the likeliest first."""
+    columns = parent.relation.columns
+    if value in columns and columns[value].type in TEXT_TYPES:
+        quoted = parent.found.quoted[value]
+        yield Guess(source=quoted, reason="the column that its store names")
+    for column in columns.values():
+        if column.type not in JSON_TYPES:
+            continue
+        own, literal = parent.found.quoted[column.name], sql.Literal(value).as_string(None)
+        if parent.relation.primary_key == NAMESPACED and column.type == "jsonb":
+            yield from _embedded_by_langgraph(parent, own, value)
+            continue
+        yield Guess(source=f"{own} ->> {literal.strip()}", reason="the key that its store names")
+        if _PATH.fullmatch(value):
+            steps = ",".join(re.findall(r"[\w-]+", value))
+            yield Guess(source=f"{own} #>> '{{{steps}}}'", reason="the path that its store names")
+
+
+def _embedded_by_langgraph(parent: Guesser, own: str, path: str) -> Iterator[Guess]:
+    if path == "$":
+        yield Guess(source=AS_JSON.format(own), reason="the whole value, as LangGraph embeds it")
+        return
+    other = text_at(own, path, NO_STRING)
+    if other is None:
+        return
+    seen = parent.sampler.values(other)
+    leaf = STRING if seen is not None and not seen.present else ANY
+    told = text_at(own, path, leaf)
+    if told is not None:
+        yield Guess(source=told, reason="what its store names, as LangGraph embeds it")
 
 
 def _entry(

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from checks.discovery.guesses import Guesser
     from checks.discovery.link import Link
 
-MOST_FIELDS = 10
-"""Different values of such columns, beyond which they number the pieces of a text."""
+MOST_FIELDS = 20
+"""Different values of such columns, beyond which they number the pieces of a text; as many entries
+of one store are held against each other."""
 
 _OF_PIECES = re.compile(r"(chunk|piece|part|seq|pos|ind|idx|num|no$|page|ord|version|offset)")
 
@@ -30,6 +31,8 @@ class StoreKey:
     """For each thing whose embeddings it holds, the values that tell its rows; one is empty where
     the owner's key is unique, or where rows hold pieces.
     """
+    further: tuple[str, ...] = ()
+    """The columns of the key whose values are too many, or number pieces."""
 
 
 def store_key(own: Guesser, link: Link) -> StoreKey:
@@ -46,10 +49,11 @@ def store_key(own: Guesser, link: Link) -> StoreKey:
     rest = [columns[name] for name in further if columns[name] not in models[:1]]
     fields: tuple[Mapping[str, str], ...] = (link.constants,)
     if rest and not any(_OF_PIECES.search(plain(column.name)) for column in rest):
-        found = own.sampler.combinations(rest, most=MOST_FIELDS)
+        found = own.sampler.of(link.constants).combinations(rest, most=MOST_FIELDS)
         if found:
             names = [column.name for column in rest]
             fields = tuple(
                 {**link.constants, **dict(zip(names, values, strict=True))} for values in found
             )
-    return StoreKey(model=models[0] if models else None, fields=fields)
+    left = tuple(column.name for column in rest if fields == (link.constants,))
+    return StoreKey(model=models[0] if models else None, fields=fields, further=left)
