@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 NAMESPACED = ("prefix", "key")
 """The key of LangGraph's table `store`."""
 
+LANGCHAIN = {"langchain_id", "langchain_metadata"}
+"""Columns of LangChain's PGVectorStore, which embeds its column of content alone."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
@@ -106,7 +109,7 @@ class Likely:
         titles = [
             title
             for title in named(columns, TITLES, types=TEXT_TYPES)
-            if plain(title.name) not in apart
+            if plain(title.name) not in apart and not LANGCHAIN & self.relation.columns.keys()
         ]
         for column in texts:
             own = self._quoted(column.name)
@@ -132,6 +135,7 @@ class Likely:
         if self.layout is not None:
             source = self.layout.tenant_in(self.relation, self.found.quoted)
             if source is not None:
+                yield from self._within_one(source)
                 yield Guess(source=source, reason=f"as {self.layout.title} has it")
         for column in self._tenant_columns(self.relation):
             yield Guess(source=self._quoted(column.name), reason="named like a tenant")
@@ -139,6 +143,16 @@ class Likely:
             yield Guess(source="prefix", reason="the namespace of LangGraph's store")
         yield from self._json_guesses(JSON_TENANTS, "tenant")
         yield from self._tenants_of_parents()
+
+    def _within_one(self, source: str) -> Iterator[Guess]:
+        """A key that tells all rows of what a framework takes for one tenant apart."""
+        whole = self.sampler.values(source) if self.relation.readable else None
+        if whole is None or whole.distinct != 1:
+            return
+        for guess in self._json_guesses(JSON_TENANTS, "tenant"):
+            seen = self.sampler.values(guess.source)
+            if seen is not None and seen.distinct > 1 and seen.present == seen.rows:
+                yield guess
 
     def _tenant_columns(self, relation: Relation) -> list[Column]:
         columns = named(relation.columns.values(), TENANTS, not_types=NO_TENANT_TYPES)
