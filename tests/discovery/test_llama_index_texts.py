@@ -14,6 +14,7 @@ import pytest
 
 from checks.database.expressions import embed_sql
 from checks.discovery.layouts.known import LLAMA_INDEX_TEXT
+from remediation.table_repair.probing.text_variants import AS_TIMES, AS_WRITTEN
 
 ODD = {
     "tags": [
@@ -55,3 +56,27 @@ def test_the_printed_expression_gives_what_the_framework_embeds(database: str, k
     expected.append(" ".join(f"{key}: {value}" for key, value in ODD.items()) + "  odd")
     expected += ["bare", "empty"]
     assert [text for (text,) in given] == expected
+
+
+TIMES = {
+    "a": ("2026-01-02T03:04:05.100000", "2026-01-02 03:04:05.100000"),
+    "b": ("2026-01-02T03:04:05Z", "2026-01-02 03:04:05+00:00"),
+    "c": ("2026-01-02T03:04:05.000007-05:30", "2026-01-02 03:04:05.000007-05:30"),
+    "e": ("2026-01-02", "2026-01-02"),
+    "f": ("03:04:00", "03:04:00"),
+    "g": ("2026-01-02T00:00:00", "2026-01-02 00:00:00"),
+    "i": ("Tuesday, 2026-01-02T00:00:00", "Tuesday, 2026-01-02T00:00:00"),
+}
+"""What llama-index-core 0.14.25 keeps of a value, and embeds: datetimes, a date, a time, a text."""
+
+
+def test_the_variant_for_datetimes_gives_what_the_framework_embeds(database: str) -> None:
+    assert LLAMA_INDEX_TEXT.count(AS_WRITTEN) == 1
+    told = embed_sql(LLAMA_INDEX_TEXT.replace(AS_WRITTEN, AS_TIMES)).as_string(None)
+    node = {"metadata": {key: kept for key, (kept, _) in TIMES.items()}}
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE data_nodes (text varchar, metadata_ jsonb)")
+        values = ["x", json.dumps({"_node_content": json.dumps(node)})]
+        connection.execute("INSERT INTO data_nodes VALUES (%s, %s)", values)
+        given = connection.execute(f"SELECT {told} FROM data_nodes").fetchall()
+    assert given == [(" ".join(f"{k}: {own}" for k, (_, own) in TIMES.items()) + "  x",)]
