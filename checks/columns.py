@@ -22,7 +22,8 @@ def in_columns(
     """A line for each row, in columns as wide as their widest cell.
 
     Columns in `right` are flush right. Where a line would be wider than `width`, the cells of the
-    columns in `cut` are shortened, the widest of them first, to no less than `narrowest`.
+    columns in `cut` are shortened, the widest of them first, to no less than `narrowest`: at their
+    end, or in the middle where that leaves more of them different.
     """
     if not rows:
         return []
@@ -32,12 +33,10 @@ def in_columns(
         if most is None or widths[most] <= narrowest:
             break
         widths[most] -= 1
+    columns = [_cut(cells, widths[n]) for n, cells in enumerate(zip(*rows, strict=True))]
     return [
-        GAP.join(
-            _padded(_cut(cell, widths[n]), widths[n], right=n in right)
-            for n, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
+        GAP.join(_padded(cell, widths[n], right=n in right) for n, cell in enumerate(row)).rstrip()
+        for row in zip(*columns, strict=True)
     ]
 
 
@@ -48,12 +47,20 @@ def wide(text: str) -> int:
     )
 
 
-def _cut(text: str, width: int) -> str:
+def _cut(cells: Sequence[str], width: int) -> list[str]:
+    ended = [_fitted(cell, "", width) for cell in cells]
+    parted = [_fitted(cell, cell[-(width // 2) :], width) for cell in cells]
+    return parted if len(set(parted)) > len(set(ended)) else ended
+
+
+def _fitted(text: str, end: str, width: int) -> str:
+    """A text that is too wide, with `…` before its end in place of what is too much."""
     if wide(text) <= width:
         return text
-    while wide(text) >= width:
-        text = text[:-1]
-    return text + "…"
+    start = text.removesuffix(end)
+    while wide(start) + wide(end) >= width:
+        start, end = (start[:-1], end) if start else ("", end[1:])
+    return f"{start}…{end}"
 
 
 def _padded(text: str, width: int, *, right: bool) -> str:

@@ -141,6 +141,19 @@ def test_columns_are_as_wide_as_what_people_see() -> None:
     assert (wide(cut), cut[-4:]) == (20, "…  1")
 
 
+def test_names_that_differ_at_their_end_alone_are_cut_in_the_middle() -> None:
+    entries = [(f"notes (in public.vectors where part = {part!r})",) for part in ("head", "名前")]
+    cut = in_columns(entries, width=20, cut=(0,))
+    assert [(each.startswith("notes ("), each[-7:], wide(each)) for each in cut] == [
+        (True, "'head')", 20),
+        (True, "= '名前')", 20),
+    ]
+    assert in_columns([("aaaaaaaaaaa",), ("bbbbbbbbbbb",)], width=9, cut=(0,)) == [
+        "aaaaaaaa…",
+        "bbbbbbbb…",
+    ]
+
+
 def test_a_period_is_as_exact_as_it_is_short() -> None:
     begin = datetime(2026, 11, 17, 21, 40, tzinfo=UTC)
     assert period(begin, begin + timedelta(hours=8)) == "17 Nov 21:40 to 18 Nov 05:40"
