@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from checks.database.vectors.types import padded_tail
 from checks.discovery.entries import Entry, Line
 from checks.discovery.index_lines import index_lines
-from checks.discovery.layouts.known import KnownLayout, known_layout
+from checks.discovery.layouts.known import KnownLayout, known_layout, with_datetimes
 from checks.discovery.likely import Guess, Likely
 from checks.discovery.names import (
     CREATED,
@@ -180,10 +180,22 @@ class Guesser:
     def _text(self, text: Guess | None) -> None:
         if text is not None:
             self.entry.add("text", text.source, text.reason)
+            self._datetimes(text.source)
             return
         self.entry.add("text", "content", "no likely column was found; fill in column or SQL")
         if self.entry.missing is None:
             self.entry.missing = "its text could not be guessed: fill it in and remove the first #"
+
+    def _datetimes(self, text: str) -> None:
+        if (other := with_datetimes(text)) == text:
+            return
+        seen = self.sampler.values(f"CASE WHEN {text} <> {other} THEN 'times' END")
+        if seen is not None and seen.present:
+            self.entry.remarks.append(
+                f"{seen.present:,} of {plural(seen.rows, 'row')} have times such as"
+                " 2026-01-02T03:04:05 in their metadata; if these were datetimes, another text was"
+                " embedded: see docs/layouts.md"
+            )
 
     # Whose it is.
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from checks.database.expressions import embed_sql
-from checks.discovery.layouts.known import LLAMA_INDEX_TEXT
-from remediation.table_repair.probing.text_variants import AS_TIMES, AS_WRITTEN
+from checks.discovery.layouts.known import LLAMA_INDEX_TEXT, with_datetimes
+from tests.discoveries import discovered
 
 ODD = {
     "tags": [
@@ -71,8 +71,7 @@ TIMES = {
 
 
 def test_the_variant_for_datetimes_gives_what_the_framework_embeds(database: str) -> None:
-    assert LLAMA_INDEX_TEXT.count(AS_WRITTEN) == 1
-    told = embed_sql(LLAMA_INDEX_TEXT.replace(AS_WRITTEN, AS_TIMES)).as_string(None)
+    told = embed_sql(with_datetimes(LLAMA_INDEX_TEXT)).as_string(None)
     node = {"metadata": {key: kept for key, (kept, _) in TIMES.items()}}
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE data_nodes (text varchar, metadata_ jsonb)")
@@ -80,3 +79,18 @@ def test_the_variant_for_datetimes_gives_what_the_framework_embeds(database: str
         connection.execute("INSERT INTO data_nodes VALUES (%s, %s)", values)
         given = connection.execute(f"SELECT {told} FROM data_nodes").fetchall()
     assert given == [(" ".join(f"{k}: {own}" for k, (_, own) in TIMES.items()) + "  x",)]
+
+
+def test_times_in_metadata_are_told_as_what_may_have_been_datetimes(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE data_kb (id int PRIMARY KEY, text varchar, metadata_ jsonb,"
+            " node_id varchar, embedding vector(3))"
+        )
+        for key, (kept, _) in enumerate(TIMES.values()):
+            node = json.dumps({"_node_content": json.dumps({"metadata": {"at": kept}})})
+            values = [key, node, f"[{key},1,2]"]
+            connection.execute("INSERT INTO data_kb VALUES (%s, 'x', %s, NULL, %s)", values)
+        assert "# 4 of 7 rows have times such as 2026-01-02T03:04:05" in discovered(database)
+        connection.execute("DELETE FROM data_kb WHERE id IN (0, 1, 2, 5)")
+    assert "have times such as" not in discovered(database)

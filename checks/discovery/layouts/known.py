@@ -94,6 +94,19 @@ LLAMA_INDEX_TEXT = r"""replace((
 """What get_content(MetadataMode.EMBED) of llama-index-core gives: metadata as Python's str() writes
 them, in the node's own templates; with spaces for line breaks, as its OpenAI client sends it."""
 
+AS_WRITTEN = "THEN value #>> '{}' ELSE"
+AS_DATETIMES = r"""THEN CASE
+                WHEN value #>> '{}' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?(Z|[+-]\d\d:\d\d)?$'
+                THEN replace(replace(value #>> '{}', 'T', ' '), 'Z', '+00:00')
+                ELSE value #>> '{}' END ELSE"""
+"""Strings of a node's metadata, and datetimes, which JSON has in another form than str()."""
+
+
+def with_datetimes(llama_index_text: str) -> str:
+    """LlamaIndex's text, if it is one, where such strings of the metadata were datetimes."""
+    return llama_index_text.replace(AS_WRITTEN, AS_DATETIMES)
+
+
 KNOWN = (
     KnownLayout(
         title="LangChain",

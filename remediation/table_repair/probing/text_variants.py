@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.discovery.layouts.known import with_datetimes
 from checks.discovery.names import JSON_TYPES, TEXT_TYPES
 from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
@@ -40,14 +41,6 @@ _WRAPPED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """A function of the whole text; where it is one of a part, what is left is no SQL or no better."""
-
-AS_WRITTEN = "THEN value #>> '{}' ELSE"
-"""How LlamaIndex's text takes a string of its metadata (docs/layouts.md)."""
-AS_TIMES = r"""THEN CASE
-                WHEN value #>> '{}' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?(Z|[+-]\d\d:\d\d)?$'
-                THEN replace(replace(value #>> '{}', 'T', ' '), 'Z', '+00:00')
-                ELSE value #>> '{}' END ELSE"""
-"""The same where it was a datetime, which JSON has in another form than Python's str()."""
 
 MOST_COLUMNS = 4
 """Other text columns that are tried alone."""
@@ -81,8 +74,7 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
             other = own[: joined.start(2)] + separator + own[joined.end(2) :]
             if other != own:
                 yield TextVariant(words=f"separator {separator}", expression=other)
-    if AS_WRITTEN in own:
-        told = own.replace(AS_WRITTEN, AS_TIMES)
+    if (told := with_datetimes(own)) != own:
         yield TextVariant(words="times of the metadata as Python's datetimes", expression=told)
     two = _TWO_COLUMNS.fullmatch(own)
     if two is not None:
