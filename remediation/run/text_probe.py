@@ -30,6 +30,7 @@ from remediation.provider.keys import Key, MissingKey, names_a_key
 from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
 from remediation.selection.row_reader import RowReader
+from remediation.table_repair.probing.part_search import MOST_TEXTS, PartSearch
 from remediation.table_repair.probing.probe import probe, samples
 from remediation.table_repair.probing.second_look import SecondLook, most_of_second_look
 from remediation.throttling.budget import budget_of
@@ -199,8 +200,10 @@ class TextProbe:
         requests = tokens = 0
         for one in probes:
             most, of_looks = most_of_second_look([one.sample], settings.provider)
-            requests += 1 + LOOKS * most
-            tokens += one.sample.tokens + LOOKS * of_looks
+            # The search for parts, and a look at its end.
+            requests += 1 + (LOOKS + 1) * most + -(-MOST_TEXTS // settings.provider.batch_size)
+            tokens += one.sample.tokens + (LOOKS + 1) * of_looks
+            tokens += MOST_TEXTS * -(-one.sample.tokens // len(one.sample.texts))
         price = tokens * settings.provider.price_per_million_tokens / 1_000_000
         entries = plural(len(probes), "entry", "entries")
         self.say(
@@ -255,6 +258,16 @@ class TextProbe:
                 # Its noise may explain what the variant lacks.
                 least = found.least if found.agrees else first.least
                 found = replace(first, better=found.better or better, least=least)
+            if found.better is not None and found.better.low >= found.least:
+                return found
+            look.reader = own_reader
+            search = PartSearch(look=look, tenant=result.tenant, least=result.least)
+            parts = search.best()
+            if parts is not None:
+                look.reader = _with_text(own_reader, parts.variant.expression)
+                looked = look.of(replace(result, cosines=(parts.low, parts.high)))
+                if looked.agrees:
+                    return replace(first, better=parts, least=looked.least)
             return found
 
         try:

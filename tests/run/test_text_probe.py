@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,54 @@ def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
     with NearServer() as server:
         entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
     assert entry["text"] == r"concat_ws(E'\n', meta ->> 'heading', body)"
+
+
+@pytest.mark.parametrize(
+    ("text_of", "right"),
+    [
+        (
+            lambda meta, body: f"{meta['chapter']} - {meta['page']} - {body}",
+            "concat_ws(' - ', meta ->> 'chapter', meta ->> 'page', body)",
+        ),
+        (
+            lambda meta, body: "\n".join(
+                [*(str(meta[k]) for k in ("by", "draft") if k in meta), body]
+            ),
+            r"concat_ws(E'\n', meta ->> 'by', initcap(meta ->> 'draft'), body)",
+        ),
+        (
+            lambda meta, body: f"passage: {body} {meta['chapter']}",
+            "'passage: ' || (concat_ws(' ', body, meta ->> 'chapter'))",
+        ),
+    ],
+    ids=["a word and a number", "as Python writes it, where it is", "behind a model's prefix"],
+)
+def test_what_was_joined_of_the_metadata_is_found(
+    database: str,
+    discover: Discover,
+    text_of: Callable[[dict[str, Any], str], str],
+    right: str,
+) -> None:
+    """Its path has the chapter's words too, and may not be taken for it."""
+    run(
+        database,
+        "CREATE TABLE pages (id int PRIMARY KEY, body text, meta jsonb, embedding vector(256))",
+    )
+    for n in range(20):
+        chapter = f"Part {n // 3} of {SENTENCE.split()[n % 12]}"
+        meta: dict[str, Any] = {"path": f"/files/{chapter}/{n}", "chapter": chapter}
+        meta |= {"page": n + 40, "lang": "en", "draft": n % 2 == 0, "tags": ["a", "b"]}
+        if n % 4 == 0:
+            meta["by"] = f"Dr. {'Ada Bobbie Cynthia Di Edna'[n:]}"
+        body = f"{SENTENCE} {n * 7}, and {SENTENCE[n:]}"
+        document = json.dumps(meta)
+        near = near_literal(text_of(meta, body))
+        run(database, f"INSERT INTO pages VALUES ({n}, '{body}', '{document}', '{near}')")
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+        most = int(discover.said.partition("at most ")[2].partition(" requests")[0])
+        assert len(server.requests) <= most
+    assert entry["text"] == right
 
 
 def test_one_row_of_another_text_hides_no_variant(database: str, discover: Discover) -> None:

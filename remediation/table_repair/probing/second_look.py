@@ -89,7 +89,7 @@ class SecondLook:
         self._usage = NOTHING
         rows = self._rows(result.tenant)
         texts = [text for _, text in rows]
-        first, second = self._embed(result.tenant, texts), self._embed(result.tenant, texts[::-1])
+        first, second = self.embed(result.tenant, texts), self.embed(result.tenant, texts[::-1])
         answered = [
             (row, text, one, cosine(one, other))
             for (row, text), one, other in zip(rows, first, second[::-1], strict=True)
@@ -121,13 +121,16 @@ class SecondLook:
             usage=result.usage + self._usage,
         )
 
+    def candidates(self, tenant: str | None) -> list[HealthyRow]:
+        """Healthy rows, those of the probe first."""
+        found = self.reader.healthy_rows(self.connection, tenants=[tenant], per_tenant=CANDIDATES)
+        return list(found)
+
     def _rows(self, tenant: str | None) -> list[tuple[HealthyRow, str]]:
         """Healthy rows with their texts as they are sent, those of the probe first."""
         found = [
             (row, text)
-            for row in self.reader.healthy_rows(
-                self.connection, tenants=[tenant], per_tenant=CANDIDATES
-            )
+            for row in self.candidates(tenant)
             if (text := sendable(row.text, self.provider, self.counter)) is not None
         ]
         half = ROWS // 2
@@ -140,7 +143,7 @@ class SecondLook:
         compared = [*ranked[: COMPARED - 1], *ranked[COMPARED - 1 :][-1:]]
         tried = self._texts_of_variants(compared)
         wanted = list(dict.fromkeys(t for _, texts in tried for t in texts))[:VARIANT_TEXTS]
-        vectors = dict(zip(wanted, self._embed(tenant, wanted), strict=True))
+        vectors = dict(zip(wanted, self.embed(tenant, wanted), strict=True))
         nears_of: list[tuple[TextVariant, list[float]]] = []
         for variant, texts in tried:
             nears = []
@@ -177,7 +180,7 @@ class SecondLook:
                 tried.append((variant, texts))
         return tried
 
-    def _embed(self, tenant: str | None, texts: Sequence[str]) -> list[NDArray[np.float32] | None]:
+    def embed(self, tenant: str | None, texts: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """A vector for each text, or None where there is no answer or no money left."""
         vectors: list[NDArray[np.float32] | None] = []
         with ThreadPoolExecutor(1, thread_name_prefix="probe") as pool:

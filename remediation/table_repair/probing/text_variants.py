@@ -45,7 +45,7 @@ _WRAPPED = re.compile(
 MOST_COLUMNS = 4
 """Other text columns that are tried alone."""
 
-_TWO_COLUMNS = re.compile(r"concat_ws\(([^,]+), (\w+|\"[^\"]+\"), (\w+|\"[^\"]+\")\)")
+TWO_COLUMNS = re.compile(r"concat_ws\(([^,]+), (\w+|\"[^\"]+\"), (\w+|\"[^\"]+\")\)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
                 yield TextVariant(words=f"separator {separator}", expression=other)
     if (told := with_datetimes(own)) != own:
         yield TextVariant(words="times of the metadata as Python's datetimes", expression=told)
-    two = _TWO_COLUMNS.fullmatch(own)
+    two = TWO_COLUMNS.fullmatch(own)
     if two is not None:
         separator, first, second = two.groups()
         swapped = f"concat_ws({separator}, {second}, {first})"
