@@ -22,13 +22,16 @@ from checks.discovery.names import (
     MODELS,
     NAMES_A_ROW,
     NO_TENANT_TYPES,
+    NO_TEXT,
     TENANTS,
     TEXT,
     TEXT_TYPES,
     TITLES,
+    ending_in,
     named,
     plain,
     subject_of,
+    words_of,
 )
 from checks.settings.names import display_name
 from checks.wording import plural
@@ -118,6 +121,15 @@ class Likely:
                 yield Guess(source=source, reason=f"a title and a text; {own} if that is all")
             yield Guess(source=own, reason="named like a text")
         yield from self._json_guesses(JSON_TEXT, "text")
+        titles += ending_in(columns, TITLES, types=TEXT_TYPES)
+        for column in ending_in(columns, TEXT, types=TEXT_TYPES):
+            own = self._quoted(column.name)
+            reason = "its name ends like a text's"
+            if titles:
+                source = f"concat_ws(E'\\n\\n', {self._quoted(titles[0].name)}, {own})"
+                words = f"a title, and {reason}; {own} if that is all"
+                yield Guess(source=source, reason=words, weak=True)
+            yield Guess(source=own, reason=reason, weak=True)
         free = [
             column
             for column in columns
@@ -126,6 +138,7 @@ class Likely:
             and column.name not in self.relation.primary_key
             and plain(column.name) not in (*LABELS, *TENANTS, *MODELS, *HASHES)
             and not NAMES_A_ROW.search(column.name)
+            and not NO_TEXT.intersection(words_of(column.name))
         ]
         if len(free) == 1:
             own = self._quoted(free[0].name)

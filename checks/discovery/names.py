@@ -49,6 +49,8 @@ PARENTS = ("parentid", "parentuuid", "parentchunkid", "parentnodeid", "parentdoc
 DELETED = ("deletedat", "deletedon", "removedat", "isdeleted", "deleted")
 # What is embedded without words.
 UNWORDED = re.compile(r"image|img|photo|picture|visual|thumbnail|video|audio|voice|face|sound")
+# Words of names that tell of a row and are no text of it: error_message.
+NO_TEXT = frozenset({"error", "failure", "warning", "status", "debug", "log", "alt", "meta"})
 # Labels of a row: never its text, even where the table has no other text column.
 LABELS = (
     "status", "state", "kind", "type", "category", "lang", "language", "locale", "url", "uri",
@@ -90,6 +92,25 @@ def named(
         and column.type not in not_types
     ]
     return sorted(fitting, key=lambda column: names.index(plain(column.name)))
+
+
+def ending_in(
+    columns: Iterable[Column], names: Sequence[str], *, types: Sequence[str]
+) -> list[Column]:
+    """Columns whose name is one of these behind another word: bodyText, post_content."""
+    found = [
+        (names.index(last), column)
+        for column in columns
+        for *before, last in [words_of(column.name)]
+        if before and last in names and column.readable and column.type in types
+    ]
+    told = [each for each in found if not NO_TEXT.intersection(words_of(each[1].name))]
+    return [column for _, column in sorted(told, key=lambda each: each[0])]
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name: body and text of bodyText, body_text and "Body Text"."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name)] or [""]
 
 
 def subject_of(embedding: str) -> str:

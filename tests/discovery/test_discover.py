@@ -209,6 +209,28 @@ def test_a_text_that_the_table_puts_together_is_taken_before_its_parts(database:
     assert tables(discovered(database))["public.docs"]["text"] == "content"
 
 
+def test_a_text_is_known_by_the_last_word_of_its_name(database: str) -> None:
+    run(
+        database,
+        """CREATE TABLE pages (id int PRIMARY KEY, "pageHeading" text, "mainContent" text,
+            "shortNote" text, embedding vector(3))""",
+        "CREATE TABLE posts (id int PRIMARY KEY, post_body text, post_slug text, e vector(3))",
+        # What another word or an exact name says comes first.
+        "CREATE TABLE notes (id int PRIMARY KEY, error_message text, note text, e vector(3))",
+        "CREATE TABLE items (id int PRIMARY KEY, item_title text, meta jsonb)",
+        "CREATE TABLE item_embeddings (item_id int REFERENCES items, error_message text, e vector)",
+        """INSERT INTO items VALUES (1, 't', '{"text": "x"}')""",
+        "INSERT INTO item_embeddings VALUES (1, 'none', '[1,2,3]')",
+    )
+    found = {name: entry["text"] for name, entry in tables(discovered(database)).items()}
+    assert found == {
+        "public.pages": """concat_ws(E'\\n\\n', "pageHeading", "mainContent")""",
+        "public.posts": "post_body",
+        "public.notes": "note",
+        "public.items": "meta ->> 'text'",
+    }
+
+
 def test_a_table_without_a_likely_text_is_left_to_a_person(database: str, tmp_path: Path) -> None:
     run(
         database,
