@@ -191,8 +191,12 @@ def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
             lambda meta, body: f"passage: {body} {meta['chapter']}",
             "'passage: ' || (concat_ws(' ', body, meta ->> 'chapter'))",
         ),
+        (
+            lambda meta, body: f"{meta['chapter']} {meta['page']}: {body}",
+            "concat_ws(': ', concat_ws(' ', meta ->> 'chapter', meta ->> 'page'), body)",
+        ),
     ],
-    ids=["a word and a number", "as Python writes it, where it is", "behind a model's prefix"],
+    ids=["a word and a number", "as Python has it", "behind a prefix", "two separators"],
 )
 def test_what_was_joined_of_the_metadata_is_found(
     database: str,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -61,39 +63,56 @@ class Joined(NamedTuple):
     """Expressions in the order in which they are joined; one that is NULL is left out."""
 
     parts: tuple[str, ...]
-    separator: str = SEPARATORS[0]
+    separators: tuple[str, ...] = ()
+    """What stands before each part but the first, as SQL."""
     prefix: str = ""
 
     @property
     def expression(self) -> str:
         """As it is written in the settings."""
         whole = self.parts[0]
-        if len(self.parts) > 1:
-            whole = f"concat_ws({self.separator}, {', '.join(self.parts)})"
+        for separator, run in self._runs:
+            whole = f"concat_ws({separator}, {', '.join([whole, *run])})"
         return f"'{self.prefix}' || ({whole})" if self.prefix else whole
 
     def of(self, values: Values) -> str:
         """The same of one row, by the values of its parts."""
-        there = [value for part in self.parts if (value := values[part]) is not None]
-        return self.prefix + _UNQUOTED[self.separator].join(there)
+        whole = values[self.parts[0]]
+        for separator, run in self._runs:
+            there = [each for each in (whole, *map(values.get, run)) if each is not None]
+            whole = _UNQUOTED[separator].join(there)
+        return self.prefix + (whole or "")
+
+    @property
+    def _runs(self) -> Iterator[tuple[str, list[str]]]:
+        """The parts behind the first, those of one separator together."""
+        behind = zip(self.separators, self.parts[1:], strict=True)
+        for separator, run in groupby(behind, itemgetter(0)):
+            yield separator, [part for _, part in run]
 
     def changed(self, others: Sequence[str], own: Sequence[str]) -> Iterator[Joined]:
         """All that one change makes of it; the last of `own` is never left out."""
-        parts = self.parts
+        parts, separators = self.parts, self.separators
+        near = separators[:1] or SEPARATORS[:1]
         for new in (other for other in others if other not in parts):
             for i in range(len(parts) + 1):
-                yield self._replace(parts=(*parts[:i], new, *parts[i:]))
+                more = (*separators[:i], *(separators[i - 1 : i] or near), *separators[i:])
+                yield self._replace(parts=(*parts[:i], new, *parts[i:]), separators=more)
             for i, old in enumerate(parts):
                 if old not in own:
                     yield self._replace(parts=(*parts[:i], new, *parts[i + 1 :]))
         for i, old in enumerate(parts):
             rest = (*parts[:i], *parts[i + 1 :])
             if old != own[-1]:
-                yield self._replace(parts=rest)
+                less = (*separators[: max(i - 1, 0)], *separators[max(i, 1) :])
+                yield self._replace(parts=rest, separators=less)
             for j in range(i):
                 yield self._replace(parts=(*rest[:j], old, *rest[j:]))
-        for separator in SEPARATORS if len(parts) > 1 else ():
-            yield self._replace(separator=separator)
+        for separator in SEPARATORS if separators else ():
+            yield self._replace(separators=(separator,) * len(separators))
+            for i in range(len(separators)) if len(separators) > 1 else ():
+                one = (*separators[:i], separator, *separators[i + 1 :])
+                yield self._replace(separators=one)
         for prefix in ("", *PREFIXES):
             yield self._replace(prefix=prefix)
 
@@ -201,7 +220,7 @@ def _declared(text: str) -> tuple[list[str], Joined]:
     two = TWO_COLUMNS.fullmatch(text)
     if two is None or two[1] not in SEPARATORS:
         return [text], Joined((text,))
-    return [two[2], two[3]], Joined((two[2], two[3]), separator=two[1])
+    return [two[2], two[3]], Joined((two[2], two[3]), (two[1],))
 
 
 def _keys_of(column: str, document: str | None) -> Iterator[tuple[str, str]]:
