@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
 
 MOST_PARTS = 8
+MOST_JSON = 2_000
+"""Bytes of a JSON value that is looked into: a larger one is hardly metadata, and costs a read."""
 
 TITLES = ("title", "name", "subject", "heading", "headline", "question", "summary")
 """Columns that applications put in front of a text."""
+
+_KEYS = sql.SQL(
+    "(SELECT count(*) FROM pg_catalog.jsonb_each(CASE WHEN pg_catalog.pg_column_size({own}) <="
+    " {most} AND pg_catalog.jsonb_typeof({own}) = 'object' THEN {own} END) AS e (k, v)"
+    " WHERE v OPERATOR(pg_catalog.<>) 'null'::jsonb)"
+)
 
 _PIECE = re.compile(
     r"""(?P<name>"(?:[^"]|"")+"|[a-z_][\w$]*)(?:\s*->>\s*(?P<key>'(?:[^']|'')*'))?|'(?:[^']|'')*'""",
@@ -33,13 +41,28 @@ _JSON = ("json", "jsonb")
 
 
 def text_parts_of(target: Target) -> sql.Composable:
-    """SQL of an array of booleans, whether a row has each part of its text; () of a text of one."""
+    """SQL of an array of integers that tells rows apart by their parts; the more, the greater.
+
+    Whether a row has each part of its text, and how many other values that may stand beside it.
+    """
     names = (name for name in TITLES if name in target.facts.columns)
     titles = [name for name in names if target.facts.columns[name].type in _TEXTS]
     parts = list(dict.fromkeys([*_parts(target), *titles]))[:MOST_PARTS]
-    present = [sql.SQL("({} <> '') IS TRUE").format(sql.SQL(part)) for part in parts]
-    listed = sql.SQL(", ").join(present if len(present) > 1 else [])
-    return evaluated(target, sql.SQL("ARRAY[{}]::boolean[]").format(listed))
+    present = [sql.SQL("(({} <> '') IS TRUE)::integer").format(sql.SQL(part)) for part in parts]
+    listed = sql.SQL(", ").join([*(present if len(present) > 1 else []), *_beside(target)])
+    return evaluated(target, sql.SQL("ARRAY[{}]::integer[]").format(listed))
+
+
+def _beside(target: Target) -> Iterator[sql.Composable]:
+    """SQL of how many columns of text and keys of JSON a row has: any may be in the vector too."""
+    columns = [column for column in target.facts.columns.values() if column.readable]
+    texts = [sql.Identifier(column.name) for column in columns if column.type in _TEXTS]
+    if texts:
+        yield sql.SQL("pg_catalog.num_nonnulls({})").format(sql.SQL(", ").join(texts))
+    for column in columns:
+        if column.type == "jsonb":
+            own = sql.Identifier(column.name)
+            yield _KEYS.format(own=own, most=sql.Literal(MOST_JSON))
 
 
 def _parts(target: Target) -> Iterator[LiteralString]:

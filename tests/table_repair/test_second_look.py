@@ -199,3 +199,27 @@ def test_rows_with_all_parts_of_a_text_are_probed_where_most_lack_one(
             "selected": 3,
             "fixed": 3,
         }
+
+
+@pytest.mark.parametrize("part", ["meta ->> 'motto'", "kicker"])
+def test_a_row_with_what_others_lack_is_probed_whatever_it_is_called(
+    database: str, tmp_path: Path, part: str
+) -> None:
+    """One row in fifteen has more than its text in its vector, as those to repair may have."""
+    with articles(database, lambda _, body: body) as table, NearServer() as server:
+        table.execute("ALTER TABLE docs ADD kicker text, ADD meta jsonb")
+        table.execute("""UPDATE docs SET meta = '{"page": 1, "motto": null}' WHERE id > 2""")
+        table.execute("""UPDATE docs SET meta = '"no object"' WHERE id = 2""")
+        table.execute(
+            "UPDATE docs SET kicker = %s, meta = %s, embedding = %s WHERE id = 5",
+            ["A word", None, near_literal(f"A word\n{SENTENCE}")]
+            if part == "kicker"
+            else [None, '{"page": 1, "motto": "A word"}', near_literal(f"A word\n{SENTENCE}")],
+        )
+        table.execute("UPDATE docs SET body = %s WHERE id = 5", [SENTENCE])
+        versions = table.versions()
+        done = repaired(database, near_settings(server, "body"), tmp_path, keys=KEYS)
+        assert "the probe refused" in str(done.docs.stopped)
+        assert table.versions() == versions
+        right = near_settings(server, f"concat_ws(E'\\n', {part}, body)")
+        assert repaired(database, right, tmp_path, keys=KEYS).docs.stopped is None
