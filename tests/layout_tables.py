@@ -279,6 +279,23 @@ LAYOUTS = (
         segment=_dify_part,
     ),
     Layout(
+        heading="Haystack",
+        create=(
+            f"""CREATE TABLE haystack_documents (
+                id VARCHAR(128) PRIMARY KEY, embedding VECTOR({DIMENSIONS}), content TEXT,
+                blob_data BYTEA, blob_meta JSONB, blob_mime_type VARCHAR(255), meta JSONB)""",
+        ),
+        insert=lambda row, vector: _once(
+            "INSERT INTO haystack_documents (id, embedding, content, meta)"
+            " VALUES (%s, %s::vector, %s, %s)",
+            row.key,
+            vector,
+            row.body,
+            json.dumps({"tenant_id": row.tenant, "page": 1}),
+        ),
+        tables=("haystack_documents",),
+    ),
+    Layout(
         heading="mem0",
         create=(
             f"CREATE TABLE mem0 (id UUID PRIMARY KEY, vector vector({DIMENSIONS}), payload JSONB)",

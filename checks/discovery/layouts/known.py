@@ -160,6 +160,15 @@ KNOWN = (
         remark="one table per data set",
     ),
     KnownLayout(
+        title="Haystack",
+        table=".+",
+        columns=frozenset({"id", "embedding", "content", "blob_data", "blob_meta", "meta"}),
+        embedding="embedding",
+        text="coalesce(content, '')",
+        remark="meta_fields_to_embed stand above the content: concat_ws(E'\n', meta ->> 'title',"
+        " coalesce(content, ''))",
+    ),
+    KnownLayout(
         title="mem0",
         table=".+",
         columns=frozenset({"id", "vector", "payload"}),

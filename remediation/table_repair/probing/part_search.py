@@ -7,6 +7,7 @@ Bounded; whether the end is right is for a second look to say.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -195,7 +196,12 @@ class PartSearch:
         columns = self.look.reader.target.facts.columns.values()
         key = self.look.reader.target.key
         free = [column for column in columns if column.readable and column not in key]
-        texts = [display_identifier(column.name) for column in free if column.type in TEXT_TYPES]
+        names = [display_identifier(column.name) for column in free if column.type in TEXT_TYPES]
+        texts = [
+            name
+            for name in names
+            if not any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", part) for part in own)
+        ]
         values: list[Values] = [{} for _ in rows]
         for expression in dict.fromkeys([*own, *texts]):
             for of_row, value in zip(values, self._read(rows, expression), strict=True):
