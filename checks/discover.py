@@ -36,7 +36,7 @@ def discover(
     """Print the file; `look_closer` may change what it says before. Returns the exit status."""
     try:
         place = parse_url(_url(), variable=VARIABLE)
-        found = replace(survey(place), model=model)
+        found = replace(survey(place), given_model=model)
         if look_closer is not None:
             look_closer(found, place)
     except SettingsError as error:

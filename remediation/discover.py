@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         " agrees with the stored vectors; what it takes at most is said before",
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="the model, where dimensions do not tell it"
+        "--model", metavar="NAME", help="the model, where neither rows nor dimensions tell it"
     )
     parser.add_argument(
         "--fallback-env",

@@ -51,7 +51,7 @@ class Survey:
     entries: list[Entry]
     holding: Sequence[KeyTable]
     foreign_views: Sequence[tuple[str, str]]
-    model: str | None = None
+    given_model: str | None = None
     """What a person says that embedded most of it."""
 
     @property
@@ -65,18 +65,37 @@ class Survey:
         known = [entry.dimensions for entry in self.standing if entry.dimensions is not None]
         return Counter(known).most_common(1)[0][0] if known else None
 
+    @property
+    def model(self) -> tuple[str, str] | None:
+        """The model that embedded most of it, and who says so; None where only a person knows."""
+        if self.given_model is not None:
+            return self.given_model, "as --model says"
+        alike = [entry for entry in self.standing if entry.dimensions == self.dimensions]
+        named = {own for entry in alike if (own := _own_model(entry)) is not None}
+        if len(named) == 1:
+            return named.pop(), "as all rows that name one have it"
+        by_dimensions = MODELS.get(self.dimensions or 0)
+        if by_dimensions is None:
+            return None
+        return by_dimensions, "by its dimensions only: the repair compares before it writes"
+
     def model_of(self, entry: Entry) -> str | None:
         """The model that embedded an entry; None where only a person knows."""
-        own = [str(line.value) for line in entry.lines if line.key == "model" and line.stands]
+        own = _own_model(entry)
         dimensions = entry.dimensions or self.dimensions
-        if own or dimensions != self.dimensions:
-            return own[0] if own else MODELS.get(dimensions or 0)
-        return self.model or MODELS.get(dimensions or 0)
+        if own is not None or dimensions != self.dimensions:
+            return own or MODELS.get(dimensions or 0)
+        return None if self.model is None else self.model[0]
 
     @property
     def text(self) -> str:
         """The settings file, with a reason for each value."""
         return _file(self)
+
+
+def _own_model(entry: Entry) -> str | None:
+    lines = [line for line in entry.lines if line.key == "model" and line.stands]
+    return str(lines[0].value) if lines else None
 
 
 def survey(place: ConnectionTarget) -> Survey:
@@ -230,25 +249,15 @@ def _keys(holding: Sequence[KeyTable]) -> list[str]:
     return ["\n".join(lines) + "\n"]
 
 
-def _provider(dimensions: int | None, given: str | None) -> str:
+def _provider(dimensions: int | None, known: tuple[str, str] | None) -> str:
     lines = ["[provider]"]
     if dimensions is None:
         lines.append("#dimensions = 1536  # no vector tells; fill in the model's")
     else:
         lines.append(f"dimensions = {dimensions}  # what most entries below have")
-    model = given or MODELS.get(dimensions or 0)
-    words = "by its dimensions only: the repair compares before it writes"
-    if given:
-        words = "as --model says"
-    if model is None:
-        model, mark, words = (
-            "text-embedding-3-small",
-            "#",
-            "not known by the dimensions; fill it in",
-        )
-    else:
-        mark = ""
-    lines.append(f"{mark}model = {toml(model)}  # {words}")
+    mark = "#" if known is None else ""
+    model, words = known or ("text-embedding-3-small", "not known by the dimensions; fill it in")
+    lines.append(f"{mark}model = {toml(model)}  # {printable(words)}")
     return "\n".join(lines) + "\n"
 
 

@@ -312,6 +312,24 @@ def test_provenance_is_declared_where_a_sample_bears_it_out(database: str) -> No
     assert guessed.keys().isdisjoint({"content_hash", "updated_at", "model_column", "model"})
 
 
+@pytest.mark.parametrize("other", [None, "gte-small"])
+def test_the_one_model_that_rows_name_is_taken_for_tables_that_name_none(
+    database: str, other: str | None
+) -> None:
+    run(
+        database,
+        "CREATE TABLE notes (id int PRIMARY KEY, body text, model text, embedding vector(3))",
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(3))",
+        "CREATE TABLE pages (id int PRIMARY KEY, body text, model text, embedding vector(3))",
+        "INSERT INTO notes VALUES (1, 'x', 'e5-mini', '[1,2,3]')",
+        f"INSERT INTO pages VALUES (1, 'x', '{other or 'e5-mini'}', '[1,2,3]')",
+    )
+    text = discovered(database)
+    provider = tomllib.loads(text)["provider"]
+    assert provider.get("model") == ("e5-mini" if other is None else None)
+    assert "model" not in tables(text)["public.docs"]
+
+
 def test_a_column_that_is_always_empty_is_no_guess(database: str) -> None:
     run(
         database,
