@@ -32,11 +32,12 @@ def discover(
     look_closer: Callable[[Survey, ConnectionTarget], None] | None = None,
     *,
     model: str | None = None,
+    fallback_env: str | None = None,
 ) -> int:
     """Print the file; `look_closer` may change what it says before. Returns the exit status."""
     try:
         place = parse_url(_url(), variable=VARIABLE)
-        found = replace(survey(place), given_model=model)
+        found = replace(survey(place), given_model=model, fallback_env=fallback_env)
         if look_closer is not None:
             look_closer(found, place)
     except SettingsError as error:

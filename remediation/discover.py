@@ -40,12 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
         "--fallback-env",
         metavar="NAME",
         help="with --probe: the variable of a key for tenants without their own, such as"
-        " OPENAI_API_KEY; never used unless it is named",
+        " OPENAI_API_KEY; printed in [keys], never used unless it is named",
     )
     options = parser.parse_args(arguments)
     if options.fallback_env is not None and not options.probe:
         parser.error("--fallback-env needs --probe: nothing else asks a provider")
-    return discover(lambda found, place: _probe(options, found, place), model=options.model)
+    return discover(
+        lambda found, place: _probe(options, found, place),
+        model=options.model,
+        fallback_env=options.fallback_env,
+    )
 
 
 def _probe(options: argparse.Namespace, found: Survey, place: ConnectionTarget) -> None:
@@ -58,7 +62,6 @@ def _probe(options: argparse.Namespace, found: Survey, place: ConnectionTarget) 
         survey=found,
         place=place,
         environment=environment_here(),
-        fallback_env=options.fallback_env,
         say=lambda words: print(for_terminal(words), file=sys.stderr),
     ).run()
 

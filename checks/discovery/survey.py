@@ -53,6 +53,8 @@ class Survey:
     foreign_views: Sequence[tuple[str, str]]
     given_model: str | None = None
     """What a person says that embedded most of it."""
+    fallback_env: str | None = None
+    """The variable of the key that a person named for tenants that have none of their own."""
 
     @property
     def standing(self) -> list[Entry]:
@@ -224,7 +226,7 @@ def _file(found: Survey) -> str:
         head.append(f"# {printable(words)}, as what it calls would run as this role.")
     if not found.standing:
         head.append("# NO ENTRY CAN STAND AS IT IS: fill one in, then run pytest.")
-    texts = ["\n".join(head) + "\n", _provider(common, found.model), *_keys(found.holding)]
+    texts = ["\n".join(head) + "\n", _provider(common, found.model), *_keys(found)]
     for entry in found.entries:
         if entry.dimensions not in (None, common) and not any(
             line.key == "model" for line in entry.lines
@@ -234,19 +236,29 @@ def _file(found: Survey) -> str:
     return "\n".join(texts)
 
 
-def _keys(holding: Sequence[KeyTable]) -> list[str]:
-    """The section for keys that tables may hold, for a person to decide."""
-    if not holding:
-        return []
+def _keys(found: Survey) -> list[str]:
+    """The section for keys; what tables may hold, and whose key is for all, a person decides."""
     lines = []
-    for one in holding:
+    for one in found.holding:
         words = f"{one.name} looks as if {one.column} held a key for each tenant; no value was read"
         if one.encrypted:
             words += ". It is encrypted: a program that deciphers it goes into `command`"
         lines.append(f"# {printable(words)}")
-    lines.append("#[keys]")
-    lines += [f"#sql = {toml(one.sql)}" for one in holding]
-    return ["\n".join(lines) + "\n"]
+    proposed = [f"#sql = {toml(one.sql)}" for one in found.holding]
+    given = found.fallback_env
+    if given is not None:
+        words = "as --fallback-env says: for every tenant without a key of its own"
+        proposed.append(f"fallback_env = {toml(given)}  # {words}")
+    elif any(not _has_tenant(entry) for entry in found.standing):
+        words = "the key of tables without tenants, and of tenants without one"
+        proposed.append(f'#fallback_env = "OPENAI_API_KEY"  # {words}')
+    if not proposed:
+        return []
+    return ["\n".join([*lines, "#[keys]" if given is None else "[keys]", *proposed]) + "\n"]
+
+
+def _has_tenant(entry: Entry) -> bool:
+    return any(line.key in ("tenant", "tenant_from") and line.stands for line in entry.lines)
 
 
 def _provider(dimensions: int | None, known: tuple[str, str] | None) -> str:

@@ -76,8 +76,6 @@ class TextProbe:
     survey: Survey
     place: ConnectionTarget
     environment: Mapping[str, str]
-    fallback_env: str | None
-    """The variable of a key for tenants that have none of their own; None: they are not probed."""
     say: Callable[[str], None]
     """Told what will be asked, before it is."""
 
@@ -139,8 +137,6 @@ class TextProbe:
 
     def _settings(self) -> Settings:
         content = tomllib.loads(self.survey.text, parse_float=Decimal)
-        if self.fallback_env is not None:
-            content["keys"] = {"fallback_env": self.fallback_env}
         return settings_in(content, row_checks=ROW_CHECK_NAMES, named="the proposed file")
 
     def _reading(self, connection: Connection, settings: Settings) -> AbstractContextManager[Any]:

@@ -117,7 +117,12 @@ def test_the_platform_s_key_is_not_used_unless_it_is_named(
         discover.run(database, server)
         assert server.requests == []
     assert "# Its text was not probed: a row without a tenant" in discover.printed
+    # What a person did not name is proposed alone.
+    assert '#[keys]\n#fallback_env = "OPENAI_API_KEY"' in discover.printed
     assert "--fallback-env=NAME" in discover.printed
+    with NearServer() as server:
+        discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    assert tomllib.loads(discover.printed)["keys"] == {"fallback_env": "OPENAI_API_KEY"}
 
 
 @pytest.mark.parametrize("own_key", [False, True])
