@@ -11,6 +11,7 @@ import pytest
 from checks.discovery.samples import SAMPLE_ROWS
 from checks.exit_status import ExitStatus
 from remediation.discover import main
+from remediation.table_repair.probing.part_search import as_python
 from tests.discoveries import examined
 from tests.nearby_texts import NearServer, near_literal
 from tests.tables import run
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "sk-discover-0001"
+TAGS = as_python("meta -> 'tags'")
 SENTENCE = "the tram stops at every corner of the old town.  Then it turns"
 
 
@@ -200,8 +202,12 @@ def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
             lambda meta, body: f"{meta['chapter']} {meta['page']}: {body}",
             "concat_ws(': ', concat_ws(' ', meta ->> 'chapter', meta ->> 'page'), body)",
         ),
+        (
+            lambda meta, body: f"{meta['tags']}, {meta['page']}, {body}",
+            f"concat_ws(', ', {TAGS}, meta ->> 'page', body)",
+        ),
     ],
-    ids=["a word and a number", "as Python has it", "behind a prefix", "two separators"],
+    ids=["a word and a number", "as Python has it", "behind a prefix", "two separators", "a list"],
 )
 def test_what_was_joined_of_the_metadata_is_found(
     database: str,
@@ -217,11 +223,11 @@ def test_what_was_joined_of_the_metadata_is_found(
     for n in range(20):
         chapter = f"Part {n // 3} of {SENTENCE.split()[n % 12]}"
         meta: dict[str, Any] = {"path": f"/files/{chapter}/{n}", "chapter": chapter}
-        meta |= {"page": n + 40, "lang": "en", "draft": n % 2 == 0, "tags": ["a", "b"]}
+        meta |= {"page": n + 40, "lang": "en", "draft": n % 2 == 0, "tags": ["o'r", f"t{n}"]}
         if n % 4 == 0:
             meta["by"] = f"Dr. {'Ada Bobbie Cynthia Di Edna'[n:]}"
         body = f"{SENTENCE} {n * 7}, and {SENTENCE[n:]}"
-        document = json.dumps(meta)
+        document = json.dumps(meta).replace("'", "''")
         near = near_literal(text_of(meta, body))
         run(database, f"INSERT INTO pages VALUES ({n}, '{body}', '{document}', '{near}')")
     with NearServer() as server:

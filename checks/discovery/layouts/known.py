@@ -49,16 +49,7 @@ class KnownLayout:
         return self.tenant.replace("{schema}", quoted[relation.schema])
 
 
-LLAMA_INDEX_TEXT = r"""replace((
-    SELECT CASE WHEN told = '' THEN text ELSE btrim(replace(replace(
-        coalesce(node ->> 'text_template', E'{metadata_str}\n\n{content}'),
-        '{metadata_str}', told), '{content}', text), E' \t\n\r\f\v') END
-    FROM (SELECT (metadata_ ->> '_node_content')::json AS node) AS of_row
-    CROSS JOIN LATERAL (
-        SELECT btrim(coalesce(string_agg(replace(replace(
-                coalesce(node ->> 'metadata_template', '{key}: {value}'),
-                '{key}', key), '{value}', CASE WHEN json_typeof(value) = 'string'
-                THEN value #>> '{}' ELSE (
+PYTHON_STR = r"""(
                     SELECT string_agg(CASE
                         WHEN found[1] NOT LIKE '"%' THEN replace(replace(replace(
                             found[1], 'true', 'True'), 'false', 'False'), 'null', 'None')
@@ -84,13 +75,25 @@ LLAMA_INDEX_TEXT = r"""replace((
                         FROM regexp_split_to_table(broken, '')
                              WITH ORDINALITY AS of_sign (sign, place)
                     ) AS of_signs
-                ) END),
+                )"""
+"""A JSON value, given as `value`, as Python's str() writes it: True, None, ['a', 'b']."""
+
+LLAMA_INDEX_TEXT = r"""replace((
+    SELECT CASE WHEN told = '' THEN text ELSE btrim(replace(replace(
+        coalesce(node ->> 'text_template', E'{metadata_str}\n\n{content}'),
+        '{metadata_str}', told), '{content}', text), E' \t\n\r\f\v') END
+    FROM (SELECT (metadata_ ->> '_node_content')::json AS node) AS of_row
+    CROSS JOIN LATERAL (
+        SELECT btrim(coalesce(string_agg(replace(replace(
+                coalesce(node ->> 'metadata_template', '{key}: {value}'),
+                '{key}', key), '{value}', CASE WHEN json_typeof(value) = 'string'
+                THEN value #>> '{}' ELSE @python@ END),
             coalesce(node ->> 'metadata_separator', node ->> 'metadata_seperator', E'\n')
             ORDER BY position), ''), E' \t\n\r\f\v') AS told
         FROM json_each(node -> 'metadata') WITH ORDINALITY AS of_node (key, value, position)
         WHERE NOT coalesce((node -> 'excluded_embed_metadata_keys')::jsonb ? key, false)
     ) AS of_metadata
-), E'\n', ' ')"""
+), E'\n', ' ')""".replace("@python@", PYTHON_STR)
 """What get_content(MetadataMode.EMBED) of llama-index-core gives: metadata as Python's str() writes
 them, in the node's own templates; with spaces for line breaks, as its OpenAI client sends it."""
 

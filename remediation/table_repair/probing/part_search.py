@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from psycopg import sql
 
 from checks.canary.sampler import cosine
+from checks.discovery.layouts.known import PYTHON_STR
 from checks.discovery.names import JSON_TYPES, TEXT_TYPES
 from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
@@ -230,15 +231,25 @@ def _declared(text: str) -> tuple[list[str], Joined]:
 
 
 def _keys_of(column: str, document: str | None) -> Iterator[tuple[str, str]]:
-    """The keys of a JSON object as SQL, with their values: booleans as Python writes them."""
-    # Numbers are kept as they are written.
-    found = json.loads(document or "{}", parse_float=str, parse_int=str)
+    """The keys of a JSON object as SQL, with their values as Python writes them."""
+    found = json.loads(document or "{}")
     for key, value in found.items() if isinstance(found, dict) else ():
-        written = f"{column} ->> {sql.Literal(key).as_string(None).strip()}"
+        name = sql.Literal(key).as_string(None).strip()
         if isinstance(value, bool):
-            yield f"initcap({written})", str(value)
-        elif isinstance(value, str):
-            yield written, value
+            yield f"initcap({column} ->> {name})", str(value)
+        elif isinstance(value, str | int | float):
+            yield f"{column} ->> {name}", str(value)
+        elif isinstance(value, list):
+            yield as_python(f"{column} -> {name}"), str(value)
+
+
+def as_python(value: str) -> str:
+    """SQL of a JSON value as Python's str() writes it, NULL where it is null."""
+    # A piece of the settings, which a person reads before it is run.
+    return (
+        f"(SELECT {PYTHON_STR} FROM (SELECT ({value})::json AS value) AS of_key"  # noqa: S608
+        " WHERE json_typeof(value) <> 'null')"
+    )
 
 
 def _stands_beside(values: Sequence[str | None]) -> bool:
