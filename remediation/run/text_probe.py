@@ -172,7 +172,7 @@ class TextProbe:
         if not sampled:
             _remark(entry, "no healthy row of a tenant that has a key")
             return
-        largest = max(sampled, key=lambda sample: len(sample.texts))
+        largest = max(sampled, key=lambda one: (len(one.texts), -having.index(one.tenant)))
         yield _Probe(entry=entry, target=target, reader=reader, sample=largest)
 
     def _samples(
@@ -285,9 +285,13 @@ class TextProbe:
 
 
 def _tenants(connection: Connection, target: Target, most: int | None) -> list[str | None]:
-    """The tenants of all rows of a table, or of so many at most."""
+    """The tenants of all rows of a table, or of so many at most; first whose rows have most parts.
+
+    What one tenant's metadata lack, another's vectors may hold.
+    """
     statement = sql.SQL(
-        "SELECT DISTINCT tenant FROM (SELECT tenant FROM {} AS r LIMIT {}) AS seen ORDER BY tenant"
+        "SELECT tenant FROM (SELECT tenant, text_parts FROM {} AS r LIMIT {}) AS seen"
+        " GROUP BY tenant ORDER BY pg_catalog.max(text_parts) DESC, tenant"
     ).format(rows_of(target), sql.Literal(most))
     return [tenant for (tenant,) in connection.execute(statement)]
 

@@ -237,6 +237,23 @@ def test_what_was_joined_of_the_metadata_is_found(
     assert entry["text"] == right
 
 
+def test_the_tenant_whose_rows_have_most_parts_is_asked(database: str, discover: Discover) -> None:
+    run(
+        database,
+        "CREATE TABLE pages (id int PRIMARY KEY, tenant text, body text, meta jsonb,"
+        " embedding vector(256))",
+    )
+    for n in range(24):
+        tenant, body = "abc"[n % 3], f"{SENTENCE} {n * 7}, and {SENTENCE[n:]}"
+        meta = {"edition": f"No. {n}"} if tenant == "b" else {}
+        near = near_literal("\n".join([*meta.values(), body]))
+        values = f"{n}, '{tenant}', '{body}', '{json.dumps(meta)}', '{near}'"
+        run(database, f"INSERT INTO pages VALUES ({values})")
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+    assert entry["text"] == r"concat_ws(E'\n', meta ->> 'edition', body)"
+
+
 def test_one_row_of_another_text_hides_no_variant(database: str, discover: Discover) -> None:
     notes(database, lambda title, body: f"{title} - {body}")
     stray = near_literal("quarterly figures of a bakery, in millions")

@@ -46,7 +46,7 @@ COMPARED = 4
 """Rows that each step is tried on."""
 CONFIRMED = 40
 """Rows that its end is tried on; those that disagree are compared in further steps."""
-MOST_PARTS = 12
+MOST_PARTS = 24
 LONGEST_PART = 500
 """Characters of a value that stands beside a text; a longer one is a text of its own."""
 MOST_TEXTS = 1_500
@@ -97,7 +97,8 @@ class Joined(NamedTuple):
         parts, separators = self.parts, self.separators
         near = separators[:1] or SEPARATORS[:1]
         for new in (other for other in others if other not in parts):
-            for i in range(len(parts) + 1):
+            # Behind the last it comes by moving: two steps for what is rare.
+            for i in range(len(parts)):
                 more = (*separators[:i], *(separators[i - 1 : i] or near), *separators[i:])
                 yield self._replace(parts=(*parts[:i], new, *parts[i:]), separators=more)
             for i, old in enumerate(parts):
