@@ -17,7 +17,8 @@ TEXT = (
     "content", "contents", "body", "text", "chunk", "chunktext", "pagecontent", "rawtext",
     "fulltext", "document", "passage", "transcript", "message", "description", "summary",
     "abstract", "note", "notes", "comment", "question", "answer", "caption",
-    "raw",
+    "raw", "details", "instructions", "overview", "review", "feedback", "reply", "prompt",
+    "response", "excerpt", "snippet", "story", "article", "observation", "bio",
 )  # fmt: skip
 # Put together for the model already, so that no title goes in front.
 COMPOSED = (

@@ -206,8 +206,19 @@ def test_a_title_in_the_metadata_is_found_in_front_of_the_text(
             lambda meta, body: f"{meta['tags']}, {meta['page']}, {body}",
             f"concat_ws(', ', {TAGS}, meta ->> 'page', body)",
         ),
+        (
+            lambda meta, body: f"Chapter: {meta['chapter']}\nbody: {body}",
+            r"concat_ws(E'\n', 'Chapter: ' || (meta ->> 'chapter'), 'body: ' || body)",
+        ),
     ],
-    ids=["a word and a number", "as Python has it", "behind a prefix", "two separators", "a list"],
+    ids=[
+        "a word and a number",
+        "as Python has it",
+        "behind a prefix",
+        "two separators",
+        "a list",
+        "labels",
+    ],
 )
 def test_what_was_joined_of_the_metadata_is_found(
     database: str,

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from checks.canary.sampler import cosine
 from checks.discovery.layouts.known import PYTHON_STR
-from checks.discovery.names import JSON_TYPES, TEXT_TYPES
+from checks.discovery.names import JSON_TYPES, TEXT_TYPES, words_of
 from checks.row_checks.text_parts import TITLES
 from checks.settings.names import display_identifier
 from remediation.selection.preparation import sendable
@@ -48,7 +48,7 @@ CONFIRMED = 40
 """Rows that its end is tried on; those that disagree are compared in further steps."""
 MOST_PARTS = 24
 LONGEST_PART = 500
-"""Characters of a value that stands beside a text; a longer one is a text of its own."""
+"""Characters of a JSON's value that stands beside a text; a longer one is a text of its own."""
 MOST_TEXTS = 1_500
 """Texts that are sent, at most, for one tenant of a table."""
 
@@ -61,10 +61,35 @@ _UNQUOTED = {
 }
 
 
-class Joined(NamedTuple):
-    """Expressions in the order in which they are joined; one that is NULL is left out."""
+class Part(NamedTuple):
+    """A value of the row, as SQL, and the words before it."""
 
-    parts: tuple[str, ...]
+    value: str
+    label: str = ""
+
+    @property
+    def written(self) -> str:
+        if not self.label:
+            return self.value
+        plain = re.fullmatch(r'\w+|"[^"]+"', self.value)
+        return f"'{self.label}' || {self.value if plain else f'({self.value})'}"
+
+    def of(self, values: Values) -> str | None:
+        value = values[self.value]
+        return None if value is None else self.label + value
+
+    def labelled(self) -> Iterator[Part]:
+        """The same behind its own name, as in `Question: `, and without."""
+        key = re.search(r"->>? '([^']+)'", self.value)
+        name = " ".join(words_of(key[1] if key else self.value))
+        for label in ("", f"{name}: ", f"{name.capitalize()}: "):
+            yield self._replace(label=label)
+
+
+class Joined(NamedTuple):
+    """Parts in the order in which they are joined; one that is NULL is left out."""
+
+    parts: tuple[Part, ...]
     separators: tuple[str, ...] = ()
     """What stands before each part but the first, as SQL."""
     prefix: str = ""
@@ -72,21 +97,21 @@ class Joined(NamedTuple):
     @property
     def expression(self) -> str:
         """As it is written in the settings."""
-        whole = self.parts[0]
+        whole = self.parts[0].written
         for separator, run in self._runs:
-            whole = f"concat_ws({separator}, {', '.join([whole, *run])})"
+            whole = f"concat_ws({separator}, {', '.join([whole, *(p.written for p in run)])})"
         return f"'{self.prefix}' || ({whole})" if self.prefix else whole
 
     def of(self, values: Values) -> str:
         """The same of one row, by the values of its parts."""
-        whole = values[self.parts[0]]
+        whole = self.parts[0].of(values)
         for separator, run in self._runs:
-            there = [each for each in (whole, *map(values.get, run)) if each is not None]
-            whole = _UNQUOTED[separator].join(there)
+            texts = (whole, *(part.of(values) for part in run))
+            whole = _UNQUOTED[separator].join(text for text in texts if text is not None)
         return self.prefix + (whole or "")
 
     @property
-    def _runs(self) -> Iterator[tuple[str, list[str]]]:
+    def _runs(self) -> Iterator[tuple[str, list[Part]]]:
         """The parts behind the first, those of one separator together."""
         behind = zip(self.separators, self.parts[1:], strict=True)
         for separator, run in groupby(behind, itemgetter(0)):
@@ -96,21 +121,24 @@ class Joined(NamedTuple):
         """All that one change makes of it; the last of `own` is never left out."""
         parts, separators = self.parts, self.separators
         near = separators[:1] or SEPARATORS[:1]
-        for new in (other for other in others if other not in parts):
+        there = {part.value for part in parts}
+        for new in (Part(other) for other in (*others, *own) if other not in there):
             # Behind the last it comes by moving: two steps for what is rare.
             for i in range(len(parts)):
                 more = (*separators[:i], *(separators[i - 1 : i] or near), *separators[i:])
                 yield self._replace(parts=(*parts[:i], new, *parts[i:]), separators=more)
             for i, old in enumerate(parts):
-                if old not in own:
+                if old.value not in own:
                     yield self._replace(parts=(*parts[:i], new, *parts[i + 1 :]))
         for i, old in enumerate(parts):
             rest = (*parts[:i], *parts[i + 1 :])
-            if old != own[-1]:
+            if old.value != own[-1]:
                 less = (*separators[: max(i - 1, 0)], *separators[max(i, 1) :])
                 yield self._replace(parts=rest, separators=less)
             for j in range(i):
                 yield self._replace(parts=(*rest[:j], old, *rest[j:]))
+            for other in old.labelled():
+                yield self._replace(parts=(*parts[:i], other, *parts[i + 1 :]))
         for separator in SEPARATORS if separators else ():
             yield self._replace(separators=(separator,) * len(separators))
             for i in range(len(separators)) if len(separators) > 1 else ():
@@ -214,7 +242,11 @@ class PartSearch:
                 of_row |= _keys_of(name, document)
         found = {part for of_row in values for part in of_row}
         values = [{part: of_row.get(part) for part in found} for of_row in values]
-        others = [part for part in found - {*own} if _stands_beside([v[part] for v in values])]
+        others = [
+            part
+            for part in found - {*own}
+            if _stands_beside([of_row[part] for of_row in values], column=part in texts)
+        ]
         others.sort(key=lambda part: (not part.strip("\"'").endswith(TITLES), part))
         return values, others[:MOST_PARTS]
 
@@ -227,8 +259,8 @@ def _declared(text: str) -> tuple[list[str], Joined]:
     """The parts of the declared text, its last the text itself, and how they are joined."""
     two = TWO_COLUMNS.fullmatch(text)
     if two is None or two[1] not in SEPARATORS:
-        return [text], Joined((text,))
-    return [two[2], two[3]], Joined((two[2], two[3]), (two[1],))
+        return [text], Joined((Part(text),))
+    return [two[2], two[3]], Joined((Part(two[2]), Part(two[3])), (two[1],))
 
 
 def _keys_of(column: str, document: str | None) -> Iterator[tuple[str, str]]:
@@ -253,9 +285,10 @@ def as_python(value: str) -> str:
     )
 
 
-def _stands_beside(values: Sequence[str | None]) -> bool:
+def _stands_beside(values: Sequence[str | None], *, column: bool) -> bool:
+    """Whether any row has it, and none a long one, but for a column: as a question's answer."""
     there = [value for value in values if value]
-    return bool(there) and max(map(len, there)) <= LONGEST_PART
+    return bool(there) and (column or max(map(len, there)) <= LONGEST_PART)
 
 
 def _covering(values: Sequence[Values], parts: Sequence[str], own: str) -> list[int]:
