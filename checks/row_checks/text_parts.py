@@ -65,6 +65,18 @@ def _beside(target: Target) -> Iterator[sql.Composable]:
             yield _KEYS.format(own=own, most=sql.Literal(MOST_JSON))
 
 
+def text_traits(text: sql.Composable) -> sql.Composable:
+    """SQL of an array of 0 and 1, whether a text has what applications commonly change in one:
+    line breaks, white space at its ends and twice in it, signs of HTML, quotation marks, signs of
+    Markdown, signs beyond ASCII."""
+    # Collation "C", as no pattern can be held against a text of a nondeterministic one.
+    return sql.SQL(
+        r"""ARRAY[{text} ~ '[\n\r]', {text} ~ '^\s|\s$', {text} ~ '\S\s\s+\S',
+        {text} ~ '[<>&]', {text} ~ '["'']', {text} ~ '[*_`#]',
+        {text} ~ '[^\x01-\x7f]']::boolean[]::integer[]"""
+    ).format(text=sql.SQL('{} COLLATE "C"').format(text))
+
+
 def _parts(target: Target) -> Iterator[LiteralString]:
     for piece in _PIECE.finditer(target.declared.text):
         written, key = piece["name"], piece["key"]

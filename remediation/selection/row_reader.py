@@ -17,6 +17,7 @@ from checks.database.undecodable import as_read
 from checks.database.vectors.types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
+    compile_candidates,
     compile_failing_keys,
     compile_healthy,
     compile_read_back,
@@ -26,6 +27,7 @@ from remediation.selection.row_statements import (
     key_arrays,
 )
 from remediation.selection.selected_keys import SelectedKeys
+from remediation.selection.telling_rows import Candidate, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -271,18 +273,25 @@ class RowReader:
     def healthy_rows(
         self, connection: Connection, *, tenants: Sequence[str | None], per_tenant: int
     ) -> Iterator[HealthyRow]:
-        """Up to `per_tenant` rows of each tenant that fail nothing, the last keys first.
+        """About `per_tenant` rows of each tenant that fail nothing, chosen by `telling`.
 
         A vector that is not finite or not of the declared dimension shows nothing, and is left out.
         """
-        whole = {check.name: check for check in (*self.checks, *self.accepted)}
-        statement = compile_healthy(
-            self.target, tuple(whole.values()), tenants=tenants, per_tenant=per_tenant
-        )
-        for *key, tenant, text, stored in self._read(connection, statement, None):
+        whole = tuple({check.name: check for check in (*self.checks, *self.accepted)}.values())
+        statement = compile_candidates(self.target, whole, tenants=tenants, each=per_tenant)
+        found: dict[str | None, list[Candidate]] = {}
+        for *key, tenant, traits, length in self._read(connection, statement, None):
+            candidate = Candidate(key=tuple(key), traits=tuple(traits), length=length)
+            found.setdefault(tenant, []).append(candidate)
+        keys = [c.key for of_tenant in found.values() for c in telling(of_tenant, per_tenant)]
+        if not keys:
+            return
+        statement = compile_healthy(self.target, whole)
+        for position, tenant, text, stored in self._read(connection, statement, key_arrays(keys)):
             vector = vector_read(stored)
             if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
-                yield HealthyRow(key=tuple(key), tenant=tenant, text=as_read(text), vector=vector)
+                key = keys[position - 1]
+                yield HealthyRow(key=key, tenant=tenant, text=as_read(text), vector=vector)
 
     def transaction(
         self, connection: Connection, *, planner: Mapping[str, str] | None = None

@@ -17,6 +17,7 @@ from checks.database.undecodable import as_sent
 from checks.database.vectors.types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
+from checks.row_checks.text_parts import text_traits
 from checks.scanning.scan_statement import among
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
+
+CANDIDATES = 1_000
+"""Healthy rows of a tenant, alike in the parts of their texts, of which samples are chosen: the
+last ones, since an application may have joined its texts otherwise in former years."""
+LONG_ENOUGH = 8_192
+"""Characters; a text that is longer tells no more, as applications cut them shorter."""
 
 
 def compile_failing_keys(
@@ -151,62 +158,96 @@ WHERE text IS NOT NULL
     )
 
 
-def compile_healthy(
+def compile_candidates(
     target: Target,
     checks: Sequence[AppliedCheck],
     *,
     tenants: Sequence[str | None],
-    per_tenant: int,
+    each: int,
 ) -> sql.Composed:
-    """Up to `per_tenant` rows of each tenant that fail no check, the last keys first.
+    """Rows of each tenant that fail no check, of which its sample is chosen.
 
-    In turn of those with all parts of their text and of those that lack other ones.
-
-    Takes no parameters. Returns key as texts, tenant, text and vector: an array as it is, since it
-    may hold what no `vector` admits; any other type as a `vector` in binary form. The window runs
-    over keys alone, so that only the few chosen vectors are read.
+    Of the last `CANDIDATES` that have the same parts of their text, the `each` shortest and longest
+    of those alike. Takes no parameters. Returns key as texts, tenant, what the text has (an array
+    of integers) and its length. The windows run over keys alone, and no vector is read.
     """
-    embedding = sql.SQL("r.embedding")
     keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
     return sql.SQL(
         """
-{sets}SELECT {key}, r.tenant, {sent}, {vector}
-FROM {rows} AS r
-JOIN (
-    SELECT healthy.*, pg_catalog.row_number() OVER (
-        PARTITION BY tenant ORDER BY turn, text_parts DESC, {last_first}
-    ) AS place
+{sets}SELECT {key}, tenant, traits, length
+FROM (
+    SELECT *,
+           pg_catalog.row_number() OVER (
+               PARTITION BY tenant, traits ORDER BY length, {last_first}
+           ) AS from_short,
+           pg_catalog.row_number() OVER (
+               PARTITION BY tenant, traits ORDER BY length DESC, {last_first}
+           ) AS from_long
     FROM (
-        SELECT {keys}, tenant, text_parts, pg_catalog.row_number() OVER (
-            PARTITION BY tenant, text_parts ORDER BY {last_first}
-        ) AS turn
-        FROM {rows} AS healthy
-        WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
-    ) AS healthy
-) AS chosen ON {same}
-WHERE chosen.place <= {limit}
-ORDER BY r.tenant, chosen.place
+        SELECT {own_keys}, r.tenant, r.text_parts || {traits} AS traits,
+               least(pg_catalog.length(r.text), {long}) AS length
+        FROM {rows} AS r
+        JOIN (
+            SELECT {keys}, pg_catalog.row_number() OVER (
+                PARTITION BY tenant, text_parts ORDER BY {last_first}
+            ) AS turn
+            FROM {rows} AS r
+            WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE AND {tenants}
+        ) AS late ON {same}
+        WHERE late.turn <= {candidates}
+    ) AS r
+) AS r
+WHERE {each} >= least(from_short, from_long)
+ORDER BY tenant, {last_first}
 """
     ).format(
         sets=with_sets(checks),
         key=_key_texts(target),
-        sent=as_sent(sql.SQL("r.text"), target.server),
-        vector=vector_bytes(embedding, target.server.vector_schema)
-        if target.embedding_type.from_extension
-        else embedding,
+        traits=text_traits(sql.SQL("r.text")),
         # Of any age: that no changed row is healthy must not spare the probe.
         rows=rows_of(replace(target, changed_since=None)),
         keys=keys,
-        same=equal(target.key, _key_columns(target, "r"), _key_columns(target, "chosen")),
+        own_keys=sql.SQL(", ").join(_key_columns(target, "r")),
+        same=equal(target.key, _key_columns(target, "r"), _key_columns(target, "late")),
         last_first=sql.SQL(", ").join(
-            sql.SQL("{} DESC").format(column) for column in _key_columns(target, "healthy")
+            sql.SQL("{} DESC").format(column) for column in _key_columns(target, "r")
         ),
         fails=_fails(checks),
         tenants=sql.SQL("({} OR tenant IS NULL AND {})").format(
             among([tenant for tenant in tenants if tenant is not None]),
             sql.Literal(None in tenants),
         ),
-        limit=sql.Literal(per_tenant),
+        long=sql.Literal(LONG_ENOUGH),
+        candidates=sql.Literal(CANDIDATES),
+        each=sql.Literal(each),
+    )
+
+
+def compile_healthy(target: Target, checks: Sequence[AppliedCheck]) -> sql.Composed:
+    """The keyed rows that still fail no check.
+
+    Parameters: keys_1 … keys_n. Returns position among the keys (from 1), tenant, text and vector:
+    an array as it is, since it may hold what no `vector` admits; any other type as a `vector` in
+    binary form.
+    """
+    embedding = sql.SQL("embedding")
+    return sql.SQL(
+        """
+{sets}SELECT integrity_key.position, tenant, {sent}, {vector}
+FROM {keys}
+CROSS JOIN LATERAL ({keyed}) AS r
+WHERE embedding IS NOT NULL AND embeddable AND ({fails}) IS NOT TRUE
+ORDER BY integrity_key.position
+"""
+    ).format(
+        sets=beside_parameters(with_sets(checks)),
+        sent=as_sent(sql.SQL("text"), target.server),
+        vector=beside_parameters(vector_bytes(embedding, target.server.vector_schema))
+        if target.embedding_type.from_extension
+        else embedding,
+        keys=_keys(target, with_written=False),
+        keyed=_keyed(replace(target, changed_since=None)),
+        fails=beside_parameters(_fails(checks)),
     )
 
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = "dict[str, str | None]"
 
+SEARCHED = 200
+"""Healthy rows that are looked into for what they have beside their text."""
 COMPARED = 4
 """Rows that each step is tried on."""
 CONFIRMED = 40
@@ -160,7 +162,7 @@ class PartSearch:
 
     def best(self) -> BetterText | None:
         """The parts that agree best with what is stored; None where none is better."""
-        rows = self.look.candidates(self.tenant)
+        rows = self.look.healthy(self.tenant, SEARCHED)
         own, start = _declared(self.look.reader.target.declared.text)
         values, others = self._values(rows, own)
         if len(rows) < COMPARED or not others:

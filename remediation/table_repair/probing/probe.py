@@ -49,8 +49,8 @@ FAR = 0.9
 TENANTS_LOOKED_AT = 3
 """Tenants at whom the probe looks again where they disagree."""
 
-TENANTS_AT_ONCE = 2_000
-"""Tenants whose samples are in memory together: 3 vectors of 6 kB each make 36 MB."""
+TENANTS_AT_ONCE = 1_000
+"""Tenants whose samples are in memory together: 5 vectors of 6 kB each make 30 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -147,7 +147,7 @@ def samples(
     provider: Provider,
     counter: TokenCounter,
 ) -> Iterator[list[Sample]]:
-    """A sample for each tenant that has healthy rows, of up to `rows` of them; none for rows = 0.
+    """A sample for each tenant that has healthy rows, of about `rows` of them; none for rows = 0.
 
     In lists of at most `TENANTS_AT_ONCE`. The dry run counts what the repair sends.
     """

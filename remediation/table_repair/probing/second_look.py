@@ -39,12 +39,10 @@ if TYPE_CHECKING:
     from remediation.throttling.budget import Budget
 
 ROWS = 12
-"""Healthy rows of a tenant: half of them as the probe takes them, half of them short."""
-CANDIDATES = 200
-"""Healthy rows of which the shortest are taken: there another text differs most, and noise or
+"""Healthy rows of a tenant, most of them short: there another text differs most, and noise or
 another way to compute no more than elsewhere."""
 COMPARED = 5
-"""Rows that a variant is tried on: those that disagree most, and one that disagrees least."""
+"""Rows that a variant is tried on: those that disagree most, and one that agrees, if any."""
 VARIANT_TEXTS = 200
 """Texts of variants that are sent, at most, for one tenant of a table."""
 
@@ -121,26 +119,26 @@ class SecondLook:
             usage=result.usage + self._usage,
         )
 
-    def candidates(self, tenant: str | None) -> list[HealthyRow]:
-        """Healthy rows, those of the probe first."""
-        found = self.reader.healthy_rows(self.connection, tenants=[tenant], per_tenant=CANDIDATES)
-        return list(found)
+    def healthy(self, tenant: str | None, rows: int) -> list[HealthyRow]:
+        """About so many healthy rows, those that tell most of their texts first."""
+        return list(self.reader.healthy_rows(self.connection, tenants=[tenant], per_tenant=rows))
 
     def _rows(self, tenant: str | None) -> list[tuple[HealthyRow, str]]:
         """Healthy rows with their texts as they are sent, those of the probe first."""
-        found = [
+        return [
             (row, text)
-            for row in self.candidates(tenant)
+            for row in self.healthy(tenant, ROWS)
             if (text := sendable(row.text, self.provider, self.counter)) is not None
         ]
-        half = ROWS // 2
-        return found[:half] + sorted(found[half:], key=lambda each: len(each[1]))[: ROWS - half]
 
     def _better(
         self, tenant: str | None, ranked: Sequence[tuple[HealthyRow, str, float]]
     ) -> BetterText | None:
         """The variant of the text that agrees decidedly better with the same rows."""
-        compared = [*ranked[: COMPARED - 1], *ranked[COMPARED - 1 :][-1:]]
+        # A short one that agrees tells a variant that changes what is right.
+        agreeing = [each for each in ranked[COMPARED - 1 :] if each[2] >= LEAST_UNEXPLAINED]
+        agreeing.sort(key=lambda each: len(each[1]))
+        compared = [*ranked[: COMPARED - 1], *(agreeing or ranked[COMPARED - 1 :][-1:])[:1]]
         tried = self._texts_of_variants(compared)
         wanted = list(dict.fromkeys(t for _, texts in tried for t in texts))[:VARIANT_TEXTS]
         vectors = dict(zip(wanted, self.embed(tenant, wanted), strict=True))

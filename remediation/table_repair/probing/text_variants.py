@@ -81,6 +81,9 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
         separator, first, second = two.groups()
         swapped = f"concat_ws({separator}, {second}, {first})"
         yield TextVariant(words=f"{second} in front", expression=swapped)
+        for none in ("''", "'None'"):
+            filled = f"concat_ws({separator}, coalesce({first}, {none}), {second})"
+            yield TextVariant(words=f"{none} for no {first}", expression=filled)
         yield from _labelled(first, second)
     bare = _WRAPPED.fullmatch(own.strip())
     if bare is not None:
