@@ -65,6 +65,7 @@ ONES = [1.0] * 8
         (lambda body: body.update(model="text-embedding-3-large"), "text-embedding-3-large"),
         (lambda body: body.update(model=7), "expected vectors of model"),
         (set_vector(1, packed(*ONES[:7])), "expected 8 dimensions, embedding 1 has 7"),
+        (set_vector(1, [1.0] * 5), "embedding 1 has 5; where shorter vectors are padded"),
         (set_vector(1, [1.0] * 9), "expected 8 dimensions, embedding 1 has 9"),
         (set_vector(1, [ONES]), "embedding 1 is something else"),
         (set_vector(1, "AAA="), "embedding 1 is something else"),

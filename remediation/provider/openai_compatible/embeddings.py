@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import from_json
 
 from checks.database.open_sockets import OpenSockets
+from checks.targets.relation_problems import PAD_HINT
 from remediation.provider.answered_names import OtherName
 from remediation.provider.errors import (
     ModelUnavailable,
@@ -341,7 +342,8 @@ def _vector(embedding: object, index: int, dimensions: int) -> NDArray[np.float3
             except OverflowError:  # an integer beyond any float
                 vector = np.full(len(numbers), np.inf, dtype=np.float32)
     if vector.shape != (dimensions,):
+        hint = PAD_HINT if 0 < vector.size < dimensions else ""
         raise UntrustworthyResponse(
-            f"expected {dimensions} dimensions, embedding {index} has {vector.size}"
+            f"expected {dimensions} dimensions, embedding {index} has {vector.size}{hint}"
         )
     return vector
