@@ -176,6 +176,11 @@ class AppliedCheck:
         )
         return replace(self, write_members=lambda: listed)
 
+    def united(self, other: AppliedCheck) -> AppliedCheck:
+        """The check over its own set and another's."""
+        both = sql.SQL("{} UNION {}").format(self.members, other.members)
+        return replace(self, write_members=lambda: both)
+
 
 def set_of(name: str) -> sql.Composable:
     """The set of a check, as a subselect in a predicate."""

@@ -187,7 +187,7 @@ FROM (
                PARTITION BY tenant, traits ORDER BY length DESC, {last_first}
            ) AS from_long
     FROM (
-        SELECT {own_keys}, r.tenant, r.text_parts || {traits} AS traits,
+        SELECT {own_keys}, r.tenant, pg_catalog.array_cat(r.text_parts, {traits}) AS traits,
                least(pg_catalog.length(r.text), {long}) AS length
         FROM {rows} AS r
         JOIN (

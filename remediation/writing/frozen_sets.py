@@ -38,20 +38,24 @@ def freeze(connection: Connection, reader: RowReader) -> RowReader:
     """
     if not any(check.members for check in reader.checks):
         return reader
-    checks, cut = [], []
+    checks, cut, left = [], [], []
+    accepted = {check.name: check for check in reader.accepted}
     with reader.transaction(connection):
         for check in reader.checks:
             if check.members is None:
                 checks.append(check)
                 continue
             members = [member for (member,) in connection.execute(_members(check)).fetchall()]
+            frozen = check.frozen(members[:MOST_MEMBERS])
+            checks.append(frozen)
             if len(members) > MOST_MEMBERS:
+                # What is left to a later run is no healthy row either.
+                left.append(accepted.get(check.name, check).united(frozen))
                 cut.append(
                     f"{check.name}: the rows of {MOST_MEMBERS:,} vectors are repaired in this"
                     " run; run it again for the rest"
                 )
-            checks.append(check.frozen(members[:MOST_MEMBERS]))
-    return replace(reader, checks=tuple(checks), cut=tuple(cut))
+    return replace(reader, checks=tuple(checks), cut=tuple(cut), accepted=(*reader.accepted, *left))
 
 
 def _members(check: AppliedCheck) -> sql.Composed:
