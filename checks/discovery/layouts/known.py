@@ -167,7 +167,7 @@ KNOWN = (
         table=".+",
         columns=frozenset({"id", "embedding", "content", "blob_data", "blob_meta", "meta"}),
         embedding="embedding",
-        text="coalesce(content, '')",
+        text="content",
         remark="meta_fields_to_embed stand above the content: concat_ws(E'\n', meta ->> 'title',"
         " coalesce(content, ''))",
     ),
