@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from tests.faults import answers, beside, crowds, cuts, interrupts, kills, poor, races
-from tests.faults.ground import Ground
+from tests.faults.cases import answers, beside, crowds, cuts, interrupts, kills, poor, races
+from tests.faults.stages.ground import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.process import BaseProcess
     from multiprocessing.queues import Queue
 
-    from tests.faults.ground import Case
+    from tests.faults.stages.ground import Case
 
 KILLS = 100
 INTERRUPTS = 100

@@ -19,8 +19,8 @@ from tests.databases import (
     old_server_url,
     server_url,
 )
-from tests.runs import provided_site, site, starter
-from tests.workers import shared_site
+from tests.drivers.runs import provided_site, site, starter
+from tests.drivers.workers import shared_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

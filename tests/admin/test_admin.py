@@ -18,10 +18,10 @@ from remediation.admin import server as serving
 from remediation.admin.openapi import LARGEST_BATCH, document
 from remediation.admin.secret import ADDRESSES_KEPT, WRONG_IN_WINDOW, NoSecretError, WrongSecrets
 from remediation.admin.secret import AdminSecret as Secret
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, key_of, settings
-from tests.services import BACKFILL, SECRET, Service, service
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.repairs import docs, key_of, settings
+from tests.servers.provider_server import ProviderServer
+from tests.servers.services import BACKFILL, SECRET, Service, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

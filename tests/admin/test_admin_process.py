@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from embedding_integrity.doors.admin import main, parser
 from remediation.admin.parameters import KNOWN
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, key_of, settings
-from tests.services import SECRET, Service, service
-from tests.tables import rows
+from tests.builders.tables import rows
+from tests.drivers.repairs import docs, environment, key_of, settings
+from tests.servers.provider_server import ProviderServer, Reply
+from tests.servers.services import SECRET, Service, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,14 +13,14 @@ import pytest
 from pgvector.psycopg import register_vector
 
 from demo.embedding import embed
-from tests import items
-from tests.endpoints import endpoint
-from tests.runs import SETTINGS, TENANTS, fill, stale
+from tests.builders import items
+from tests.drivers.runs import SETTINGS, TENANTS, fill, stale
+from tests.servers.endpoints import endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

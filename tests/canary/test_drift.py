@@ -8,12 +8,12 @@ import pytest
 
 from checks.items.cases import Case
 from checks.items.judgements import judge
-from tests.canaries import drift
-from tests.provider_server import ProviderServer, Reply, vector_of
-from tests.repairs import docs, environment, key_of, settings
+from tests.drivers.canaries import drift
+from tests.drivers.repairs import docs, environment, key_of, settings
+from tests.servers.provider_server import ProviderServer, Reply, vector_of
 
 if TYPE_CHECKING:
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme", "globex", "initech")
 ROWS: dict[str | None, tuple[int, int]] = {"acme": (20, 0), "globex": (20, 0)}

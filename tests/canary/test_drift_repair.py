@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from checks.canary.drift_verdicts import still_drifting
 from remediation.provider.usage import Usage
-from tests.canaries import drift, repaired_with_drift, sampling
 from tests.canary.test_drift import embed_as
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, opened, settings
+from tests.drivers.canaries import drift, repaired_with_drift, sampling
+from tests.drivers.repairs import docs, environment, opened, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from checks.canary.retrieval import searchable
-from tests.canaries import retrieval, sampling
-from tests.items import DIMENSIONS, HNSW, IVFFLAT, always, chosen, fill
-from tests.tables import run
+from tests.builders.items import DIMENSIONS, HNSW, IVFFLAT, always, chosen, fill
+from tests.builders.tables import run
+from tests.drivers.canaries import retrieval, sampling
 
 
 @pytest.mark.parametrize("index", [HNSW, IVFFLAT])

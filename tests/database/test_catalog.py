@@ -13,7 +13,7 @@ from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from demo.postgres import create_database, drop_database
-from tests.tables import role, run
+from tests.builders.tables import role, run
 
 if TYPE_CHECKING:
     from checks.database.catalog import Relation

@@ -15,7 +15,7 @@ from checks.database.connection import ConnectionTarget, connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.open_sockets import within
 from checks.errors import CannotExamineError, ConnectionUrlError
-from tests.tables import role
+from tests.builders.tables import role
 
 MINUTE = timedelta(minutes=1)
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.discoveries import discovered, tables
-from tests.repairs import docs, environment, examined, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.discoveries import discovered, tables
+from tests.drivers.repairs import docs, environment, examined, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

@@ -12,16 +12,16 @@ from psycopg import sql
 from checks.database.undecodable import as_read, is_utf_8, readable
 from demo.postgres import database_url, drop_database
 from remediation.journal.outcomes import Outcome
-from tests.canaries import drift
-from tests.repairs import repaired, settings
-from tests.rollbacks import server
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.canaries import drift
+from tests.drivers.repairs import repaired, settings
+from tests.drivers.rollbacks import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

@@ -15,7 +15,7 @@ from checks.database.expressions import (
     embed_sql,
 )
 from checks.database.expressions import faults_of as expression_faults
-from tests.tables import role, rows, run
+from tests.builders.tables import role, rows, run
 
 TABLE = """CREATE TABLE docs (
     id int, body text, "tenantId" text, archived boolean, created_at timestamp, "user" text)"""

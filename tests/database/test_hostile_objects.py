@@ -14,17 +14,17 @@ from checks.discovery.survey import survey
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
 from checks.scanning.sample import Sample
-from tests.canaries import drift, retrieval
-from tests.hostile_objects import called, mallory
-from tests.migrations import migrated, psql
-from tests.repairs import environment, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import rows, run
+from tests.builders.hostile_objects import called, mallory
+from tests.builders.tables import rows, run
+from tests.drivers.canaries import drift, retrieval
+from tests.drivers.migrations import migrated, psql
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

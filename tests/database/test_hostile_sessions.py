@@ -16,10 +16,10 @@ from checks.database.open_sockets import open_sockets
 from checks.database.session import SETTINGS
 from checks.discovery.survey import survey
 from remediation.distributed.shared.schema import own_session
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import environment, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import role, rows, run
+from tests.builders.tables import role, rows, run
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

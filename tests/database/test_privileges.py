@@ -10,16 +10,16 @@ import psycopg
 import pytest
 
 from demo.embedding import embed
-from tests.endpoints import endpoint
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, opened, settings
-from tests.runs import TENANTS
-from tests.tables import role as database_role
+from tests.builders.tables import role as database_role
+from tests.drivers.repairs import docs, environment, opened, settings
+from tests.drivers.runs import TENANTS
+from tests.servers.endpoints import endpoint
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

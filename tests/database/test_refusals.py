@@ -9,9 +9,9 @@ import pytest
 
 from checks.database.errors import reason_of
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, repaired, settings
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ import pytest
 from demo.postgres import create_database, drop_database
 from remediation.journal.journal import Journal
 from tests.databases import NEW, OLD, SERVERS
-from tests.provider_server import MODEL, ProviderServer, vector_of
-from tests.repairs import TABLE, environment, examined, repaired, settings
+from tests.drivers.repairs import TABLE, environment, examined, repaired, settings
+from tests.servers.provider_server import MODEL, ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,12 @@ import pytest
 
 from checks.exit_status import ExitStatus
 from demo.incident import ANSWER, MISSING_BY_TENANT, WRONG_DIMENSION_BY_TENANT
-from tests.runs import REPOSITORY
+from tests.drivers.runs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.starter import Starter
+    from tests.drivers.starter import Starter
 
 BROKEN = {
     *(f"completeness-workflow_insights-{tenant}-" for tenant in MISSING_BY_TENANT),

@@ -12,9 +12,9 @@ from checks.database.connection_url import parse_url
 from checks.diagnosis.diagnosis import Diagnosis, diagnose
 from reports.page.html import render
 from reports.values.diagnosed import diagnosis_of
-from tests.incidents import incident
-from tests.page import Page
-from tests.tables import HOSTILE_TENANTS, examined, rows, run, settings, table
+from tests.builders.incidents import incident
+from tests.builders.tables import HOSTILE_TENANTS, examined, rows, run, settings, table
+from tests.drivers.page import Page
 
 NOTES = """
 CREATE TABLE notes (

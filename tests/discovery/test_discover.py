@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from checks.discovery.layouts.known import KNOWN
-from tests.discoveries import discovered, examined, tables
-from tests.layout_tables import LAYOUTS
-from tests.layouts import DIMENSIONS, settings_of
-from tests.tables import role, rows, run
+from tests.builders.layout_tables import LAYOUTS
+from tests.builders.layouts import DIMENSIONS, settings_of
+from tests.builders.tables import role, rows, run
+from tests.drivers.discoveries import discovered, examined, tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

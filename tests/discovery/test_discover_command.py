@@ -14,8 +14,8 @@ from checks.errors import CannotExamineError
 from checks.exit_status import ExitStatus
 from demo.postgres import create_database, drop_database
 from embedding_integrity.command import main
-from tests.discoveries import discovered, examined
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.discoveries import discovered, examined
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.builders.layout_tables import LAYOUTS
+from tests.builders.tables import run
 from tests.databases import OLD, SERVERS
-from tests.layout_tables import LAYOUTS
-from tests.runs import REPOSITORY
-from tests.tables import run
+from tests.drivers.runs import REPOSITORY
 
 if TYPE_CHECKING:
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.discoveries import discovered, examined, tables
-from tests.tables import failing, rows, run, says
+from tests.builders.tables import failing, rows, run, says
+from tests.drivers.discoveries import discovered, examined, tables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.discoveries import discovered, tables
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.discoveries import discovered, tables
 
 COLLECTIONS = (
     "CREATE TABLE langchain_pg_collection (uuid uuid PRIMARY KEY, name varchar, cmetadata json)",

@@ -16,8 +16,8 @@ import pytest
 from checks.database.expressions import embed_sql
 from checks.discovery.stores.json_texts import ANY, AS_JSON, text_at
 from checks.discovery.stores.store_keys import MOST_FIELDS
-from tests.discoveries import discovered
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.discoveries import discovered
 
 RECORDED = json.loads((Path(__file__).parent / "langgraph_values.json").read_text(encoding="utf-8"))
 STORE = (

@@ -14,7 +14,7 @@ import pytest
 
 from checks.database.expressions import embed_sql
 from checks.discovery.layouts.known import LLAMA_INDEX_TEXT, with_datetimes
-from tests.discoveries import discovered
+from tests.drivers.discoveries import discovered
 
 ODD = {
     "tags": [

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.discoveries import discovered, examined, tables
-from tests.tables import run, says
+from tests.builders.tables import run, says
+from tests.drivers.discoveries import discovered, examined, tables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.provider_server import ProviderServer
-from tests.repairs import docs
+from tests.drivers.repairs import docs
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
-    from tests.workers import Site
+    from tests.drivers.workers import Site
 
 
 def test_a_write_that_breaks_another_check_ends_the_repair_on_all_workers(

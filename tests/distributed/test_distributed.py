@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from checks.database.connection import connect
 from checks.database.server import read_server
 from remediation.journal.past_throughput import look_back
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, key_of, meanwhile
-from tests.tables import rows
-from tests.workers import SECONDS, TENANTS, Site
+from tests.builders.tables import rows
+from tests.drivers.repairs import docs, key_of, meanwhile
+from tests.drivers.workers import SECONDS, TENANTS, Site
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     import threading

@@ -10,17 +10,17 @@ import pytest
 from checks.database.connection_url import parse_url
 from embedding_integrity.doors.worker import main
 from remediation.distributed.shared.schema import install
-from tests.endpoints import endpoint
+from tests.builders.tables import rows
+from tests.drivers.runs import ROWS, TENANTS, fill, missing, stale
+from tests.drivers.workers import Site as Workers
 from tests.faults.pooler import REFUSAL, pooler
-from tests.runs import ROWS, TENANTS, fill, missing, stale
-from tests.tables import rows
+from tests.servers.endpoints import endpoint
 from tests.waiting import wait_until
-from tests.workers import Site as Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -17,13 +17,13 @@ from remediation.distributed.shared.schema import (
     uninstall,
 )
 from remediation.journal.past_journals import find_journal
+from tests.builders.tables import role, rows, run
 from tests.faults.pooler import pooler
-from tests.tables import role, rows, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.workers import Site
+    from tests.drivers.workers import Site
 
 
 def test_a_schema_that_somebody_else_made_is_neither_used_nor_read(

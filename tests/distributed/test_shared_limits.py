@@ -15,11 +15,11 @@ from remediation.distributed.shared.schema import shared_connection
 from remediation.distributed.sweeps import Sweeps
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import Sent
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, key_of
-from tests.tables import rows
+from tests.builders.tables import rows
+from tests.drivers.repairs import docs, environment, key_of
+from tests.drivers.workers import TENANTS, Site
+from tests.servers.provider_server import ProviderServer
 from tests.waiting import wait_until
-from tests.workers import TENANTS, Site
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from remediation.journal.outcomes import Outcome
 from remediation.table_repair import flight
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import Docs, docs, meanwhile
-from tests.slow_tenant import Slow
+from tests.drivers.repairs import Docs, docs, meanwhile
+from tests.servers.provider_server import ProviderServer, Reply
+from tests.servers.slow_tenant import Slow
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.provider_server import ReceivedRequest
-    from tests.workers import Site
+    from tests.drivers.workers import Site
+    from tests.servers.provider_server import ReceivedRequest
 
 
 def test_rows_of_a_late_tenant_become_jobs_once_its_probe_is_answered(shared_site: Site) -> None:

@@ -11,7 +11,7 @@ import pytest
 from checks.items import cases as cases_module
 from checks.items.cases import SEGMENTS_WITH_ITEMS, Case, cases_declared, cases_of
 from checks.items.judgements import QUERIES_SHOWN, TENANTS_LISTED, judge
-from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
+from tests.builders.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
 
 ROW_CHECKS = ("completeness", "dimensionality", "degenerate", "uniqueness")
 """Those that apply to any table."""

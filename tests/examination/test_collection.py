@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.runs import fill
+from tests.drivers.runs import fill
 
 if TYPE_CHECKING:
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -16,7 +16,18 @@ from checks.errors import CannotExamineError
 from checks.examination.examination import examine
 from checks.examination.selection import Selection, UnknownNameError
 from demo.postgres import database_url
-from tests.tables import DOCS, examined, failing, looking, role, rows, run, says, settings, table
+from tests.builders.tables import (
+    DOCS,
+    examined,
+    failing,
+    looking,
+    role,
+    rows,
+    run,
+    says,
+    settings,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,9 @@ import pytest
 from checks.examination.gx_project import ForeignProjectError, write_project
 from checks.expectations import engine
 from checks.redaction import redactor
-from tests.canaries import drift
-from tests.runs import TENANTS, Site, fill
-from tests.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
+from tests.builders.tables import DOCS, HOSTILE_TENANTS, examined, run, settings, table
+from tests.drivers.canaries import drift
+from tests.drivers.runs import TENANTS, Site, fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

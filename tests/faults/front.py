@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from tests.faults.wire import GSS_REQUEST, SSL_REQUEST, request_code
-from tests.localhost import PEM
+from tests.servers.localhost import PEM
 
 if TYPE_CHECKING:
     from types import TracebackType

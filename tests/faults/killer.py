@@ -19,8 +19,8 @@ from tests.faults.link import Fate
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.drivers.starter import Started
     from tests.faults.link import Action, Moment
-    from tests.starter import Started
 
 RESTART_SECONDS = 60.0
 MOST_SESSIONS = 1000

@@ -1,7 +1,7 @@
 """A provider in a process of its own, with scripted or seeded faults.
 
-What it answers is `tests.provider_server`'s and `tests.faults.replies`'; here is the process, and
-its two pipes: orders on its standard input, what came to it on its standard output.
+What it answers is `tests.servers.provider_server`'s and `tests.faults.replies`'; here is the
+process, and its two pipes: orders on its standard input, what came to it on its standard output.
 
     with Provider(seed=7) as provider:
         provider.script(None, "503", "shuffled")   # the first three requests; None is healthy
@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.faults.replies import FAULTS, LEGAL
-from tests.provider_server import ProviderServer, Reply
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from tests.provider_server import ReceivedRequest
+    from tests.servers.provider_server import ReceivedRequest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10.0

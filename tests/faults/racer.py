@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from tests.faults.rows import own_vector, snapshot
-from tests.faults.shapes import SHAPES
-from tests.provider_server import vector_of
+from tests.faults.stages.rows import own_vector, snapshot
+from tests.faults.stages.shapes import SHAPES
+from tests.servers.provider_server import vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from tests.faults.rows import Row
-    from tests.faults.shapes import Shape
-    from tests.faults.stage import Stage
+    from tests.faults.stages.rows import Row
+    from tests.faults.stages.shapes import Shape
+    from tests.faults.stages.stage import Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 URL_VARIABLE = "RACER_URL"

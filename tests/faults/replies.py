@@ -1,6 +1,7 @@
 """The faults of a provider by name: outages, refused keys, and every way to answer wrongly.
 
-Each is a `Reply` of `tests.provider_server`; where the wrong item of an answer stands is random.
+Each is a `Reply` of `tests.servers.provider_server`; where the wrong item of an answer stands is
+random.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.provider_server import Reply
+from tests.servers.provider_server import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tests.provider_server import Body
+    from tests.servers.provider_server import Body
 
     Fault = Callable[[Random], Reply]
 

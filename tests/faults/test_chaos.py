@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos import all_cases, tried
-from tests.faults import answers, crowds, kills, races
-from tests.faults.ground import Ground
+from tests.faults.cases import answers, crowds, kills, races
+from tests.faults.stages.ground import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.ground import Case
-    from tests.starter import Starter
+    from tests.drivers.starter import Starter
+    from tests.faults.stages.ground import Case
 
 SEED = 20260303
 NAMED = {

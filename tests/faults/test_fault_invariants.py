@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.invariants import paid_again, wrong_rows, wrong_texts, wrong_writes
+from tests.drivers.repairs import key_of
 from tests.faults.provider import Received
 from tests.faults.racer import Change
-from tests.faults.rows import ZERO, Row, healthy, own_md5, vector_md5
-from tests.repairs import key_of
+from tests.faults.stages.invariants import paid_again, wrong_rows, wrong_texts, wrong_writes
+from tests.faults.stages.rows import ZERO, Row, healthy, own_md5, vector_md5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,18 +9,18 @@ import psycopg
 import pytest
 
 from demo.postgres import database_url
-from tests.faults.ground import Ground
 from tests.faults.provider import Provider
-from tests.faults.rows import healthy
-from tests.standby import primary_url as primary_url
-from tests.standby import standby as standby
+from tests.faults.stages.ground import Ground
+from tests.faults.stages.rows import healthy
+from tests.servers.standby import primary_url as primary_url
+from tests.servers.standby import standby as standby
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.stage import Stage
-    from tests.standby import Standby
-    from tests.starter import Starter
+    from tests.drivers.starter import Starter
+    from tests.faults.stages.stage import Stage
+    from tests.servers.standby import Standby
 
 pytestmark = pytest.mark.thorough
 SEED = 20260303

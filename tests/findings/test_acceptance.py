@@ -12,7 +12,7 @@ from checks.items.cases import SEGMENTS_WITH_ITEMS, cases_of
 from checks.items.judgements import judge
 from checks.settings.table_checks import Accepted
 from remediation.run.checks_to_heal import accepted_checks, repairable_checks
-from tests.tables import DOCS, examined, run, table
+from tests.builders.tables import DOCS, examined, run, table
 
 if TYPE_CHECKING:
     from checks.examination.examination import Examination

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checks.findings.acceptance import today_in_utc
-from tests.provider_server import ProviderServer
-from tests.repairs import docs as docs_table
-from tests.repairs import environment, repaired, settings
-from tests.runs import MISSING, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.repairs import docs as docs_table
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.runs import MISSING, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ruamel.yaml import YAML
 
-from tests.runs import REPOSITORY
+from tests.drivers.runs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

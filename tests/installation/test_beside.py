@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checks.exit_status import ExitStatus
-from tests.runs import REPOSITORY, fill
-from tests.wheels import distributions, installed
+from tests.drivers.runs import REPOSITORY, fill
+from tests.drivers.wheels import distributions, installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runs import Outcome, Site
+    from tests.drivers.runs import Outcome, Site
 
 __all__ = ["distributions", "installed"]
 

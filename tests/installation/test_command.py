@@ -9,7 +9,7 @@ import pytest
 from checks.exit_status import ExitStatus
 from embedding_integrity.command import DOORS, Door, main
 from embedding_integrity.run import NAME
-from tests.runs import REPOSITORY
+from tests.drivers.runs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

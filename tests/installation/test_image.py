@@ -8,7 +8,7 @@ import re
 from ruamel.yaml import YAML
 
 from embedding_integrity.doors.admin import parser
-from tests.runs import REPOSITORY
+from tests.drivers.runs import REPOSITORY
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
 SERVICES = YAML(typ="safe").load(REPOSITORY / "compose.yaml")["services"]

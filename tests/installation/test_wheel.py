@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from checks.exit_status import ExitStatus
 from embedding_integrity.beside import PACKAGES
-from tests.runs import MISSING, REPOSITORY, TENANTS, fill, missing
-from tests.wheels import distributions, installed
+from tests.drivers.runs import MISSING, REPOSITORY, TENANTS, fill, missing
+from tests.drivers.wheels import distributions, installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 __all__ = ["distributions", "installed"]
 

@@ -16,8 +16,8 @@ from remediation.journal.journal import Journal
 from remediation.journal.outcomes import Outcome, RowOutcome
 from remediation.selection.batching import FailingRow
 from remediation.writing.table_statements import NewVector
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, key_of, repaired, settings
+from tests.drivers.repairs import docs, environment, key_of, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

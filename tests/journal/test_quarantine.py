@@ -10,9 +10,9 @@ import pytest
 from remediation.journal.outcomes import Outcome
 from remediation.journal.past_journals import find_journal
 from remediation.journal.quarantine import Quarantine, recall
-from tests.provider_server import ProviderServer
-from tests.repairs import Done, docs, environment, opened, settings
-from tests.repairs import repaired as repaired_once
+from tests.drivers.repairs import Done, docs, environment, opened, settings
+from tests.drivers.repairs import repaired as repaired_once
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
 from remediation.prevention.coverage_view import create_view
-from tests.migrations import migrated
-from tests.tables import HOSTILE_TENANTS, examined, role, rows, run, settings, table
+from tests.builders.tables import HOSTILE_TENANTS, examined, role, rows, run, settings, table
+from tests.drivers.migrations import migrated
 
 if TYPE_CHECKING:
     import psycopg

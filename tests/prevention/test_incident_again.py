@@ -18,10 +18,10 @@ from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from demo import incident
 from remediation.distributed.shared.schema import install
-from tests.endpoints import endpoint
-from tests.migrations import migrated
-from tests.runs import REPOSITORY
-from tests.tables import rows
+from tests.builders.tables import rows
+from tests.drivers.migrations import migrated
+from tests.drivers.runs import REPOSITORY
+from tests.servers.endpoints import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from remediation.prevention.migration import NameTakenError
-from tests.migrations import catalog, migrated, migration, psql
-from tests.tables import rows, run, settings, table
+from tests.builders.tables import rows, run, settings, table
+from tests.drivers.migrations import catalog, migrated, migration, psql
 
 DOCS = "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding {} )"
 

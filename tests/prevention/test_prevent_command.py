@@ -8,8 +8,8 @@ import pytest
 
 from checks.exit_status import ExitStatus
 from embedding_integrity.doors.prevent import DOWN, UP, main
-from tests.migrations import catalog, psql
-from tests.tables import run, table
+from tests.builders.tables import run, table
+from tests.drivers.migrations import catalog, psql
 
 if TYPE_CHECKING:
     from pathlib import Path

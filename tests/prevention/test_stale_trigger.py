@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.migrations import catalog, migrated, migration, psql
-from tests.provider_server import ProviderServer
-from tests.repairs import Docs, docs, environment, examined, repaired, settings
-from tests.rollbacks import rolled_back, run_of
+from tests.drivers.migrations import catalog, migrated, migration, psql
+from tests.drivers.repairs import Docs, docs, environment, examined, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

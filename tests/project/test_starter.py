@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.starter import Started, Starter
+    from tests.drivers.starter import Started, Starter
 
 SECONDS = 60
 TELLING = """

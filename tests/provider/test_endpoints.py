@@ -12,16 +12,16 @@ from remediation.plan_table import plan_lines
 from remediation.provider.endpoint import KeyRow, KeyRowError, OwnEndpoint, key_row
 from remediation.provider.errors import KeyRefused, ModelUnavailable, ProviderError
 from remediation.provider.keys import Key, KeyRing, MissingKey
-from tests.embedders import KEY, TEXTS, embedder, expected, failure
-from tests.provider_server import MODEL, ProviderServer, Reply, azure
-from tests.repairs import docs, environment, examined, key_of, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, examined, key_of, opened, repaired, settings
+from tests.servers.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.servers.provider_server import MODEL, ProviderServer, Reply, azure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.provider_server import Body
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
+    from tests.servers.provider_server import Body
 
 ACME, GLOBEX = key_of("acme"), key_of("globex")
 BY_SQL = {

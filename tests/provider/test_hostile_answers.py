@@ -25,15 +25,15 @@ from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
 from remediation.provider.rate_limits import RateLimit
 from remediation.provider.retry import RetryPolicy
 from remediation.throttling.budget import Budget
-from tests.embedders import KEY, SOON, TEXTS, expected, failure
-from tests.embedders import embedder as usual
-from tests.provider_server import MODEL, ProviderServer, Reply
-from tests.raw_endpoint import RawEndpoint, healthy, http
+from tests.servers.embedders import KEY, SOON, TEXTS, expected, failure
+from tests.servers.embedders import embedder as usual
+from tests.servers.provider_server import MODEL, ProviderServer, Reply
+from tests.servers.raw_endpoint import RawEndpoint, healthy, http
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tests.raw_endpoint import Piece
+    from tests.servers.raw_endpoint import Piece
 
 ONCE = RetryPolicy(attempts=1, untrustworthy_attempts=1, base_delay=0.001)
 COUNTED, BYTES = 15, 43

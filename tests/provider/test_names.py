@@ -16,8 +16,8 @@ from checks.errors import CannotExamineError
 from remediation.distributed.shared.queue import QueueConnection, open_queue
 from remediation.provider.errors import Unreachable
 from remediation.provider.openai_compatible import client
-from tests.embedders import embedder, failure
-from tests.provider_server import ProviderServer
+from tests.servers.embedders import embedder, failure
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

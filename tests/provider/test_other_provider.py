@@ -32,9 +32,9 @@ from remediation.provider.errors import (
 from remediation.provider.protocol import Answer, Told, TryFailed
 from remediation.provider.retry import retry_after
 from remediation.provider.usage import Usage
-from tests.embedders import SOON
-from tests.provider_server import vector_of
-from tests.repairs import docs, environment, key_of, opened, settings
+from tests.drivers.repairs import docs, environment, key_of, opened, settings
+from tests.servers.embedders import SOON
+from tests.servers.provider_server import vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,16 +19,16 @@ from remediation.provider.errors import (
     UntrustworthyResponse,
 )
 from remediation.provider.usage import NOTHING
-from tests.embedders import KEY, TEXTS, embedder
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
-from tests.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.embedders import KEY, TEXTS, embedder
+from tests.servers.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from tests.embedders import LoneEmbedder
-    from tests.provider_server import Body
+    from tests.servers.embedders import LoneEmbedder
+    from tests.servers.provider_server import Body
 
 
 @pytest.fixture

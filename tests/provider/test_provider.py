@@ -18,8 +18,8 @@ from remediation.provider.errors import (
     KeyRefused,
 )
 from remediation.provider.usage import NOTHING, Usage
-from tests.embedders import KEY, TEXTS, embedder, expected, failure
-from tests.provider_server import MODEL, ProviderServer, Reply
+from tests.servers.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.servers.provider_server import MODEL, ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

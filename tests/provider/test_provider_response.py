@@ -12,13 +12,13 @@ from remediation.provider.errors import (
     UntrustworthyResponse,
 )
 from remediation.provider.openai_compatible.model_names import repeatable, same_model
-from tests.embedders import KEY, TEXTS, embedder, expected, failure
-from tests.provider_server import ProviderServer, Reply
+from tests.servers.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.provider_server import Body
+    from tests.servers.provider_server import Body
 
 
 @pytest.fixture

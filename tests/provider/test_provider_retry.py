@@ -23,8 +23,8 @@ from remediation.provider.errors import (
 from remediation.provider.rate_limits import RateLimit, RateLimits
 from remediation.provider.reachability import Reachability
 from remediation.provider.retry import LONGEST_ASKED, RetryPolicy, retry_after
-from tests.embedders import KEY, TEXTS, embedder, expected, failure
-from tests.provider_server import ProviderServer, Reply
+from tests.servers.embedders import KEY, TEXTS, embedder, expected, failure
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import Stopped
 from remediation.provider.openai_compatible import client as openai_client
 from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
-from tests.embedders import KEY, TEXTS, LoneEmbedder
-from tests.localhost import PEM
-from tests.provider_server import MODEL, ProviderServer, Reply
+from tests.servers.embedders import KEY, TEXTS, LoneEmbedder
+from tests.servers.localhost import PEM
+from tests.servers.provider_server import MODEL, ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

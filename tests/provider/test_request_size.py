@@ -13,9 +13,9 @@ from remediation.provider.errors import InputRejected
 from remediation.provider.rate_limits import RateLimits
 from remediation.provider.request_size import RequestSize, TooMuch, too_much
 from remediation.provider.retry import RetryPolicy
-from tests.embedders import SOON, embedder, expected
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply
-from tests.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.embedders import SOON, embedder, expected
+from tests.servers.provider_server import ProviderServer, ReceivedRequest, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

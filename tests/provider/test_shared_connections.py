@@ -21,14 +21,14 @@ from remediation.provider.protocol import TryFailed
 from remediation.provider.rate_limits import RateLimits
 from remediation.provider.retry import RetryPolicy
 from remediation.provider.tokens import EstimatedTokens
-from tests.embedders import SOON, expected
-from tests.provider_server import MODEL, ProviderServer, Reply
+from tests.servers.embedders import SOON, expected
+from tests.servers.provider_server import MODEL, ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from remediation.provider.protocol import EmbeddingProvider
-    from tests.provider_server import ReceivedRequest
+    from tests.servers.provider_server import ReceivedRequest
 
 TENANTS = tuple(f"tenant-{number:02}" for number in range(20))
 KEYS = {tenant: f"sk-{tenant}-Q{number:02}xW7" for number, tenant in enumerate(TENANTS)}

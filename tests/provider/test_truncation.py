@@ -13,8 +13,8 @@ from checks.settings.integrity_toml import Provider
 from remediation.journal.outcomes import Outcome
 from remediation.provider.tokens import CL100K, EstimatedTokens, characters_within, token_counter
 from remediation.selection.preparation import shorter_forms
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
-from tests.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.provider_server import ProviderServer, ReceivedRequest, Reply, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,16 +13,16 @@ from checks.settings.integrity_toml import settings_in
 from remediation.journal.outcomes import Outcome
 from remediation.provider.bisection import embed_isolating
 from remediation.run.preflight import RepairRefusedError
-from tests.embedders import TEXTS, embedder, expected
-from tests.provider_server import MODEL, ProviderServer, Reply, vector_of
-from tests.repairs import docs, environment, key_of, repaired, settings
+from tests.drivers.repairs import docs, environment, key_of, repaired, settings
+from tests.servers.embedders import TEXTS, embedder, expected
+from tests.servers.provider_server import MODEL, ProviderServer, Reply, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.provider_server import Body, ReceivedRequest
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
+    from tests.servers.provider_server import Body, ReceivedRequest
 
 KEYS = environment("acme")
 ENCODING = "encoding_format"

@@ -15,10 +15,10 @@ from remediation.provider.endpoint import Endpoint
 from remediation.provider.errors import Unreachable
 from remediation.provider.openai_compatible import client as openai_client
 from remediation.provider.openai_compatible.embeddings import OpenAIEmbeddings
-from tests.embedders import KEY, SOON, TEXTS, LoneEmbedder
 from tests.faults.front import Front
-from tests.localhost import PEM
-from tests.provider_server import MODEL, ProviderServer
+from tests.servers.embedders import KEY, SOON, TEXTS, LoneEmbedder
+from tests.servers.localhost import PEM
+from tests.servers.provider_server import MODEL, ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

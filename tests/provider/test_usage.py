@@ -12,10 +12,10 @@ from remediation.provider.usage import NOTHING, Usage
 from remediation.run.repair_run import RepairRun
 from reports.account.repaired import repair_of
 from reports.page import html, wording
-from tests.incidents import incident
-from tests.page import Page
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, repaired, settings
+from tests.builders.incidents import incident
+from tests.drivers.page import Page
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import pytest
 from reports import history
 from reports.values.incident import Incident, Result
 from reports.values.trend import Measured, MeasuredRun, percent, trend_of
-from tests.runs import MISSING, ROWS, TENANTS, Site, fill
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.runs import MISSING, ROWS, TENANTS, Site, fill
 
 if TYPE_CHECKING:
     from pathlib import Path

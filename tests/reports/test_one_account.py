@@ -39,11 +39,11 @@ from reports.outputs.openmetrics import openmetrics
 from reports.terminal.failing_checks import failing_checks
 from reports.terminal.screen import summary_lines
 from reports.values.incident import Incident
-from tests.canaries import sampling
-from tests.page import Page
-from tests.provider_server import MODEL, ProviderServer, vector_of
-from tests.repairs import SOON, environment, key_of
-from tests.repairs import settings as settings_of
+from tests.drivers.canaries import sampling
+from tests.drivers.page import Page
+from tests.drivers.repairs import SOON, environment, key_of
+from tests.drivers.repairs import settings as settings_of
+from tests.servers.provider_server import MODEL, ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,8 +23,8 @@ from reports.outputs.tables_of_tests import pytest_html_results_table_row
 from reports.page.sections import groups
 from reports.values.incident import Incident, ReportedFinding
 from reports.values.trend import Measured, MeasuredRun
-from tests.incidents import EVERY_KIND
-from tests.runs import MISSING, ROWS, TENANTS, Site, fill
+from tests.builders.incidents import EVERY_KIND
+from tests.drivers.runs import MISSING, ROWS, TENANTS, Site, fill
 
 pytest_plugins = ("pytester",)
 

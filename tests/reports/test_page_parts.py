@@ -17,8 +17,8 @@ from reports.page.happened import happened
 from reports.page.markdown import escaped, fenced, markdown
 from reports.values.diagnosed import BARS, histogram
 from reports.values.incident import Incident, LeftFinding, Result
-from tests.incidents import BEGIN, EVERY_KIND, HOSTILE, incident
-from tests.page import Page
+from tests.builders.incidents import BEGIN, EVERY_KIND, HOSTILE, incident
+from tests.drivers.page import Page
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

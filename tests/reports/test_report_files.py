@@ -13,13 +13,13 @@ from reports.values.incident import (
     ReportedFinding,
     Versions,
 )
-from tests.incidents import (
+from tests.builders.incidents import (
     TABLE,
     incident,
     interrupted,
     not_examined,
 )
-from tests.page import Page
+from tests.drivers.page import Page
 
 if TYPE_CHECKING:
     from pathlib import Path

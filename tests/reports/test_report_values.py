@@ -13,7 +13,7 @@ from reports.values.incident import (
     Result,
     TimelineEvent,
 )
-from tests.incidents import (
+from tests.builders.incidents import (
     incident,
     not_examined,
 )

@@ -24,7 +24,7 @@ from reports.values.incident import (
     TimelineEvent,
 )
 from reports.values.tables import SegmentCounts, TableReport
-from tests.incidents import (
+from tests.builders.incidents import (
     BEGIN,
     EVERY_KIND,
     HIT,
@@ -35,7 +35,7 @@ from tests.incidents import (
     not_examined,
     table_of,
 )
-from tests.page import Page
+from tests.drivers.page import Page
 
 
 @cache

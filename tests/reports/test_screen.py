@@ -10,7 +10,7 @@ from checks.database.connection_url import parse_url
 from checks.diagnosis.diagnosis import diagnose
 from reports.terminal.failing_checks import failing_checks
 from reports.terminal.screen import detail_lines, period, summary_lines
-from tests.tables import examined, run, settings, table
+from tests.builders.tables import examined, run, settings, table
 
 if TYPE_CHECKING:
     from checks.examination.examination import Examination

@@ -18,10 +18,10 @@ from remediation.rollback import table_rollback
 from remediation.rollback.history import History
 from remediation.selection.batching import FailingRow
 from remediation.writing.table_statements import NewVector
-from tests.provider_server import ProviderServer, vector_of
-from tests.repairs import docs, environment, repaired, settings
-from tests.rollbacks import events_of, foreseen, rolled_back, run_of, server, stored
-from tests.tables import role
+from tests.builders.tables import role
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.drivers.rollbacks import events_of, foreseen, rolled_back, run_of, server, stored
+from tests.servers.provider_server import ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path

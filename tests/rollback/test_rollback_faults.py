@@ -16,13 +16,13 @@ from remediation.journal.past_journals import find_journal
 from remediation.rollback.history import History
 from remediation.selection.batching import FailingRow
 from remediation.writing.table_statements import NewVector
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.drivers.rollbacks import cut_down, rolled_back, run_of, server, stored
+from tests.drivers.rollbacks import opened as opened_rollback
 from tests.faults.link import Link, cut
 from tests.faults.wire import Step
-from tests.provider_server import ProviderServer, vector_of
-from tests.repairs import docs, environment, repaired, settings
-from tests.rollbacks import cut_down, rolled_back, run_of, server, stored
-from tests.rollbacks import opened as opened_rollback
-from tests.small_disk import files_of_at_most
+from tests.servers.provider_server import ProviderServer, vector_of
+from tests.servers.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,16 +16,16 @@ from remediation.journal.past_journals import JournalDamagedError, PastJournal
 from remediation.journal.sealed_lines import line_of, seal_of, sealed, sealed_event_of
 from remediation.rollback.history import History
 from remediation.run.preflight import RepairRefusedError
-from tests.repairs import docs, environment, repaired, settings
-from tests.rollbacks import opened as opened_rollback
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.drivers.rollbacks import opened as opened_rollback
+from tests.drivers.rollbacks import rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

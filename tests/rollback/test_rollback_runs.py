@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.runs import MISSING, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
+from tests.drivers.runs import MISSING, ROWS, SETTINGS, TENANTS, Site, fill, missing, stale
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.repairs import docs, environment, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

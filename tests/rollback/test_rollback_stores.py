@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from tests.repairs import environment, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.settings.integrity_toml import Settings
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

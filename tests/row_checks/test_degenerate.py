@@ -17,7 +17,7 @@ from checks.row_checks.row_relation import rows_of
 from demo.postgres import create_database, drop_database
 from remediation.provider.errors import UntrustworthyResponse
 from remediation.provider.protocol import require_as_asked
-from tests.tables import looking, table
+from tests.builders.tables import looking, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

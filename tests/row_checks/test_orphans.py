@@ -9,16 +9,16 @@ import pytest
 from checks.items.cases import cases_of
 from checks.items.judgements import judge
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer
-from tests.repairs import environment, repaired, settings
-from tests.tables import examined, failing, rows, run, says, table
+from tests.builders.tables import examined, failing, rows, run, says, table
+from tests.drivers.repairs import environment, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.examination.examination import Examination
     from checks.findings.finding import Finding
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import MODEL, ProviderServer
-from tests.repairs import docs, environment, examined, repaired, settings
-from tests.tables import examined as examined_by
-from tests.tables import run, says, table
+from tests.builders.tables import examined as examined_by
+from tests.builders.tables import run, says, table
+from tests.drivers.repairs import docs, environment, examined, repaired, settings
+from tests.servers.provider_server import MODEL, ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.settings.integrity_toml import Settings
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme")
 

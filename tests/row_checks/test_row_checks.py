@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from checks.row_checks.applied import applied_checks
 from demo.postgres import create_database, drop_database
+from tests.builders.tables import looking, run, table
 from tests.databases import NEW, OLD, SERVERS
-from tests.tables import looking, run, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,15 +17,15 @@ from checks.row_checks import applied
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.built_in import BUILT_IN
 from checks.row_checks.rules import ROW_CHECK_NAMES
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, repaired, settings
-from tests.repairs import examined as examined_with
-from tests.tables import DOCS, examined, failing, looking, rows, run, table
+from tests.builders.tables import DOCS, examined, failing, looking, rows, run, table
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import examined as examined_with
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from checks.row_checks.row_check import RowCheck
     from checks.targets.target import Target
-    from tests.tables import Looker
+    from tests.builders.tables import Looker
 
 RANDOM = "(SELECT array_agg(random() + 0 * g) FROM generate_series(1, {n}) AS g)"
 ALIKE = "array_fill(0.5, ARRAY[{n}])"

@@ -13,16 +13,16 @@ from checks.scanning.scan_statement import compile_scan
 from remediation.journal.outcomes import Outcome
 from remediation.plan_table import plan_lines
 from remediation.writing import frozen_sets as freezing
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, examined, opened, repaired, settings
-from tests.tables import DOCS, looking, run, table
-from tests.tables import examined as examined_by
-from tests.tables import failing as failing_by
+from tests.builders.tables import DOCS, looking, run, table
+from tests.builders.tables import examined as examined_by
+from tests.builders.tables import failing as failing_by
+from tests.drivers.repairs import docs, environment, examined, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme", "globex", "initech")
 STUB = "[1,2,3,4,5,6,7,8]"

@@ -14,13 +14,13 @@ from checks.settings.integrity_toml import load_settings
 from embedding_integrity.doors.prevent import main as prevent
 from remediation.discover import main as discover
 from remediation.distributed.part_repair import PartRepairs
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, key_of
+from tests.drivers.repairs import docs, environment, key_of
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.workers import Site
+    from tests.drivers.workers import Site
 
 TEXT = "document 3 of acme"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.runs import MISSING, TENANTS, fill
+from tests.drivers.runs import MISSING, TENANTS, fill
 
 if TYPE_CHECKING:
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

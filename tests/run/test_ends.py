@@ -15,7 +15,7 @@ from checks.examination.selection import Selection, UnknownNameError
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from demo.postgres import create_database, drop_database
-from tests.runs import REPOSITORY, ROWS, SETTINGS, Site, fill
+from tests.drivers.runs import REPOSITORY, ROWS, SETTINGS, Site, fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

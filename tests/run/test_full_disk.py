@@ -7,7 +7,7 @@ import json
 
 import psycopg
 
-from tests.runs import MISSING, ROWS, SECONDS, TENANTS, Site, fill, missing, stale
+from tests.drivers.runs import MISSING, ROWS, SECONDS, TENANTS, Site, fill, missing, stale
 
 pytest_plugins = ("pytester",)
 

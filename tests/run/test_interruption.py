@@ -15,10 +15,10 @@ import pytest
 from checks.database.open_sockets import OpenSockets
 from checks.interruption import Interruption
 from embedding_integrity.beside import DeclaredOptions
-from tests.endpoints import endpoint
+from tests.drivers.runs import MISSING, TENANTS, fill, missing, stale
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
-from tests.runs import MISSING, TENANTS, fill, missing, stale
+from tests.servers.endpoints import endpoint
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from demo.endpoint import Running
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

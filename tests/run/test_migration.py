@@ -10,9 +10,10 @@ import pytest
 
 import remediation
 from checks.errors import SettingsError
-from tests import repairs, tables
-from tests.provider_server import ProviderServer
-from tests.repairs import Docs, environment, examined, key_of
+from tests.builders import tables
+from tests.drivers import repairs
+from tests.drivers.repairs import Docs, environment, examined, key_of
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

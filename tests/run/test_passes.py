@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.runs import ROWS, Site, fill, missing
+from tests.drivers.runs import ROWS, Site, fill, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

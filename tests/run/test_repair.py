@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer, Reply, vector_of
-from tests.repairs import docs, environment, key_of, repaired, settings
+from tests.drivers.repairs import docs, environment, key_of, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply, vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests.endpoints import endpoint
-from tests.runs import (
+from tests.drivers.runs import (
     MISSING,
     ROWS,
     SCHEMA,
@@ -22,6 +21,7 @@ from tests.runs import (
     missing,
     stale,
 )
+from tests.servers.endpoints import endpoint
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remediation.run import verification
-from tests.provider_server import ProviderServer
-from tests.repairs import TABLE, docs, environment, examined, opened, settings
+from tests.drivers.repairs import TABLE, docs, environment, examined, opened, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from checks.examination.table_examination import TableExamination
     from checks.settings.integrity_toml import Settings
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme", "globex")
 ZERO = "[0,0,0,0,0,0,0,0]"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.endpoints import endpoint
-from tests.runs import MISSING, TENANTS, fill
+from tests.drivers.runs import MISSING, TENANTS, fill
+from tests.servers.endpoints import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

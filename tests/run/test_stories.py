@@ -14,11 +14,11 @@ from checks.database.connection_url import parse_url
 from checks.errors import CannotExamineError
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
-from tests.canaries import drift
-from tests.provider_server import MODEL, ProviderServer, vector_of
-from tests.repairs import TABLE, environment, repaired, settings
-from tests.tables import role as database_role
-from tests.tables import rows, run
+from tests.builders.tables import role as database_role
+from tests.builders.tables import rows, run
+from tests.drivers.canaries import drift
+from tests.drivers.repairs import TABLE, environment, repaired, settings
+from tests.servers.provider_server import MODEL, ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from checks.discovery.samples import SAMPLE_ROWS
 from checks.exit_status import ExitStatus
 from remediation.discover import main
 from remediation.table_repair.probing.part_search import as_python
-from tests.discoveries import examined
-from tests.nearby_texts import NearServer, near_literal
-from tests.tables import run
+from tests.builders.tables import run
+from tests.drivers.discoveries import examined
+from tests.servers.nearby_texts import NearServer, near_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

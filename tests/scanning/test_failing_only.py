@@ -13,14 +13,14 @@ from checks.row_checks.applied import applied_checks
 from checks.scanning.part import part_of
 from checks.scanning.scan_statement import compile_scan
 from checks.targets.indexes.missing_rows import immutable_conditions
-from tests.runs import TENANTS, fill, missing
-from tests.settings_files import TABLE, faults_of
-from tests.tables import DOCS, examined, failing, looking, rows, run, says, table
+from tests.builders.settings_files import TABLE, faults_of
+from tests.builders.tables import DOCS, examined, failing, looking, rows, run, says, table
+from tests.drivers.runs import TENANTS, fill, missing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from checks.scanning.mixed_models import mixed_models
-from tests.nearby_texts import DIMENSIONS, near_vector
-from tests.repairs import docs, examined, settings
+from tests.drivers.repairs import docs, examined, settings
+from tests.servers.nearby_texts import DIMENSIONS, near_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable

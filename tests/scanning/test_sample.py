@@ -14,14 +14,14 @@ from checks.row_checks.applied import applied_checks
 from checks.scanning.part import part_of
 from checks.scanning.sample import Sample, failing_between, parse_percent
 from checks.scanning.scan_statement import compile_scan
-from tests.runs import fill
-from tests.stores import DECLARED, INSIGHTS, STORE
-from tests.tables import DOCS, examined, looking, run, table
+from tests.builders.stores import DECLARED, INSIGHTS, STORE
+from tests.builders.tables import DOCS, examined, looking, run, table
+from tests.drivers.runs import fill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

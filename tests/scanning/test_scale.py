@@ -18,7 +18,7 @@ from checks.items.cases import cases_of
 from checks.items.judgements import judge
 from checks.targets.resolution import resolve
 from demo.postgres import create_database, drop_database
-from tests.tables import examined, run, settings, table, words_of
+from tests.builders.tables import examined, run, settings, table, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

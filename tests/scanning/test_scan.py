@@ -18,7 +18,7 @@ from checks.findings.failing_rows import failing_rows
 from checks.row_checks.applied import applied_checks
 from checks.scanning.scan import scan
 from checks.scanning.scan_statement import compile_scan
-from tests.tables import (
+from tests.builders.tables import (
     DOCS,
     HOSTILE_TENANTS,
     examined,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.expectations.measurements import Measurement
-    from tests.tables import Looker
+    from tests.builders.tables import Looker
 
 WHITE_SPACE = " \t\n\r\f\v"
 GRACE = timedelta(minutes=15)

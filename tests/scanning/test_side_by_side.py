@@ -13,7 +13,7 @@ import pytest
 from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
-from tests.tables import failing, role, run, settings, table
+from tests.builders.tables import failing, role, run, settings, table
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import pytest
 
 from checks.items.cases import cases_of
 from checks.items.judgements import judge
-from tests.runs import fill, missing
-from tests.stores import INSIGHTS
-from tests.tables import DOCS, examined, failing, rows, run, says, table
+from tests.builders.stores import INSIGHTS
+from tests.builders.tables import DOCS, examined, failing, rows, run, says, table
+from tests.drivers.runs import fill, missing
 
 if TYPE_CHECKING:
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, examined, repaired, settings
+from tests.drivers.repairs import docs, environment, examined, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

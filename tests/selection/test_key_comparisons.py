@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.provider_server import ProviderServer
-from tests.repairs import environment, repaired, settings
-from tests.rollbacks import rolled_back, run_of
+from tests.builders.tables import rows, run
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of
 from tests.selection.test_selection import reading
-from tests.tables import rows, run
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
 from remediation.selection import row_reader as selection
 from remediation.selection.row_reader import RowReader
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, examined, repaired, settings
+from tests.drivers.repairs import docs, examined, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from checks.examination.first_look import first_look
 from checks.examination.selection import Selection
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
-from tests.tables import DOCS, examined, run, says, settings, table
+from tests.builders.tables import DOCS, examined, run, says, settings, table
 
 if TYPE_CHECKING:
     from pathlib import Path

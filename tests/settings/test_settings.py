@@ -26,7 +26,7 @@ from checks.settings.integrity_toml import (
 )
 from checks.settings.names import TableName
 from checks.settings.tables import Table
-from tests.settings_files import PATTERN, TABLE, settings_of
+from tests.builders.settings_files import PATTERN, TABLE, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from checks.errors import SettingsError
 from checks.settings.integrity_toml import (
     Keys,
 )
-from tests.settings_files import PATTERN, TABLE, faults_of, settings_of
+from tests.builders.settings_files import PATTERN, TABLE, faults_of, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path

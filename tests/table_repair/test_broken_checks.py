@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remediation.journal.quarantine import recall
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,12 +17,12 @@ import pytest
 
 from remediation.journal.outcomes import Outcome
 from remediation.journal.quarantine import recall
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
-from tests.small_disk import files_of_at_most
+from tests.drivers.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
+from tests.servers.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme", "globex")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -250,7 +250,7 @@ SCRIPT = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from tests.repairs import environment, repaired, settings
+from tests.drivers.repairs import environment, repaired, settings
 repaired(sys.argv[1], settings(sys.argv[2]), Path(sys.argv[3]), keys=environment("acme", "globex"))
 """
 

@@ -11,8 +11,8 @@ from remediation.journal.past_throughput import JOURNALS, Past, look_back
 from remediation.journal.throughput import Throughput
 from remediation.provider.endpoint import Endpoint
 from remediation.table_repair.estimate import Estimate, Rates, rates_of
-from tests.provider_server import ProviderServer
-from tests.repairs import TABLE, docs, environment, opened, repaired, settings
+from tests.drivers.repairs import TABLE, docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path

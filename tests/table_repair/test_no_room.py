@@ -11,9 +11,9 @@ import pytest
 from checks.errors import CannotExamineError
 from remediation.journal.outcomes import Outcome
 from remediation.selection import selected_keys
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, opened, repaired, settings
-from tests.small_disk import files_of_at_most
+from tests.drivers.repairs import docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer
+from tests.servers.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
     from pathlib import Path

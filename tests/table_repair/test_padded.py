@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.discoveries import discovered, tables
-from tests.provider_server import ProviderServer, vector_of
-from tests.repairs import environment, examined, repaired, settings
-from tests.tables import rows, run
+from tests.builders.tables import rows, run
+from tests.drivers.discoveries import discovered, tables
+from tests.drivers.repairs import environment, examined, repaired, settings
+from tests.servers.provider_server import ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from tests.provider_server import ProviderServer
-from tests.repairs import TABLE, docs, environment, opened, repaired, settings
+from tests.drivers.repairs import TABLE, docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 TENANTS = ("acme", "globex", "initech")
 KEYS = environment(*TENANTS[:2])

@@ -10,8 +10,8 @@ import pytest
 
 from checks.canary.sampler import cosine
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, key_of, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, key_of, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,15 +10,15 @@ import pytest
 
 from checks.discovery.entries import toml
 from remediation.table_repair.probing.second_look import VARIANT_TEXTS
-from tests.nearby_texts import DIMENSIONS, NearServer, near_literal
-from tests.repairs import docs, environment, repaired, settings
+from tests.drivers.repairs import docs, environment, repaired, settings
+from tests.servers.nearby_texts import DIMENSIONS, NearServer, near_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from checks.settings.integrity_toml import Settings
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme")
 SENTENCE = "a parcel that was left with the neighbour is found again by its number"

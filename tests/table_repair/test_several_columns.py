@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.repairs import environment, repaired, settings
-from tests.rollbacks import events_of, rolled_back, run_of, server
-from tests.tables import examined, failing, looking, rows, run, says, table
+from tests.builders.tables import examined, failing, looking, rows, run, says, table
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.rollbacks import events_of, rolled_back, run_of, server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

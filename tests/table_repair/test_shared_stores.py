@@ -14,15 +14,15 @@ from checks.database.connection_url import parse_url
 from checks.examination.examination import examine
 from checks.examination.selection import Selection
 from checks.scanning.sample import Sample
-from tests.provider_server import vector_of
-from tests.repairs import environment, opened, repaired, settings
-from tests.rollbacks import rolled_back, run_of, server
-from tests.tables import examined, failing, rows, run, says, table
+from tests.builders.tables import examined, failing, rows, run, says, table
+from tests.drivers.repairs import environment, opened, repaired, settings
+from tests.drivers.rollbacks import rolled_back, run_of, server
+from tests.servers.provider_server import vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ProviderServer
+    from tests.servers.provider_server import ProviderServer
 
 __all__ = ["server"]
 

@@ -8,14 +8,14 @@ import pytest
 
 from remediation.journal.outcomes import Outcome
 from remediation.table_repair.waiting_batches import MOST_WAITING
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import Docs, docs, environment, key_of, meanwhile, repaired, settings
-from tests.slow_tenant import Slow
+from tests.drivers.repairs import Docs, docs, environment, key_of, meanwhile, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
+from tests.servers.slow_tenant import Slow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provider_server import ReceivedRequest
+    from tests.servers.provider_server import ReceivedRequest
 
 KEYS = environment("acme", "globex", "initech")
 ACME = key_of("acme")

@@ -18,11 +18,11 @@ from remediation.selection.row_reader import RowReader
 from remediation.writing.changes import NewVectors
 from remediation.writing.table_statements import NewVector
 from remediation.writing.writer import Writer
-from tests.provider_server import ProviderServer, vector_of
-from tests.repairs import Done, environment, meanwhile, repaired, settings
-from tests.repairs import examined as examined_table
-from tests.stores import DECLARED, INSIGHTS, STORE
-from tests.tables import rows, run
+from tests.builders.stores import DECLARED, INSIGHTS, STORE
+from tests.builders.tables import rows, run
+from tests.drivers.repairs import Done, environment, meanwhile, repaired, settings
+from tests.drivers.repairs import examined as examined_table
+from tests.servers.provider_server import ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

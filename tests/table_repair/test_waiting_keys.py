@@ -14,8 +14,8 @@ from checks.canary.sampler import TenantTexts
 from remediation.journal.outcomes import Outcome
 from remediation.provider.rate_limits import RateLimits
 from remediation.table_repair.waiting_batches import MOST_WAITING
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply
-from tests.repairs import docs, environment, key_of, meanwhile, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, key_of, meanwhile, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, ReceivedRequest, Reply
 
 if TYPE_CHECKING:
     import threading

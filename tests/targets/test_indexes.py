@@ -7,7 +7,7 @@ import pytest
 
 from checks.items.cases import cases_of
 from checks.items.judgements import judge
-from tests.tables import DOCS, examined, run, says, table
+from tests.builders.tables import DOCS, examined, run, says, table
 
 FIXED = """
 CREATE TABLE docs (

@@ -9,11 +9,11 @@ import pytest
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from remediation.journal.outcomes import Outcome
-from tests.layout_tables import LAYOUTS
-from tests.layouts import DIMENSIONS, FAILS, Layout, headings, literal, settings_of
-from tests.provider_server import ProviderServer, vector_of
-from tests.repairs import environment, repaired
-from tests.tables import examined
+from tests.builders.layout_tables import LAYOUTS
+from tests.builders.layouts import DIMENSIONS, FAILS, Layout, headings, literal, settings_of
+from tests.builders.tables import examined
+from tests.drivers.repairs import environment, repaired
+from tests.servers.provider_server import ProviderServer, vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path

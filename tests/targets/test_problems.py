@@ -6,7 +6,7 @@ import pytest
 
 from checks.errors import CannotExamineError
 from demo.postgres import create_database, drop_database
-from tests.tables import DOCS, examined, failing, role, run, says, table
+from tests.builders.tables import DOCS, examined, failing, role, run, says, table
 
 WHOLE = "INSERT INTO docs VALUES (1, 'acme', 'x', '[1,2,3]')"
 

@@ -10,12 +10,12 @@ import pytest
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.settings.integrity_toml import load_settings
 from checks.targets.siblings import MOST_SIBLINGS
-from tests.canaries import drift
-from tests.provider_server import ProviderServer
-from tests.repairs import environment, repaired, settings
-from tests.repairs import examined as examined_table
-from tests.stores import DECLARED, INSIGHTS, STORE
-from tests.tables import examined, failing, looking, rows, run, says, table
+from tests.builders.stores import DECLARED, INSIGHTS, STORE
+from tests.builders.tables import examined, failing, looking, rows, run, says, table
+from tests.drivers.canaries import drift
+from tests.drivers.repairs import environment, repaired, settings
+from tests.drivers.repairs import examined as examined_table
+from tests.servers.provider_server import ProviderServer
 
 KEYS = environment("acme", "globex")
 

@@ -8,7 +8,7 @@ from checks.database.connection import read_only
 from checks.database.server import read_server
 from checks.examination.selection import UnknownNameError
 from checks.targets.resolution import resolve
-from tests.tables import DOCS, examined, failing, looking, run, says, table
+from tests.builders.tables import DOCS, examined, failing, looking, run, says, table
 
 WHOLE = "INSERT INTO docs VALUES (1, 'acme', 'x', '[1,2,3]')"
 

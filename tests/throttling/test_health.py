@@ -14,8 +14,8 @@ import pytest
 from checks.database.connection_url import parse_url
 from checks.settings.integrity_toml import RepairLimits
 from remediation.throttling.health import Health
-from tests.repairs import meanwhile
-from tests.standby import (
+from tests.drivers.repairs import meanwhile
+from tests.servers.standby import (
     SYSTEM_USER,
     Standby,
     follow,

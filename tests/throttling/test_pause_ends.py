@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer, Reply, when_asked
-from tests.repairs import docs, environment, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply, when_asked
 
 if TYPE_CHECKING:
     from pathlib import Path

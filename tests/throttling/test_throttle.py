@@ -12,16 +12,16 @@ import pytest
 
 from remediation.throttling.throttle import Throttle
 from remediation.throttling.wait_reasons import WaitReason
-from tests.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
-from tests.repairs import docs, environment, meanwhile, repaired, settings
-from tests.standby import Standby, followed_database, primary_url, standby
+from tests.drivers.repairs import docs, environment, meanwhile, repaired, settings
+from tests.servers.provider_server import ProviderServer, ReceivedRequest, Reply, when_asked
+from tests.servers.standby import Standby, followed_database, primary_url, standby
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.runs import Site
+    from tests.drivers.runs import Site
 
 pytest_plugins = ("pytester",)
 __all__ = ["followed_database", "primary_url", "standby"]
@@ -341,7 +341,7 @@ def test_a_look_that_breaks_pauses_the_repair() -> None:
 def test_a_whole_run_tells_its_pause_on_the_terminal_and_in_the_report(
     provided_site: Site,
 ) -> None:
-    from tests.runs import SETTINGS, TENANTS, fill, missing
+    from tests.drivers.runs import SETTINGS, TENANTS, fill, missing
 
     fill(provided_site.database, dict.fromkeys(TENANTS, 12))
     provided_site.settings(SETTINGS + '\n[repair]\npause_file = "pause-integrity"\n')

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from checks.settings.integrity_toml import Settings
-    from tests.repairs import Docs
+    from tests.drivers.repairs import Docs
 
 KEYS = environment("acme")
 

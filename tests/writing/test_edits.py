@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer, Reply
-from tests.repairs import docs, environment, meanwhile, repaired, settings
+from tests.drivers.repairs import docs, environment, meanwhile, repaired, settings
+from tests.servers.provider_server import ProviderServer, Reply
 
 if TYPE_CHECKING:
     import threading

@@ -13,9 +13,9 @@ import pytest
 from checks.database.connection_url import parse_url
 from remediation.writing import repair_lock
 from remediation.writing.repair_lock import LockLostError, RepairLock, TableLockedError
+from tests.drivers.repairs import docs, examined, settings
 from tests.faults.link import Link, black_hole
 from tests.faults.wire import Step
-from tests.repairs import docs, examined, settings
 
 if TYPE_CHECKING:
     from checks.database.connection import ConnectionTarget

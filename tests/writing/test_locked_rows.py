@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from remediation.journal.outcomes import Outcome
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.drivers.repairs import docs, environment, meanwhile, opened, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     import threading

@@ -19,8 +19,8 @@ from remediation.selection.row_reader import RowReader
 from remediation.writing.changes import NewVectors
 from remediation.writing.table_statements import NewVector
 from remediation.writing.writer import SLOW_SECONDS, Pace, Writer
-from tests.provider_server import ProviderServer
-from tests.repairs import docs, environment, examined, meanwhile, repaired, settings
+from tests.drivers.repairs import docs, environment, examined, meanwhile, repaired, settings
+from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,10 +21,10 @@ from remediation.writing.changes import NewVectors
 from remediation.writing.repair_lock import LockLostError
 from remediation.writing.table_statements import NewVector
 from remediation.writing.writer import Writer
+from tests.drivers.repairs import docs, examined, settings
 from tests.faults.link import Link, cut
 from tests.faults.wire import Step
-from tests.provider_server import vector_of
-from tests.repairs import docs, examined, settings
+from tests.servers.provider_server import vector_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

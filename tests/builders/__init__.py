@@ -1,0 +1,1 @@
+"""What tests begin with: tables, layouts, settings files, incidents; judges no rule."""

@@ -1,0 +1,1 @@
+"""What tests do as a person would: checks, repairs, rollbacks, whole runs; and reading pages."""

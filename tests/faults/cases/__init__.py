@@ -1,0 +1,1 @@
+"""The cases of the fault suite, by what is done to a run."""
