@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from checks.examination.table_examination import TableExamination
     from checks.expectations.measurements import Verdict
     from checks.settings.integrity_toml import Settings
+    from remediation.run.canary_embedder import CanaryEmbedder
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,15 +68,11 @@ def sampling(
         yield sampler, examination
 
 
-def drift(
-    url: str,
-    settings: Settings,
-    *,
-    keys: Mapping[str, str],
-    seed: int = 1,
-    after_examination: Callable[[], None] = lambda: None,
-) -> Looked:
-    """Look for drift in every segment of the first table."""
+@contextmanager
+def asking(
+    url: str, settings: Settings, *, keys: Mapping[str, str], seed: int = 1
+) -> Iterator[tuple[Sampler, CanaryEmbedder, Examination]]:
+    """A sampler over an examined database, and what embeds its samples."""
     with (
         sampling(url, settings, seed=seed) as (sampler, examination),
         open_embedder(
@@ -86,6 +83,19 @@ def drift(
             retry=SOON,
         ) as embedder,
     ):
+        yield sampler, embedder, examination
+
+
+def drift(
+    url: str,
+    settings: Settings,
+    *,
+    keys: Mapping[str, str],
+    seed: int = 1,
+    after_examination: Callable[[], None] = lambda: None,
+) -> Looked:
+    """Look for drift in every segment of the first table."""
+    with asking(url, settings, keys=keys, seed=seed) as (sampler, embedder, examination):
         table = examination.tables[0]
         looked = Looked(table=table, check="drift", examination=examination)
         after_examination()

@@ -19,6 +19,7 @@ class Page(HTMLParser):
         self.unclosed: list[str] = []
         self.strays: list[str] = []
         self.pieces: list[str] = []
+        self.scripts: list[str] = []
         self.feed(source)
         self.close()
         self.text = "".join(self.pieces)
@@ -43,5 +44,8 @@ class Page(HTMLParser):
             self.strays.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if not self.unclosed or self.unclosed[-1] not in {"style", "script"}:
+        inside = self.unclosed[-1] if self.unclosed else None
+        if inside == "script":
+            self.scripts.append(data)
+        elif inside != "style":
             self.pieces.append(data)

@@ -29,7 +29,6 @@ from remediation.announcement import result_lines
 from remediation.execution import execute
 from remediation.journal.past_journals import find_journal
 from remediation.plan_table import plan_lines
-from remediation.run.canary_embedder import open_embedder
 from remediation.run.opening import open_repair
 from remediation.run.repair_run import RepairRun, new_run_id
 from reports.account.assembly import incident_of
@@ -39,7 +38,7 @@ from reports.outputs.openmetrics import openmetrics
 from reports.terminal.failing_checks import failing_checks
 from reports.terminal.screen import summary_lines
 from reports.values.incident import Incident
-from tests.drivers.canaries import sampling
+from tests.drivers.canaries import asking
 from tests.drivers.page import Page
 from tests.drivers.repairs import SOON, environment, key_of
 from tests.drivers.repairs import settings as settings_of
@@ -202,16 +201,7 @@ def metrics_counts(examination: Examination) -> Counts:
 
 
 def examined_with_drift(url: str, chosen: Settings) -> Examination:
-    with (
-        sampling(url, chosen) as (sampler, examination),
-        open_embedder(
-            settings=chosen,
-            environment=KEYS,
-            examination=examination,
-            place=sampler.place,
-            retry=SOON,
-        ) as embedder,
-    ):
+    with asking(url, chosen, keys=KEYS) as (sampler, embedder, examination):
         tables = [table for table in examination.tables if table.measurements]
         asked = [(table, [m.segment.tenant for m in table.measurements]) for table in tables]
         seen = look_for_drift(sampler, embedder, asked, lambda *_: None)

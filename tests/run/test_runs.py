@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from tests.drivers.page import Page
 from tests.drivers.runs import (
     MISSING,
     ROWS,
@@ -86,8 +86,8 @@ def test_a_repair_makes_every_check_pass_and_counts_each_once(provided_site: Sit
     names = [case.get("name") for case in cases]
     assert len(names) == len(set(names)) == int(suite.get("tests", "0"))
     assert suite.get("failures") == suite.get("errors") == "0"
-    page = (site.folder / "page.html").read_text(encoding="utf-8")
-    shown = json.loads(_attribute(page, "data-jsonblob"))["tests"]
+    page = Page((site.folder / "page.html").read_text(encoding="utf-8"))
+    shown = json.loads(dict(page.attributes)["data-jsonblob"])["tests"]
     results = [one["result"] for entries in shown.values() for one in entries]
     assert results.count("Passed") == len(names)
     assert "Failed" not in results
@@ -213,7 +213,7 @@ def test_hostile_names_and_texts_are_repaired_and_inert(site: Site) -> None:
     assert missing(site.database) == {}
     assert stale(site.database) == []
     for path in (site.report(), site.folder / "page.html"):
-        scripts = _scripts(path.read_text(encoding="utf-8"))
+        scripts = Page(path.read_text(encoding="utf-8")).scripts
         assert not any("alert(1)" in script for script in scripts), path
     ET.parse(site.folder / "junit.xml")
 
@@ -308,37 +308,6 @@ def _versions(url: str) -> list[tuple[object, ...]]:
         return connection.execute(
             "SELECT id, xmin::text, ctid::text FROM public.insights ORDER BY id"
         ).fetchall()
-
-
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scripts: list[str] = []
-        self.attributes: dict[str, str] = {}
-        self._in_script = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._in_script = tag == "script"
-        self.attributes |= {name: value or "" for name, value in attrs}
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in_script = self._in_script and tag != "script"
-
-    def handle_data(self, data: str) -> None:
-        if self._in_script:
-            self.scripts.append(data)
-
-
-def _scripts(page: str) -> list[str]:
-    parser = _Page()
-    parser.feed(page)
-    return parser.scripts
-
-
-def _attribute(page: str, name: str) -> str:
-    parser = _Page()
-    parser.feed(page)
-    return parser.attributes[name]
 
 
 def test_a_refused_text_is_sent_once_and_again_only_when_asked_to(provided_site: Site) -> None:

@@ -1,36 +1,22 @@
-"""Repairs of a store: rows updated and inserted, and never over what changed meanwhile."""
+"""Whole repairs of a store: rows updated and inserted, under names and keys of every kind."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
-from checks.database.connection import connect
-from checks.database.connection_url import parse_url
 from remediation.journal.journal import FILE_NAME, Journal
 from remediation.journal.outcomes import Outcome
-from remediation.run.checks_to_heal import repairable_checks
-from remediation.selection.row_reader import RowReader
-from remediation.writing.changes import NewVectors
-from remediation.writing.table_statements import NewVector
-from remediation.writing.writer import Writer
-from tests.builders.stores import DECLARED, INSIGHTS, STORE
+from tests.builders.stores import BY_SOMEONE, DECLARED, INSIGHTS, STORE, WIDE_DECLARED, wide
 from tests.builders.tables import rows, run
-from tests.drivers.repairs import Done, environment, meanwhile, repaired, settings
-from tests.drivers.repairs import examined as examined_table
+from tests.drivers.repairs import Done, environment, repaired, settings
 from tests.servers.provider_server import ProviderServer, vector_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import timedelta
     from pathlib import Path
 
-    from checks.settings.integrity_toml import Settings
-    from remediation.selection.batching import FailingRow
 
 KEYS = environment("acme", "globex")
 
@@ -65,63 +51,6 @@ def fixed(done: Done) -> int:
     return result.account.count(Outcome.FIXED)
 
 
-WIDE = """
-CREATE TABLE insight_embeddings (
-    insight_id integer UNIQUE REFERENCES insights ON DELETE CASCADE, embedding vector(8),
-    kind text NOT NULL, owner text NOT NULL, content text, model text, embedded_at timestamptz,
-    content_hash text, note text DEFAULT 'by default'
-)
-"""
-WHOLE_STORE = {
-    **DECLARED,
-    "text": "content",
-    "model_column": "model",
-    "embedded_at": "embedded_at",
-    "content_hash": "content_hash",
-    "insert": {"kind": "'summary'", "owner": "upper(tenant)"},
-}
-
-
-def wide(url: str) -> None:
-    """Rows 1 to 8: 1 whole, 2 not tagged, 3 stale, 4 with a NULL vector, 5 to 8 without a row."""
-    run(
-        url,
-        INSIGHTS,
-        WIDE,
-        "INSERT INTO insights (id, tenant, body)"
-        " SELECT n, CASE WHEN n < 7 THEN 'acme' ELSE 'globex' END, 'text ' || n"
-        " FROM generate_series(1, 8) AS n",
-    )
-    with psycopg.connect(url, autocommit=True) as connection:
-        for number in (1, 2, 3, 4):
-            text = f"text {number}"
-            connection.execute(
-                "INSERT INTO insight_embeddings"
-                " (insight_id, embedding, kind, owner, content, model, embedded_at, content_hash)"
-                " VALUES (%s, %s::text::vector, 'old', 'ACME', %s, %s, '2026-02-01', md5(%s))",
-                (
-                    number,
-                    None if number == 4 else str(vector_of(text).tolist()),
-                    text,
-                    "" if number == 2 else "text-embedding-3-small",
-                    text,
-                ),
-            )
-    run(url, "UPDATE insights SET body = 'text 3, edited' WHERE id = 3")
-
-
-def chosen(server: ProviderServer | str, **keys: Any) -> Settings:
-    declared = {
-        "name": "insights",
-        "tenant": "tenant",
-        "text": "body",
-        "updated_at": "updated_at",
-        "store": WHOLE_STORE,
-        **keys,
-    }
-    return settings(server, tables=[declared])
-
-
 def test_a_repair_updates_and_inserts_with_what_the_vector_was_made_from(
     database: str, tmp_path: Path
 ) -> None:
@@ -129,7 +58,7 @@ def test_a_repair_updates_and_inserts_with_what_the_vector_was_made_from(
     before = rows(database, "SELECT * FROM insights ORDER BY id")
     kept = rows(database, "SELECT * FROM insight_embeddings WHERE insight_id = 1")
     with ProviderServer() as server:
-        done = repaired(database, chosen(server), tmp_path, keys=KEYS)
+        done = repaired(database, settings(server, tables=[WIDE_DECLARED]), tmp_path, keys=KEYS)
         assert sorted(set(server.texts)) == [
             "text 1",  # the probe
             "text 2",
@@ -161,7 +90,7 @@ def test_a_repair_updates_and_inserts_with_what_the_vector_was_made_from(
 def test_the_journal_tells_which_rows_an_undo_must_delete(database: str, tmp_path: Path) -> None:
     wide(database)
     with ProviderServer() as server:
-        done = repaired(database, chosen(server), tmp_path, keys=KEYS)
+        done = repaired(database, settings(server, tables=[WIDE_DECLARED]), tmp_path, keys=KEYS)
     assert done.folder is not None
     assert (done.folder / FILE_NAME).exists()
     journal = Journal(done.folder)
@@ -179,132 +108,13 @@ def test_the_journal_tells_which_rows_an_undo_must_delete(database: str, tmp_pat
 def test_a_second_repair_of_a_whole_store_has_nothing_to_do(database: str, tmp_path: Path) -> None:
     wide(database)
     with ProviderServer() as server:
-        repaired(database, chosen(server), tmp_path, keys=KEYS)
+        repaired(database, settings(server, tables=[WIDE_DECLARED]), tmp_path, keys=KEYS)
         requests = len(server.requests)
         before = rows(database, "SELECT ctid, xmin, * FROM insight_embeddings")
-        again = repaired(database, chosen(server), tmp_path, keys=KEYS)
+        again = repaired(database, settings(server, tables=[WIDE_DECLARED]), tmp_path, keys=KEYS)
         assert again.results == ()
         assert len(server.requests) == requests
     assert rows(database, "SELECT ctid, xmin, * FROM insight_embeddings") == before
-
-
-@contextmanager
-def writing(url: str, **keys: Any) -> Iterator[tuple[Writer[NewVector], list[FailingRow]]]:
-    """A writer for the store, and the failing rows as they were read."""
-    examination = examined_table(url, chosen("http://127.0.0.1:9", **keys), "insights")
-    place = parse_url(url, variable="DATABASE_URL")
-    timeout: timedelta = chosen("http://127.0.0.1:9").database.statement_timeout
-    reader = RowReader(
-        target=examination.target,
-        checks=repairable_checks(examination),
-        place=place,
-        timeout=timeout,
-    )
-    with connect(place) as connection:
-        read = list(reader.failing_rows(connection, tenants=None))
-    writer = Writer(
-        change=NewVectors(target=examination.target, reader=reader),
-        place=place,
-        stop=threading.Event(),
-        check_lock=lambda: None,
-        before_write=lambda _: None,
-    )
-    try:
-        yield writer, read
-    finally:
-        writer.close()
-
-
-def written(writer: Writer[NewVector], read: list[FailingRow]) -> dict[int, tuple[Outcome, str]]:
-    new = [NewVector(row=row, vector=vector_of(row.text)) for row in read]
-    return {
-        int(outcome.row.key[0]): (outcome.outcome, outcome.reason)
-        for outcome in writer.write(new).outcomes
-    }
-
-
-THEIRS = "'[1,0,0,0,0,0,0,0]'"
-COLUMNS = "insight_id, kind, owner, content, model, embedded_at, content_hash, embedding"
-BY_SOMEONE = (
-    f"INSERT INTO insight_embeddings ({COLUMNS}) SELECT id, 'k', 'o', body,"
-    " 'text-embedding-3-small', now(), md5(body), {} FROM insights WHERE id = {}"
-)
-SUPERSEDED = "repaired or changed by someone else meanwhile"
-GONE = "deleted, or out of the declared scope, meanwhile"
-
-
-@pytest.mark.parametrize(
-    ("number", "change", "reason"),
-    [
-        (5, BY_SOMEONE.format(THEIRS, 5), SUPERSEDED),
-        (5, BY_SOMEONE.format("NULL", 5), SUPERSEDED),
-        (5, "UPDATE insights SET body = 'new' WHERE id = 5", "its text was edited meanwhile"),
-        (5, "UPDATE insights SET tenant = 'x' WHERE id = 5", "moved to another tenant meanwhile"),
-        (5, "DELETE FROM insights WHERE id = 5", GONE),
-        (4, "DELETE FROM insights WHERE id = 4", GONE),
-        (4, "DELETE FROM insight_embeddings WHERE insight_id = 4", SUPERSEDED),
-        (3, "UPDATE insights SET body = 'newer' WHERE id = 3", "its text was edited meanwhile"),
-        (2, "DELETE FROM insight_embeddings WHERE insight_id = 2", SUPERSEDED),
-        (
-            2,
-            f"UPDATE insight_embeddings SET embedding = {THEIRS} WHERE insight_id = 2",
-            SUPERSEDED,
-        ),
-    ],
-)
-def test_what_changed_between_read_and_write_is_left_as_it_is(
-    database: str, number: int, change: str, reason: str
-) -> None:
-    wide(database)
-    with writing(database) as (writer, read):
-        run(database, change)
-        of_row = f"SELECT * FROM insight_embeddings WHERE insight_id = {number}"
-        before = rows(database, of_row)
-        said = written(writer, read)
-    assert said.pop(number) == (Outcome.SUPERSEDED, reason)
-    assert set(said.values()) == {(Outcome.FIXED, "")}
-    assert rows(database, of_row) == before
-
-
-def test_a_row_that_is_deleted_as_its_store_row_is_inserted_is_told_as_gone(
-    database: str,
-) -> None:
-    wide(database)
-    with writing(database) as (writer, read), psycopg.connect(database) as other:
-        # Our guard still sees the row; the foreign key waits for this, and then refuses.
-        other.execute("DELETE FROM insights WHERE id = 6")
-
-        def commit_when_waited_for(stop: threading.Event) -> None:
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE cardinality("
-            with psycopg.connect(database, autocommit=True) as watching:
-                while not stop.wait(0.01):
-                    row = watching.execute(waiting + "pg_blocking_pids(pid)) > 0").fetchone()
-                    if row is not None and row[0]:
-                        other.commit()
-                        return
-
-        with meanwhile(commit_when_waited_for):
-            said = written(writer, read)
-    assert said.pop(6) == (Outcome.SUPERSEDED, GONE)
-    assert set(said.values()) == {(Outcome.FIXED, "")}
-    assert rows(database, "SELECT count(*) FROM insight_embeddings") == [(7,)]
-
-
-def test_a_row_that_the_store_refuses_fails_alone(database: str) -> None:
-    wide(database)
-    run(
-        database,
-        "ALTER TABLE insight_embeddings ADD CONSTRAINT not_six CHECK (insight_id <> 6)",
-        "ALTER TABLE insight_embeddings ADD UNIQUE (content)",
-        "UPDATE insights SET body = 'text 1' WHERE id = 8",
-    )
-    with writing(database) as (writer, read):
-        said = written(writer, read)
-    assert said.pop(6)[0] is Outcome.FAILED
-    outcome, reason = said.pop(8)
-    assert outcome is Outcome.FAILED
-    assert "duplicate key value violates unique constraint" in reason
-    assert set(said.values()) == {(Outcome.FIXED, "")}
 
 
 @pytest.mark.parametrize("column_type", ["vector", "halfvec(8)", "real[]", "double precision[]"])
@@ -356,19 +166,6 @@ def test_percent_signs_in_names_and_expressions_stand_for_themselves(
     assert rows(database, 'SELECT "%kind" FROM "vec%tors" ORDER BY 1') == [("%s%%",), ("old",)]
 
 
-def test_an_insert_that_another_session_has_not_finished_holds_up_no_other_row(
-    database: str,
-) -> None:
-    wide(database)
-    with writing(database) as (writer, read), psycopg.connect(database) as other:
-        other.execute(BY_SOMEONE.format(THEIRS, 6))
-        other.execute("UPDATE insight_embeddings SET note = 'mine' WHERE insight_id = 3")
-        said = written(writer, read)
-        other.rollback()
-    # The two are handed back, to be written later.
-    assert said == dict.fromkeys([2, 4, 5, 7, 8], (Outcome.FIXED, ""))
-
-
 def test_texts_edited_and_rows_inserted_while_the_repair_runs_end_whole(
     database: str, tmp_path: Path
 ) -> None:
@@ -387,7 +184,7 @@ def test_texts_edited_and_rows_inserted_while_the_repair_runs_end_whole(
 
     with ProviderServer() as server:
         server.always(meddle)
-        config = chosen(server)
+        config = settings(server, tables=[WIDE_DECLARED])
         config = config.model_copy(update={"repair": config.repair.model_copy(update={"probe": 0})})
         done = repaired(database, config, tmp_path, keys=KEYS)
     assert fixed(done) == 6
