@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.builders.tables import rows, run
 from tests.drivers.repairs import environment, repaired, settings
 from tests.drivers.rollbacks import rolled_back, run_of
-from tests.selection.test_selection import reading
+from tests.drivers.writers import reading
 from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from checks.database.connection import connect
-from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.checks_to_heal import repairable_checks
 from remediation.selection import row_reader as selection
-from remediation.selection.row_reader import RowReader
-from tests.drivers.repairs import docs, examined, repaired, settings
+from tests.drivers.repairs import docs, repaired, settings
+from tests.drivers.writers import reading
 from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from checks.database.connection import Connection
     from checks.settings.integrity_toml import Settings
 
 HOSTILE = ["%", "%s", "'", "\\", '"', "a'b\\c%(x)s", "Ж", "", " ", "zz", "ZZ", "\n", "10", "9"]
-
-
-@contextmanager
-def reading(url: str, chosen: Settings, table: str) -> Iterator[tuple[RowReader, Connection]]:
-    place = parse_url(url, variable="DATABASE_URL")
-    examination = examined(url, chosen, table)
-    assert examination.target.unrepairable is None
-    with connect(place) as connection:
-        yield (
-            RowReader(
-                target=examination.target,
-                checks=repairable_checks(examination),
-                place=place,
-                timeout=timedelta(seconds=30),
-            ),
-            connection,
-        )
 
 
 def _settings(columns: list[str], **table: Any) -> Settings:

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.checks_to_heal import repairable_checks
-from remediation.selection.row_reader import RowReader
 from remediation.writing.changes import NewVectors
 from remediation.writing.table_statements import NewVector
 from remediation.writing.writer import Writer
 from tests.builders.stores import BY_SOMEONE, THEIRS, WIDE_DECLARED, wide
 from tests.builders.tables import rows, run
-from tests.drivers.repairs import examined, meanwhile, settings
+from tests.drivers.repairs import meanwhile, settings
+from tests.drivers.writers import reading
 from tests.servers.provider_server import vector_of
 
 if TYPE_CHECKING:
@@ -32,19 +30,11 @@ if TYPE_CHECKING:
 def writing(url: str) -> Iterator[tuple[Writer[NewVector], list[FailingRow]]]:
     """A writer for the store, and the failing rows as they were read."""
     chosen = settings("http://127.0.0.1:9", tables=[WIDE_DECLARED])
-    examination = examined(url, chosen, "insights")
-    place = parse_url(url, variable="DATABASE_URL")
-    reader = RowReader(
-        target=examination.target,
-        checks=repairable_checks(examination),
-        place=place,
-        timeout=chosen.database.statement_timeout,
-    )
-    with connect(place) as connection:
+    with reading(url, chosen, "insights") as (reader, connection):
         read = list(reader.failing_rows(connection, tenants=None))
     writer = Writer(
-        change=NewVectors(target=examination.target, reader=reader),
-        place=place,
+        change=NewVectors(target=reader.target, reader=reader),
+        place=parse_url(url, variable="DATABASE_URL"),
         stop=threading.Event(),
         check_lock=lambda: None,
         before_write=lambda _: None,

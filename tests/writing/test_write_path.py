@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from psycopg.pq import Trace
 
-from checks.database.connection import connect
 from checks.database.connection_url import parse_url
 from remediation.journal.outcomes import Outcome
-from remediation.run.checks_to_heal import repairable_checks
 from remediation.selection.batching import FIRST_ROWS
-from remediation.selection.row_reader import RowReader
 from remediation.writing.changes import NewVectors
 from remediation.writing.table_statements import NewVector
 from remediation.writing.writer import SLOW_SECONDS, Pace, Writer
-from tests.drivers.repairs import docs, environment, examined, meanwhile, repaired, settings
+from tests.drivers.repairs import docs, environment, meanwhile, repaired, settings
+from tests.drivers.writers import reading
 from tests.servers.provider_server import ProviderServer
 
 if TYPE_CHECKING:
@@ -53,15 +50,8 @@ def test_a_chunk_is_written_in_one_statement_that_holds_each_vector_once(
     database: str, tmp_path: Path
 ) -> None:
     with docs(database, {"acme": (0, FIRST_ROWS)}, "vector") as table:
-        examination = examined(database, settings("http://127.0.0.1:9"), "docs")
-        place = parse_url(database, variable="DATABASE_URL")
-        reader = RowReader(
-            target=examination.target,
-            checks=repairable_checks(examination),
-            place=place,
-            timeout=timedelta(seconds=10),
-        )
-        with connect(place) as connection:
+        chosen = settings("http://127.0.0.1:9")
+        with reading(database, chosen, "docs") as (reader, connection):
             rows = list(reader.failing_rows(connection, tenants=None))
         kept: list[Sequence[NewVector]] = []
         with (tmp_path / "messages").open("w") as trace:
@@ -69,7 +59,7 @@ def test_a_chunk_is_written_in_one_statement_that_holds_each_vector_once(
             change.trace = trace
             writer = Writer(
                 change=change,
-                place=place,
+                place=parse_url(database, variable="DATABASE_URL"),
                 stop=threading.Event(),
                 check_lock=lambda: None,
                 before_write=kept.append,
