@@ -14,6 +14,7 @@ from remediation.selection import row_reader as selection
 from tests.drivers.repairs import docs, repaired, settings
 from tests.drivers.writers import reading
 from tests.servers.provider_server import ProviderServer
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +155,9 @@ def test_a_table_is_searched_once_and_each_page_is_found_by_its_keys(
         connection.execute("ANALYZE things")
         connection.execute("UPDATE things SET embedding = NULL WHERE n %% %s = 0", (share,))
         with reading(database, _settings(["k"]), "things") as (reader, link):
+            # A session that has ended counts what it read until it is gone from pg_stat_activity.
+            others = "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            wait_until(lambda: connection.execute(others).rowcount == 2)
             connection.execute("SELECT pg_stat_force_next_flush()")
             connection.execute("SELECT pg_stat_reset()")
             pages = list(reader.pages(link, tenants=None))
