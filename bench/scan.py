@@ -18,6 +18,7 @@ from bench.figures import Table, in_turn, scaled, timed
 from checks.database.connection import connect, read_only
 from checks.database.connection_url import parse_url
 from checks.database.server import read_server
+from checks.diagnosis.facet_statement import compile_facets
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.rules import ROW_CHECK_NAMES
 from checks.scanning.scan import scan
@@ -43,6 +44,8 @@ MISSING = 997
 SHARED = 5_000
 """One of so many rows holds the vector of the row before it."""
 AT_ONCE = 5_000
+LONGEST = 10_000
+"""Characters of a text that are not many."""
 
 SCHEMA = """
 CREATE TABLE {name} (
@@ -105,6 +108,8 @@ CHECKS = {
     "completeness and degenerate": ("completeness", "degenerate"),
     "all checks": None,
 }
+DIAGNOSED = ("completeness", "uniqueness")
+"""The checks that rows of the table fail."""
 
 
 def build(url: str, name: str, kind: str, rows: int) -> None:
@@ -166,12 +171,15 @@ def _scans(url: str, name: str, *, dated: bool, kind: str) -> Iterator[tuple[str
             in_turn(ours, theirs, rounds=1)  # warms the caches
             seconds, by_hand_seconds = in_turn(ours, theirs)
             beside = ", `created_at`" if dated else ""
-            yield (
-                f"`{kind}`{beside}: {work}",
-                f"{seconds:.2f}",
-                f"{by_hand_seconds:.2f}",
-                f"{seconds / by_hand_seconds:.2f}",
-            )
+            yield _line(f"`{kind}`{beside}: {work}", seconds, by_hand_seconds)
+        failing = [check for check in checks if check.name in DIAGNOSED]
+        diagnosis = timed(partial(_diagnose, connection, settings, target, failing))
+        seconds, by_hand_seconds = in_turn(diagnosis, theirs)
+        yield _line(f"`{kind}`{beside}: diagnosis, by hand all checks", seconds, by_hand_seconds)
+
+
+def _line(work: str, seconds: float, by_hand: float) -> tuple[str, ...]:
+    return work, f"{seconds:.2f}", f"{by_hand:.2f}", f"{seconds / by_hand:.2f}"
 
 
 def _scan(
@@ -181,6 +189,17 @@ def _scan(
     place = parse_url(connection.info.dsn, variable="DATABASE_URL")
     with read_only(connection, place, statement_timeout=timeout):
         scan(connection, target, checks)
+
+
+def _diagnose(
+    connection: Connection, settings: Settings, target: Target, checks: Sequence[AppliedCheck]
+) -> None:
+    statement = compile_facets(
+        target, checks, tenants=None, longest=LONGEST, failing_only=False, keys=True
+    )
+    place = parse_url(connection.info.dsn, variable="DATABASE_URL")
+    with read_only(connection, place, statement_timeout=settings.database.statement_timeout):
+        connection.execute(statement).fetchall()
 
 
 def _run(connection: Connection, statement: LiteralString) -> None:

@@ -20,8 +20,9 @@ from checks.canary.sampled_verdicts import (
 )
 from checks.expectations.measurements import Measurement, Sampled, Segment, Verdict
 from checks.findings.failing_rows import failing_rows
-from checks.row_checks.row_check import AppliedCheck, set_of, with_sets
+from checks.row_checks.row_check import AppliedCheck, with_sets
 from checks.row_checks.row_relation import rows_of
+from checks.row_checks.set_rule import in_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,15 +130,16 @@ def repairable(target: Target, seen: Seen) -> list[SampledRow]:
 def drifting_check(target: Target, rows: Sequence[SampledRow]) -> AppliedCheck:
     """The row check that these rows fail, each for as long as it holds the vector it was seen with.
 
-    Its set holds each row's key, and its key with the md5 of that vector: the vector is read only
-    where the key is in the set.
+    Its set holds each row's key, and its key with the md5 of that vector.
     """
     settings = target.declared.check_settings(NAME)
     stored = target.embedding_type.bytes(sql.SQL("embedding"), target.server.vector_schema)
-    predicate = sql.SQL(
-        "CASE WHEN (identity IN {set}) IS TRUE"
-        " THEN (identity || pg_catalog.md5({stored}) IN {set}) IS TRUE ELSE false END"
-    ).format(stored=stored, set=set_of(NAME))
+    key = sql.SQL("identity")
+    predicate = in_set(
+        NAME,
+        fingerprint=key,
+        identity=sql.SQL("{} || pg_catalog.md5({})").format(key, stored),
+    )
     check = AppliedCheck(
         name=NAME,
         says="drift",
@@ -148,9 +150,7 @@ def drifting_check(target: Target, rows: Sequence[SampledRow]) -> AppliedCheck:
         write_shown=lambda: _among(target, rows),
         proof=None,
     )
-    return check.frozen(
-        [name for row in rows for name in (row.identity, row.identity + row.vector_hash)]
-    )
+    return check.frozen([(row.identity, row.identity + row.vector_hash) for row in rows])
 
 
 def still_drifting(sampler: Sampler, table: TableExamination, seen: Seen) -> frozenset[str]:

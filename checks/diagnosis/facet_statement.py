@@ -44,6 +44,7 @@ def compile_facets(
     rows alone that were created outside these times, or of which nobody knows when.
     `failing_only` reads the rows without an embedding alone.
     """
+    checks = [check.by_place for check in checks]
     of_all: dict[str, sql.Composable] = {TOTAL: sql.SQL("''")}
     if target.declared.created_at is not None:
         of_all[facets.HOUR] = sql.SQL(

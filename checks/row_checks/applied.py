@@ -16,14 +16,14 @@ from psycopg import sql
 from checks.row_checks.built_in import BUILT_IN
 from checks.row_checks.compared_rows import source_of
 from checks.row_checks.row_check import AppliedCheck, RowCheck
-from checks.row_checks.row_relation import columns_of, expressions_of
+from checks.row_checks.row_relation import columns_of, expressions_of, has_place
 from checks.targets.stores import MAY_REPEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checks.row_checks.row_check import SetRule
     from checks.row_checks.row_relation import RowWords
+    from checks.row_checks.set_rule import SetRule
     from checks.targets.target import Target
 
 SCANNED_NORM = sql.Identifier("scanned_norm")
@@ -114,6 +114,7 @@ def _of_sets(
     words: RowWords,
 ) -> AppliedCheck:
     rule = write(target, words)
+    placed = has_place(target) and not target.siblings
     return replace(
         applied,
         predicate=rule.holds_member(applied.name),
@@ -123,5 +124,6 @@ def _of_sets(
             )
         ),
         rule_of_sets=rule,
-        write_members=lambda: rule.members(source_of(target)),
+        write_members=lambda: rule.members(source_of(target), placed=placed),
+        write_places=(lambda: rule.places(source_of(target))) if placed else None,
     )

@@ -10,94 +10,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from checks.row_checks.set_rule import set_name, standing_where
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
     from checks.row_checks.row_relation import RowWords
+    from checks.row_checks.set_rule import Member, SetRule
     from checks.settings.table_checks import Remedy, Severity
     from checks.settings.tables import Table
     from checks.targets.target import Target
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SetRule:
-    """A rule about sets of rows: those of one identity fail together, or none of them does.
-
-    Only rows that share a fingerprint may share an identity, and only these are looked at. So a
-    healthy table is read once, and nothing ever holds all of its identities.
-    """
-
-    among: sql.Composable
-    """True of the rows that the rule is about."""
-    fingerprint: sql.Composable
-    """The fingerprint: cheap, equal for rows of one identity, NULL for a row that has none."""
-    identity: sql.Composable
-    """The identity of a row, as text."""
-    common: sql.Composable
-    """What rows of one identity must have in common; where they have not, they fail together."""
-    held_at: sql.Composable | None = None
-    """Tells what is compared apart, where one thing may be several rows; it fails with no other."""
-
-    @property
-    def fails(self) -> sql.Composable:
-        """An aggregate over the rows of one identity, true where they fail."""
-        fails = sql.SQL("min({common}) <> max({common})").format(common=self.common)
-        if self.held_at is None:
-            return fails
-        return sql.SQL("{} AND count(DISTINCT {}) > 1").format(fails, self.held_at)
-
-    def holds_member(self, name: str) -> sql.Composable:
-        """The predicate of a row, which reads the set of that name.
-
-        IS TRUE keeps PostgreSQL from joining the set. It hashes the set instead, and where that is
-        empty, as it mostly is, computes no identity.
-        """
-        return sql.SQL("{} AND ({} IN {}) IS TRUE").format(self.among, self.identity, set_of(name))
-
-    def members(self, source: sql.Composable) -> sql.Composable:
-        """A SELECT of the identities that fail, of all rows of a source (FROM and WHERE).
-
-        Sets travel through arrays because PostgreSQL estimates those at ten rows: a set that it
-        believes large it would search row by row instead of hashing it.
-        """
-        return sql.SQL(
-            """SELECT pg_catalog.unnest(pg_catalog.array_agg(identity))
-FROM (
-    SELECT {identity} AS identity {source} AND {among}
-      AND ({fingerprint} IN (
-          SELECT pg_catalog.unnest(pg_catalog.array_agg(fingerprint)) FROM (
-              SELECT {fingerprint} AS fingerprint {source}
-              GROUP BY 1 HAVING count(*) > 1
-          ) AS repeated
-      )) IS TRUE
-    GROUP BY 1 HAVING {fails}
-) AS failing"""
-        ).format(
-            identity=self.identity,
-            among=self.among,
-            fingerprint=self.fingerprint,
-            fails=self.fails,
-            source=source,
-        )
-
-    def shown(self, source: sql.Composable, compared: SetRule | None = None) -> sql.Composable:
-        """The predicate of a row for a person, with the set written out.
-
-        `compared` is the rule in the words of the source, where these are others.
-        """
-        of_set = compared or self
-        return sql.SQL(
-            "{among} AND {identity} IN (SELECT {member} {source}\n"
-            "       AND {of_set} GROUP BY 1 HAVING {fails})"
-        ).format(
-            among=self.among,
-            identity=self.identity,
-            member=of_set.identity,
-            source=source,
-            of_set=of_set.among,
-            fails=of_set.fails,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +75,9 @@ class AppliedCheck:
     """The same predicate over `scanned_norm`, which a scan computes once; None: reads no norm."""
     rule_of_sets: SetRule | None = None
     write_members: Callable[[], sql.Composable] | None = None
-    """Writes what `set_of(name)` in the predicate stands for; None where it reads no set."""
+    """Writes the SELECT of the set that the predicate reads, see `in_set`; None: it reads none."""
+    write_places: Callable[[], sql.Composable] | None = None
+    """Writes the SELECT of the places of the rows that fail together, where rows have places."""
 
     @property
     def shown(self) -> sql.Composable:
@@ -167,35 +92,37 @@ class AppliedCheck:
     @property
     def set_name(self) -> sql.Identifier:
         """The name of its set in a statement that begins with `with_sets`."""
-        return _set_name(self.name)
+        return set_name(self.name)
 
-    def frozen(self, members: Sequence[str]) -> AppliedCheck:
+    @property
+    def by_place(self) -> AppliedCheck:
+        """The check for one statement alone, in which a row stands where it stands: no vector is
+        read for its predicate but by its set."""
+        if self.write_places is None:
+            return self
+        stands = standing_where(sql.SQL("true"), self.set_name)
+        predicate = sql.SQL("({}) IS TRUE").format(stands)
+        return replace(self, predicate=predicate, write_members=self.write_places)
+
+    def frozen(self, members: Sequence[Member]) -> AppliedCheck:
         """The check over a set that no longer changes while its rows are repaired."""
-        listed = sql.SQL("SELECT pg_catalog.unnest({}::text[]) AS member").format(
-            sql.Literal(list(members))
-        )
-        return replace(self, write_members=lambda: listed)
+        prints, identities = ([one[column] for one in members] for column in (0, 1))
+        listed = sql.SQL(
+            "SELECT pg_catalog.unnest({}::text[]) AS print, pg_catalog.unnest({}::text[]) AS member"
+        ).format(sql.Literal(prints), sql.Literal(identities))
+        return replace(self, write_members=lambda: listed, write_places=None)
 
     def united(self, other: AppliedCheck) -> AppliedCheck:
         """The check over its own set and another's."""
         both = sql.SQL("{} UNION {}").format(self.members, other.members)
-        return replace(self, write_members=lambda: both)
-
-
-def set_of(name: str) -> sql.Composable:
-    """The set of a check, as a subselect in a predicate."""
-    return sql.SQL("(SELECT member FROM {})").format(_set_name(name))
+        return replace(self, write_members=lambda: both, write_places=None)
 
 
 def with_sets(checks: Sequence[AppliedCheck]) -> sql.Composable:
     """The beginning of a statement that uses the predicates: their sets, each evaluated once."""
     sets = [
-        sql.SQL("{} (member) AS MATERIALIZED ({})").format(_set_name(check.name), check.members)
+        sql.SQL("{} AS MATERIALIZED ({})").format(check.set_name, check.members)
         for check in checks
         if check.members is not None
     ]
     return sql.SQL("WITH {}\n").format(sql.SQL(",\n").join(sets)) if sets else sql.SQL("")
-
-
-def _set_name(name: str) -> sql.Identifier:
-    return sql.Identifier(f"integrity_{name}")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from checks.database.connection import Connection
     from checks.expectations.measurements import Measurement
     from checks.row_checks.keyed_rows import Key
-    from checks.row_checks.row_check import AppliedCheck, SetRule
+    from checks.row_checks.row_check import AppliedCheck
+    from checks.row_checks.set_rule import SetRule
     from checks.scanning.scan import Scan
     from checks.targets.target import Target
 

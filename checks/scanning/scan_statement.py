@@ -11,6 +11,7 @@ from psycopg import sql
 
 from checks.row_checks.compared_rows import compared_rows
 from checks.row_checks.row_relation import NORM, PENDING, has_place, rows_of
+from checks.row_checks.set_rule import standing_where
 from checks.scanning.part import WHOLE
 
 if TYPE_CHECKING:
@@ -228,25 +229,11 @@ def _failing_together(
         )
     # Sets in arrays and IS TRUE, as in `SetRule`: a join here is a nested loop over all rows where
     # the statistics are of a time when no row had a vector, as they are after a repair.
-    found: sql.Composable
+    found: sql.Composable = sql.SQL("{} IN {}").format(
+        own if has_place(target) else _sampled(target, rule.fingerprint, part), repeated
+    )
     if has_place(target):
-        found = sql.SQL(
-            """((place_table, place) IN (
-        SELECT alike.place_table, alike.place
-        FROM (
-            SELECT pg_catalog.array_agg(place_table) AS tables,
-                   pg_catalog.array_agg(place) AS places
-            FROM integrity_rows WHERE {own} IN {repeated}
-        ) AS found,
-        ROWS FROM (
-            pg_catalog.unnest(found.tables), pg_catalog.unnest(found.places)
-        ) AS alike (place_table, place)
-    )) IS TRUE"""
-        ).format(own=own, repeated=repeated)
-    else:
-        found = sql.SQL("({own} IN {repeated}) IS TRUE").format(
-            own=_sampled(target, rule.fingerprint, part), repeated=repeated
-        )
+        found = standing_where(found, sql.SQL("integrity_rows"))
     return [
         sql.SQL(
             """{name} (prints) AS MATERIALIZED (
@@ -260,7 +247,7 @@ def _failing_together(
             """{alike} AS MATERIALIZED (
     SELECT again.*, {identity} AS known_by, {others} AS fails_others
     FROM {rows} AS again
-    WHERE {found} AND {among}
+    WHERE ({found}) IS TRUE AND {among}
 )"""
         ).format(
             alike=alike,

@@ -18,6 +18,7 @@ from remediation.run.checks_to_heal import without
 
 if TYPE_CHECKING:
     from checks.row_checks.row_check import AppliedCheck
+    from checks.row_checks.set_rule import Member
     from checks.targets.target import Target
     from remediation.run.repair import Repair
     from remediation.selection.row_reader import RowReader
@@ -32,7 +33,7 @@ class Orders:
     """The checks that no write may make a row fail."""
     accepted: list[list[str | None]]
     """Check and tenant of failures that are not repaired."""
-    members: dict[str, list[str]]
+    members: dict[str, list[Member]]
     """The frozen sets of checks about sets."""
     tenants: list[str] | None
     """Those that are repaired; None: all."""
@@ -69,14 +70,14 @@ def orders_of(repair: Repair, reader: RowReader, *, others_wait: bool) -> Orders
     examined = next(
         table for table in repair.examination.tables if table.target.name == reader.target.name
     )
-    members: dict[str, list[str]] = {}
+    members: dict[str, list[Member]] = {}
     with reader.transaction(repair.connection) as connection:
         for check in reader.checks:
             if check.members is not None:
-                statement = sql.SQL("{}SELECT member FROM {}").format(
+                statement = sql.SQL("{}SELECT print, member FROM {}").format(
                     with_sets([check]), check.set_name
                 )
-                members[check.name] = [member for (member,) in connection.execute(statement)]
+                members[check.name] = connection.execute(statement).fetchall()
     accepted: list[list[Any]] = [[name, tenant] for name, tenant in examined.accepted]
     return Orders(
         checks=[check.name for check in reader.checks],

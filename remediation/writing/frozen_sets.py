@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
 
 MOST_MEMBERS = 10_000
-"""Members of a set that one run repairs: with 33 bytes each, they travel with every statement."""
+"""Members of a set that one run repairs: about 55 bytes each in every statement."""
 
 REMEMBERED = 10_000
 """Vectors written of late that an answer is held against."""
@@ -45,7 +45,7 @@ def freeze(connection: Connection, reader: RowReader) -> RowReader:
             if check.members is None:
                 checks.append(check)
                 continue
-            members = [member for (member,) in connection.execute(_members(check)).fetchall()]
+            members = connection.execute(_members(check)).fetchall()
             frozen = check.frozen(members[:MOST_MEMBERS])
             checks.append(frozen)
             if len(members) > MOST_MEMBERS:
@@ -60,7 +60,7 @@ def freeze(connection: Connection, reader: RowReader) -> RowReader:
 
 def _members(check: AppliedCheck) -> sql.Composed:
     # In an order of their own: the next run finds the same first ones among what is left.
-    return sql.SQL("{}SELECT DISTINCT member FROM {} ORDER BY member LIMIT {}").format(
+    return sql.SQL("{}SELECT DISTINCT print, member FROM {} ORDER BY member LIMIT {}").format(
         with_sets([check]), check.set_name, sql.Literal(MOST_MEMBERS + 1)
     )
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from checks.row_checks.essence import essence_of
-from checks.row_checks.row_check import RowCheck, SetRule
+from checks.row_checks.row_check import RowCheck
+from checks.row_checks.set_rule import SetRule
 
 if TYPE_CHECKING:
     from checks.row_checks.row_relation import RowWords
