@@ -19,7 +19,7 @@ from remediation.journal.sealed_lines import END, event_of, last_seal, line_of, 
 from remediation.selection.batching import FailingRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from checks.database.server import DatabaseIdentity
@@ -182,23 +182,15 @@ class Journal:
                 if event is not None:
                     yield event
 
-    def fixed(self, table: str) -> Iterator[tuple[FailingRow, str, str]]:
-        """Every row of a table that was fixed so far, without its text: row, note, written md5."""
+    def fixed(self, table: str) -> Iterator[dict[str, Any]]:
+        """The outcome of every row of a table that was fixed so far, see `row_of`."""
         for event in self.read(holding=FIXED):
             if (
                 event["event"] == "outcome"
                 and event["table"] == table
                 and event["outcome"] == Outcome.FIXED
             ):
-                row = FailingRow(
-                    key=tuple(event["key"]),
-                    tenant=event["tenant"],
-                    text="",
-                    text_hash=event["text_md5"],
-                    vector_hash=None,
-                    checks=tuple(event["checks"]),
-                )
-                yield row, event["reason"], event["written_md5"]
+                yield event
 
     def close(self) -> None:
         """Enter that nothing follows, where the disk takes it."""
@@ -207,6 +199,18 @@ class Journal:
                 self._append([{"event": END}])
         finally:
             os.close(self._descriptor)
+
+
+def row_of(outcome: Mapping[str, Any]) -> FailingRow:
+    """The row of an outcome in a journal, without its text."""
+    return FailingRow(
+        key=tuple(outcome["key"]),
+        tenant=outcome["tenant"],
+        text="",
+        text_hash=outcome["text_md5"],
+        vector_hash=None,
+        checks=tuple(outcome["checks"]),
+    )
 
 
 def header(run_id: str, database: DatabaseIdentity, *, rolls_back: str | None = None) -> bytes:

@@ -100,8 +100,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Every row in exactly one batch of its own tenant, in order within the tenant.
 
-    The first batch is small: nothing is sent beside it until its write has proved that the repair
-    heals, and meanwhile the rows of the others are read.
+    The first batch is small: nothing may be sent beside it until its write has proved that the
+    repair heals, and meanwhile the rows of the others are read.
     A batch holds at most `limits.rows` rows and `limits.tokens_per_request` tokens; a row that
     needs more tokens than that is a batch of its own. NULL (None) and '' are two tenants. When the
     buffer is full, the fullest unfinished batch leaves early: with many tenants, requests are less

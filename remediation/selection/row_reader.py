@@ -18,11 +18,11 @@ from checks.database.vectors.types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
     compile_candidates,
+    compile_edited,
     compile_failing_keys,
     compile_healthy,
     compile_read_back,
     compile_rows_by_key,
-    compile_text_hashes,
     compile_texts,
     key_arrays,
 )
@@ -237,15 +237,13 @@ class RowReader:
             )
         return current
 
-    def text_hashes(
-        self, connection: Connection, keys: Sequence[tuple[str, ...]]
-    ) -> list[str | None]:
-        """The md5 of each keyed row's text as it is now; None where the row is gone from sight."""
-        hashes: list[str | None] = [None] * len(keys)
-        statement = compile_text_hashes(self.target)
-        for position, text_hash in self._read(connection, statement, key_arrays(keys)):
-            hashes[position - 1] = text_hash
-        return hashes
+    def edited(
+        self, connection: Connection, keys: Sequence[tuple[str, ...]], texts: Sequence[str]
+    ) -> list[int]:
+        """Which of the keyed rows have another text by now than the one of this md5."""
+        parameters = {**key_arrays(keys), "written": list(texts)}
+        found = self._read(connection, compile_edited(self.target), parameters)
+        return [position - 1 for (position,) in found]
 
     def beginnings(
         self, connection: Connection, keys: Sequence[tuple[str, ...]], *, characters: int

@@ -123,19 +123,21 @@ CROSS JOIN LATERAL ({keyed}) AS r
     )
 
 
-def compile_text_hashes(target: Target) -> sql.Composed:
-    """What the keyed rows' texts are by now; reads no vector.
+def compile_edited(target: Target) -> sql.Composed:
+    """Those of the keyed rows whose text has another md5 than the one in `written`.
 
-    Parameters: keys_1 … keys_n. Returns position among the keys (from 1) and md5 of the text.
+    Parameters: keys_1 … keys_n, written. Returns position among the keys (from 1); reads no vector.
     """
     return sql.SQL(
         """
-SELECT integrity_key.position, md5(coalesce(text, ''))
+SELECT integrity_key.position
 FROM {keys}
 CROSS JOIN LATERAL ({keyed}) AS r
+WHERE md5(coalesce(text, '')) <> integrity_key.written
+ORDER BY integrity_key.position
 """
     ).format(
-        keys=_keys(target, with_written=False),
+        keys=_keys(target, with_written=True),
         keyed=_keyed(target),
     )
 

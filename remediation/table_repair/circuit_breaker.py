@@ -22,6 +22,7 @@ from remediation.table_repair.tenant_endpoints import TenantEndpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from checks.targets.target import Target
     from remediation.journal.outcomes import RowOutcome
     from remediation.provider.errors import ProviderError
     from remediation.selection.batching import Batch, FailingRow
@@ -41,6 +42,8 @@ class CircuitBreaker:
     table: str
     endpoints: TenantEndpoints = field(default_factory=TenantEndpoints)
     """What is known of them beyond this table."""
+    healed_anyway: frozenset[str] = frozenset()
+    """See `healed_by_any_vector`: nothing waits for the proof that these are healed."""
     stopped_checks: dict[str, str] = field(default_factory=dict)
     """Checks that our writes do not heal, and why."""
     stopped_tenants: dict[str | None, str] = field(default_factory=dict)
@@ -155,12 +158,24 @@ class CircuitBreaker:
     def check_is_unproven(self, batch: Batch, in_flight: Iterable[FailingRow]) -> bool:
         """Whether something in flight is yet to prove a check of the batch."""
         checks = {check for row in batch.rows for check in row.checks}
-        unproven = checks - self._healed - self.stopped_checks.keys()
+        proven = self._healed | (self.healed_anyway - self._unhealed.keys())
+        unproven = checks - proven - self.stopped_checks.keys()
         return bool(unproven) and any(not unproven.isdisjoint(row.checks) for row in in_flight)
 
     def key_is_unproven(self, tenant: str | None) -> bool:
         """Whether nothing was answered to the tenant's key yet."""
         return tenant not in self._trusted
+
+
+def healed_by_any_vector(target: Target) -> frozenset[str]:
+    """The checks that a write of a vector heals, where nothing of the table's is in its way.
+
+    A vector is only written once its dimension and its elements have been looked at.
+    """
+    holder = target.holder
+    if target.store is not None or holder.kind != "r" or holder.triggered or holder.row_security:
+        return frozenset()
+    return frozenset({"completeness", "dimensionality", "degenerate"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

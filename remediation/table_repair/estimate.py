@@ -49,6 +49,8 @@ class Estimate:
     concurrency: int
     """Requests at a time."""
     writers: int
+    begins_alone: bool
+    """Whether nothing is asked for beside the first batch until its write has healed."""
     by_limits: float = 0.0
     """Seconds that the limits of a minute ask for at least."""
 
@@ -61,13 +63,14 @@ class Estimate:
     def seconds(self) -> float:
         """Rounds of as many requests as go at a time, or the writes, which go on beside them.
 
-        Probe and first batch are rounds of their own: nothing else is asked for, nor written, until
-        the one has agreed and the write of the other has healed.
+        The probe is a round of its own, as nothing else is asked for until it has agreed; so is the
+        first batch where it begins alone.
         """
         if not self.requests:
             return 0.0
-        before = 1 + ceil(self.probe_requests / self.concurrency)
-        asking = ceil((self.requests - 1) / self.concurrency) * self.rates.per_request
+        before = self.begins_alone + ceil(self.probe_requests / self.concurrency)
+        together = self.requests - self.begins_alone
+        asking = ceil(together / self.concurrency) * self.rates.per_request
         writing = self.rows * self.rates.per_row / self.writers
         return max(before * self.rates.per_request + max(asking, writing), self.by_limits)
 

@@ -18,6 +18,7 @@ from remediation.provider.keys import MissingKey
 from remediation.provider.rate_limits import WINDOW
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
+from remediation.table_repair.circuit_breaker import healed_by_any_vector
 from remediation.table_repair.estimate import Estimate
 from remediation.table_repair.probing.probe import samples
 from remediation.table_repair.probing.second_look import most_of_second_look
@@ -196,6 +197,7 @@ def plan_table(
     """
     rows, requests, tokens = Counter[str | None](), Counter[str | None](), Counter[str | None]()
     without_text = quarantined = in_vain = 0
+    reasons: set[str] = set()
     provider = settings.provider
 
     def prepared() -> Iterator[FailingRow]:
@@ -217,6 +219,7 @@ def plan_table(
     for batch in batches(prepared(), limits=batch_limits(settings), counter=counter):
         rows[batch.tenant] += len(batch.rows)
         requests[batch.tenant] += 1
+        reasons.update(check for row in batch.rows for check in row.checks)
         tokens[batch.tenant] += batch.tokens
     lines = []
     for tenant, count in rows.most_common():
@@ -264,6 +267,7 @@ def plan_table(
             requests=sent.requests,
             rows=sent.rows,
             concurrency=settings.provider.concurrency,
+            begins_alone=not reasons <= healed_by_any_vector(table.target),
             writers=settings.repair.write_concurrency,
             by_limits=_seconds_by_limits(lines, settings, keys),
         ),

@@ -21,7 +21,7 @@ from remediation.journal.outcomes import Account, Outcome
 from remediation.journal.vain_writes import VainWrites
 from remediation.provider.embedders import Embedders
 from remediation.selection.put_aside import PutAside
-from remediation.table_repair.circuit_breaker import CircuitBreaker
+from remediation.table_repair.circuit_breaker import CircuitBreaker, healed_by_any_vector
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probing.late_probes import LateProbes
 from remediation.table_repair.probing.probe import Probed, ProbeResult, probe, samples
@@ -124,6 +124,7 @@ class TableWork:
         self._breaker = CircuitBreaker(
             table=self.planned.table,
             endpoints=self.endpoints,
+            healed_anyway=healed_by_any_vector(self.reader.target),
             stopped_checks=dict(self.planned.hopeless),
         )
 

@@ -6,8 +6,9 @@ Reads the database; what becomes of the rows is for the caller to decide.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from remediation.journal.journal import row_of
 from remediation.journal.outcomes import Outcome, RowOutcome
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Edits:
         The journal, not memory, remembers which rows those are. `reopen` is called with each such
         row and the note that its outcome carried.
         """
-        some: list[tuple[FailingRow, str, str]] = []
+        some: list[dict[str, Any]] = []
         for fixed in self.journal.fixed(self.reader.target.name):
             some.append(fixed)
             if len(some) == KEYS_AT_ONCE:
@@ -63,27 +64,23 @@ class Edits:
             self._find(some, reopen)
 
     def _find(
-        self,
-        fixed: Sequence[tuple[FailingRow, str, str]],
-        reopen: Callable[[FailingRow, str], None],
+        self, fixed: Sequence[dict[str, Any]], reopen: Callable[[FailingRow, str], None]
     ) -> None:
-        texts = self.reader.text_hashes(self.connection, [row.key for row, _, _ in fixed])
-        edited = [
-            each
-            for each, text in zip(fixed, texts, strict=True)
-            if text is not None and text != each[0].text_hash
-        ]
+        keys = [tuple(outcome["key"]) for outcome in fixed]
+        texts = [outcome["text_md5"] for outcome in fixed]
+        edited = [fixed[n] for n in self.reader.edited(self.connection, keys, texts)]
         if not edited:
             return
-        now = self.reader.read_back(self.connection, [row.key for row, _, _ in edited])
-        for (row, note, written), current in zip(edited, now, strict=True):
+        now = self.reader.read_back(self.connection, [tuple(each["key"]) for each in edited])
+        for outcome, current in zip(edited, now, strict=True):
+            row, written = row_of(outcome), outcome["written_md5"]
             if (
                 current is not None
                 and current.vector_hash == written
                 and current.text_hash != row.text_hash
                 and row.key not in self._waiting
             ):
-                reopen(row, note)
+                reopen(row, outcome["reason"])
                 self._add(row, "its text was edited meanwhile", written)
 
     def rows(self, settle: Callable[[list[RowOutcome]], None]) -> Iterator[FailingRow]:

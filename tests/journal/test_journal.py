@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from checks.redaction import redactor
-from remediation.journal.journal import Journal
+from remediation.journal.journal import Journal, row_of
 from remediation.journal.outcomes import Outcome, RowOutcome
 from remediation.selection.batching import FailingRow
 from remediation.writing.table_statements import NewVector
@@ -60,15 +60,16 @@ def test_fixed_rows_come_back_without_their_text(tmp_path: Path) -> None:
     failed = RowOutcome(row=_row("2"), outcome=Outcome.FAILED, reason="a reason")
     journal.outcomes("public.docs", [_fixed(hostile), failed])
     journal.outcomes("public.other", [_fixed(_row("3"))])
-    ((row, note, written),) = journal.fixed("public.docs")
+    (outcome,) = journal.fixed("public.docs")
     journal.close()
+    row = row_of(outcome)
     assert (row.key, row.tenant, row.text_hash, row.checks) == (
         hostile.key,
         "acme",
         "t1",
         ("noted",),
     )
-    assert (row.text, note, written) == ("", "", "w1")
+    assert (row.text, outcome["reason"], outcome["written_md5"]) == ("", "", "w1")
 
 
 def test_neither_text_nor_secret_is_written_and_keys_stay_what_they_are(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path) -> None:
     with journal.path.open("a") as file:
         file.write('{"event": "outcome", "table": "public.do\n')
     journal.outcomes("public.docs", [_fixed(_row("2"))])
-    assert [row.key for row, _, _ in journal.fixed("public.docs")] == [("1",), ("2",)]
+    assert [row_of(one).key for one in journal.fixed("public.docs")] == [("1",), ("2",)]
     journal.close()
 
 

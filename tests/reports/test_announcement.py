@@ -47,6 +47,7 @@ def _table(*tenants: TenantPlan) -> TablePlan:
             rows=800,
             concurrency=8,
             writers=2,
+            begins_alone=True,
         ),
     )
 

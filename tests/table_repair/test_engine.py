@@ -23,6 +23,7 @@ from tests.servers.small_disk import files_of_at_most
 
 if TYPE_CHECKING:
     from tests.drivers.repairs import Docs
+    from tests.servers.provider_server import ReceivedRequest
 
 KEYS = environment("acme", "globex")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -80,6 +81,36 @@ def test_a_trigger_that_undoes_every_write_costs_one_batch(
         assert counts["selected"] == counts.get("failed", 0) + counts["skipped"] == 60
         assert len(server.requests) == 1
         assert len(table.wrong()) == 60
+
+
+def test_nothing_waits_for_the_first_batch_where_nothing_can_be_in_the_way_of_its_write(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 20)}) as table, ProviderServer() as server:
+        # One of the probe, four of the batches.
+        def wait_for_the_others(request: ReceivedRequest) -> None:
+            if len(request.texts) == 5:
+                server.wait_for_requests(1 + 4, seconds=20)
+
+        server.always(wait_for_the_others)
+        done = repaired(database, settings(server), tmp_path, keys=KEYS)
+        assert done.counts() == {"selected": 20, "fixed": 20}
+        assert table.wrong() == []
+
+
+def test_a_trigger_made_since_the_first_look_costs_no_more_than_was_in_flight(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (3, 100)}) as table, ProviderServer() as server:
+        with opened(database, settings(server), keys=KEYS) as repair:
+            plan = repair.plan()
+            _undo(table, "BEFORE", "NEW.embedding := NULL; RETURN NEW;")
+            repair.run(plan, tmp_path, lambda _: None)
+            (result,) = repair.results
+        assert result.stopped is not None
+        assert "the repair of completeness does not heal public.docs" in result.stopped
+        # That of the probe, and as many as are asked for or written at a time.
+        assert len(server.requests) <= 1 + 2 * 4
 
 
 def test_a_trigger_that_refuses_one_row_leaves_its_neighbours_repaired(

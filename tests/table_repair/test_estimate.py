@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from remediation.run.repair import Repair
 
 RATES = Rates(per_request=0.5, per_row=0.01, requests_known=4, source="")
-ESTIMATE = Estimate(rates=RATES, probe_requests=9, requests=17, rows=800, concurrency=8, writers=2)
+ESTIMATE = Estimate(
+    rates=RATES,
+    probe_requests=9,
+    requests=17,
+    rows=800,
+    concurrency=8,
+    writers=2,
+    begins_alone=True,
+)
 ENDPOINT = Endpoint(base_url="https://api.example.com/v1", model="m", dimensions=8)
 MEASURED = Throughput(
     table=TABLE,
@@ -39,6 +47,9 @@ def test_what_takes_longer_counts_rounds_of_requests_or_the_rows_of_the_writers(
     # Two rounds of the probe, one of the first batch alone, two of sixteen requests.
     assert ESTIMATE.seconds == 3 * 0.5 + 800 * 0.01 / 2
     assert replace(ESTIMATE, rows=100).seconds == 5 * 0.5
+    # Three of all seventeen requests, and no round of its own for the first.
+    assert replace(ESTIMATE, rows=100, begins_alone=False).seconds == 5 * 0.5
+    assert replace(ESTIMATE, rows=100, requests=16, begins_alone=False).seconds == 4 * 0.5
     assert replace(ESTIMATE, by_limits=60.0).seconds == 60.0
     assert replace(ESTIMATE, requests=0).seconds == 0.0
 
