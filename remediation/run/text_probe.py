@@ -31,7 +31,8 @@ from remediation.provider.tokens import token_counter
 from remediation.run.preflight import endpoint_of, key_ring, provider_at, rate_limits
 from remediation.selection.row_reader import RowReader
 from remediation.table_repair.probing.part_search import MOST_TEXTS, PartSearch
-from remediation.table_repair.probing.probe import probe, samples
+from remediation.table_repair.probing.probe import probe
+from remediation.table_repair.probing.samples import samples
 from remediation.table_repair.probing.second_look import SecondLook, most_of_second_look
 from remediation.throttling.budget import budget_of
 
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from checks.targets.target import Target
     from remediation.provider.keys import KeyRing
     from remediation.provider.rate_limits import RateLimits
-    from remediation.table_repair.probing.probe import ProbeResult, Sample
+    from remediation.table_repair.probing.probe import ProbeResult
+    from remediation.table_repair.probing.samples import Sample
     from remediation.throttling.budget import Budget
 
 MOST_TABLES = 20

@@ -10,31 +10,24 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from checks.database.connection import ALL_ROWS, read_only
 from checks.database.undecodable import as_read
-from checks.database.vectors.types import vector_read
 from remediation.selection.batching import FailingRow
 from remediation.selection.row_statements import (
-    compile_candidates,
     compile_edited,
     compile_failing_keys,
-    compile_healthy,
     compile_read_back,
     compile_rows_by_key,
     compile_texts,
     key_arrays,
 )
 from remediation.selection.selected_keys import SelectedKeys
-from remediation.selection.telling_rows import Candidate, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
-    from numpy.typing import NDArray
     from psycopg import sql
 
     from checks.database.connection import Connection, ConnectionTarget
@@ -65,16 +58,6 @@ class CurrentRow:
     """Whether its store has no row for it."""
     broken: tuple[str, ...] = ()
     """Of the checks that a write must not change, those that it fails."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class HealthyRow:
-    """A row that fails nothing: what was embedded, and the vector (float32, (dimensions,))."""
-
-    key: Key
-    tenant: str | None
-    text: str = field(repr=False)
-    vector: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +193,7 @@ class RowReader:
         """
         statement = compile_rows_by_key(self.target, self.checks, self.held, tenants=tenants)
         parameters = {**key_arrays(keys), "written": list(written)}
-        return self._rows(self._read(connection, statement, parameters))
+        return self._rows(self.read(connection, statement, parameters))
 
     def read_back(
         self,
@@ -224,7 +207,7 @@ class RowReader:
             self._read_back.append(statement.as_bytes(connection))
         names = [check.name for check in self.checks]
         held = [check.name for check in self.held]
-        for row in self._read(connection, self._read_back[0], key_arrays(keys)):
+        for row in self.read(connection, self._read_back[0], key_arrays(keys)):
             position, tenant, text_hash, vector_hash, beside, missing, *fails = row
             current[position - 1] = CurrentRow(
                 tenant=tenant,
@@ -242,7 +225,7 @@ class RowReader:
     ) -> list[int]:
         """Which of the keyed rows have another text by now than the one of this md5."""
         parameters = {**key_arrays(keys), "written": list(texts)}
-        found = self._read(connection, compile_edited(self.target), parameters)
+        found = self.read(connection, compile_edited(self.target), parameters)
         return [position - 1 for (position,) in found]
 
     def beginnings(
@@ -254,7 +237,7 @@ class RowReader:
         statement = compile_texts(self.target, characters=characters)
         return {
             keys[position - 1]: as_read(text).encode(errors="replace").decode()
-            for position, text in self._read(connection, statement, key_arrays(keys))
+            for position, text in self.read(connection, statement, key_arrays(keys))
         }
 
     def texts_as(
@@ -264,32 +247,9 @@ class RowReader:
         declared = self.target.declared.model_copy(update={"text": expression})
         statement = compile_texts(replace(self.target, declared=declared), characters=WHOLE_TEXT)
         texts: list[str | None] = [None] * len(keys)
-        for position, text in self._read(connection, statement, key_arrays(keys)):
+        for position, text in self.read(connection, statement, key_arrays(keys)):
             texts[position - 1] = as_read(text)
         return texts
-
-    def healthy_rows(
-        self, connection: Connection, *, tenants: Sequence[str | None], per_tenant: int
-    ) -> Iterator[HealthyRow]:
-        """About `per_tenant` rows of each tenant that fail nothing, chosen by `telling`.
-
-        A vector that is not finite or not of the declared dimension shows nothing, and is left out.
-        """
-        whole = tuple({check.name: check for check in (*self.checks, *self.accepted)}.values())
-        statement = compile_candidates(self.target, whole, tenants=tenants, each=per_tenant)
-        found: dict[str | None, list[Candidate]] = {}
-        for *key, tenant, traits, length in self._read(connection, statement, None):
-            candidate = Candidate(key=tuple(key), traits=tuple(traits), length=length)
-            found.setdefault(tenant, []).append(candidate)
-        keys = [c.key for of_tenant in found.values() for c in telling(of_tenant, per_tenant)]
-        if not keys:
-            return
-        statement = compile_healthy(self.target, whole)
-        for position, tenant, text, stored in self._read(connection, statement, key_arrays(keys)):
-            vector = vector_read(stored)
-            if vector.shape == (self.target.dimensions,) and bool(np.isfinite(vector).all()):
-                key = keys[position - 1]
-                yield HealthyRow(key=key, tenant=tenant, text=as_read(text), vector=vector)
 
     def transaction(
         self, connection: Connection, *, planner: Mapping[str, str] | None = None
@@ -304,12 +264,13 @@ class RowReader:
             planner=planner,
         )
 
-    def _read(
+    def read(
         self,
         connection: Connection,
         statement: sql.Composed | bytes,
         parameters: dict[str, Any] | None,
     ) -> list[tuple[Any, ...]]:
+        """What a statement returns, in a transaction of its own. Raises psycopg's errors."""
         with self.transaction(connection):
             return connection.execute(statement, parameters).fetchall()
 

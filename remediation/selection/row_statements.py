@@ -31,7 +31,7 @@ CANDIDATES = 1_000
 last ones, since an application may have joined its texts otherwise in former years."""
 ALL_CANDIDATES = 20_000
 """Of many tenants each has fewer: to look into a text takes about 25 µs."""
-FEWEST_CANDIDATES = 20
+FEWEST_CANDIDATES = 5
 LONG_ENOUGH = 8_192
 """Characters; a text that is longer tells no more, as applications cut them shorter."""
 
@@ -203,7 +203,7 @@ FROM (
     ) AS r
 ) AS r
 WHERE {each} >= least(from_short, from_long)
-ORDER BY tenant, {last_first}
+ORDER BY tenant COLLATE "C", {last_first}
 """
     ).format(
         sets=with_sets(checks),

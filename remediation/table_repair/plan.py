@@ -20,7 +20,7 @@ from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
 from remediation.table_repair.circuit_breaker import healed_by_any_vector
 from remediation.table_repair.estimate import Estimate
-from remediation.table_repair.probing.probe import samples
+from remediation.table_repair.probing.samples import samples
 from remediation.table_repair.probing.second_look import most_of_second_look
 from remediation.throttling.budget import TOKENS_PER_PRICE
 

@@ -24,7 +24,8 @@ from remediation.selection.put_aside import PutAside
 from remediation.table_repair.circuit_breaker import CircuitBreaker, healed_by_any_vector
 from remediation.table_repair.engine import Engine
 from remediation.table_repair.probing.late_probes import LateProbes
-from remediation.table_repair.probing.probe import Probed, ProbeResult, probe, samples
+from remediation.table_repair.probing.probe import Probed, ProbeResult, probe
+from remediation.table_repair.probing.samples import samples
 from remediation.table_repair.probing.second_look import SecondLook
 from remediation.table_repair.result import TableRepair
 from remediation.throttling.throttle import POLL_SECONDS, Throttle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,7 +11,10 @@ import pytest
 from psycopg import sql
 
 from remediation.journal.outcomes import Outcome
+from remediation.selection import healthy_rows as healthy
 from remediation.selection import row_reader as selection
+from remediation.selection.healthy_rows import healthy_rows
+from remediation.selection.row_statements import compile_candidates
 from tests.drivers.repairs import docs, repaired, settings
 from tests.drivers.writers import reading
 from tests.servers.provider_server import ProviderServer
@@ -229,9 +233,33 @@ def test_healthy_rows_of_another_dimension_or_without_a_direction_are_no_samples
         checks = {"dimensionality": {"enabled": False}}
         chosen = settings("http://127.0.0.1:9", table={"checks": checks})
         with reading(database, chosen, "docs") as (reader, link):
-            rows = list(reader.healthy_rows(link, tenants=["acme", None], per_tenant=9))
+            rows = list(healthy_rows(link, reader, tenants=["acme", None], per_tenant=9))
     expected = {"document 1 of acme", "document 6 of None", "document 7 of None"}
     if not column_type.endswith("[]"):
         expected |= {"document 2 of acme", "document 3 of acme"}
     assert {row.text for row in rows} == expected
     assert {row.vector.shape for row in rows} == {(8,)}
+
+
+def test_one_search_finds_the_healthy_rows_of_all_tenants_one_tenant_after_another(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healthy, "PAGE_ROWS", 2)
+    searches: list[object] = []
+    compiled = compile_candidates
+
+    def counted(*arguments: Any, **options: Any) -> sql.Composed:
+        searches.append(options["tenants"])
+        return compiled(*arguments, **options)
+
+    monkeypatch.setattr(healthy, "compile_candidates", counted)
+    names = ["a", "B", "b", "A", "é", None]
+    with (
+        docs(database, dict.fromkeys(names, (5, 1))),
+        reading(database, settings("http://127.0.0.1:9"), "docs") as (reader, link),
+    ):
+        rows = healthy_rows(link, reader, tenants=names, per_tenant=3)
+        runs = [(tenant, len(list(of))) for tenant, of in groupby(rows, lambda r: r.tenant)]
+    assert dict(runs) == dict.fromkeys(names, 3)
+    assert len(runs) == len(names)
+    assert searches == [names]

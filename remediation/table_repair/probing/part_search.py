@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from remediation.selection.row_reader import HealthyRow
+    from remediation.selection.healthy_rows import HealthyRow
     from remediation.table_repair.probing.second_look import SecondLook
 
 Values: TypeAlias = "dict[str, str | None]"

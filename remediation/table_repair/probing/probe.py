@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from checks.awake import wait_for_all, wait_for_one, wait_until_quiet
@@ -18,24 +17,17 @@ from checks.wording import plural
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
 from remediation.provider.usage import NOTHING, Usage
-from remediation.selection.preparation import sendable
 from remediation.table_repair.probing.late_probes import LATE_SECONDS, LateProbe
 from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from checks.database.connection import Connection
-    from checks.settings.integrity_toml import Provider
     from remediation.provider.embedders import Embedders
     from remediation.provider.endpoint import Endpoint
     from remediation.provider.errors import ProviderError
-    from remediation.provider.tokens import TokenCounter
-    from remediation.selection.row_reader import RowReader
     from remediation.table_repair.probing.late_probes import LateProbes
+    from remediation.table_repair.probing.samples import Sample
     from remediation.table_repair.probing.text_variants import BetterText
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
@@ -48,19 +40,6 @@ FAR = 0.9
 
 TENANTS_LOOKED_AT = 3
 """Tenants at whom the probe looks again where they disagree."""
-
-TENANTS_AT_ONCE = 1_000
-"""Tenants whose samples are in memory together: 5 vectors of 6 kB each make 30 MB."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Sample:
-    """The request that a tenant's probe sends, and the vectors that are stored (float32)."""
-
-    tenant: str | None
-    texts: tuple[str, ...] = field(repr=False)
-    stored: tuple[NDArray[np.float32], ...]
-    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,37 +115,6 @@ class Probed:
 
     results: tuple[ProbeResult, ...] = ()
     stopped: str | None = None
-
-
-def samples(
-    connection: Connection,
-    reader: RowReader,
-    *,
-    tenants: Sequence[str | None],
-    rows: int,
-    provider: Provider,
-    counter: TokenCounter,
-) -> Iterator[list[Sample]]:
-    """A sample for each tenant that has healthy rows, of about `rows` of them; none for rows = 0.
-
-    In lists of at most `TENANTS_AT_ONCE`. The dry run counts what the repair sends.
-    """
-    remaining = iter(tenants if rows else ())
-    while some := list(islice(remaining, TENANTS_AT_ONCE)):
-        found: dict[str | None, list[tuple[str, NDArray[np.float32]]]] = {}
-        for healthy in reader.healthy_rows(connection, tenants=some, per_tenant=rows):
-            text = sendable(healthy.text, provider, counter)
-            if text is not None:
-                found.setdefault(healthy.tenant, []).append((text, healthy.vector))
-        yield [
-            Sample(
-                tenant=tenant,
-                texts=tuple(text for text, _ in sample),
-                stored=tuple(vector for _, vector in sample),
-                tokens=sum(counter.count(text) for text, _ in sample),
-            )
-            for tenant, sample in found.items()
-        ]
 
 
 def probe(

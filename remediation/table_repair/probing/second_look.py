@@ -19,6 +19,7 @@ from checks.errors import CannotExamineError
 from remediation.provider.bisection import embed_isolating
 from remediation.provider.errors import InputRejected, KeyRefused
 from remediation.provider.usage import NOTHING, Usage
+from remediation.selection.healthy_rows import healthy_rows
 from remediation.selection.preparation import sendable
 from remediation.table_repair.probing.probe import FAR, TENANTS_LOOKED_AT
 from remediation.table_repair.probing.text_variants import BetterText, TextVariant, text_variants
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from remediation.provider.bisection import Isolated
     from remediation.provider.embedders import Embedders
     from remediation.provider.tokens import TokenCounter
-    from remediation.selection.row_reader import HealthyRow, RowReader
-    from remediation.table_repair.probing.probe import ProbeResult, Sample
+    from remediation.selection.healthy_rows import HealthyRow
+    from remediation.selection.row_reader import RowReader
+    from remediation.table_repair.probing.probe import ProbeResult
+    from remediation.table_repair.probing.samples import Sample
     from remediation.throttling.budget import Budget
 
 ROWS = 12
@@ -121,7 +124,7 @@ class SecondLook:
 
     def healthy(self, tenant: str | None, rows: int) -> list[HealthyRow]:
         """About so many healthy rows, those that tell most of their texts first."""
-        return list(self.reader.healthy_rows(self.connection, tenants=[tenant], per_tenant=rows))
+        return list(healthy_rows(self.connection, self.reader, tenants=[tenant], per_tenant=rows))
 
     def _rows(self, tenant: str | None) -> list[tuple[HealthyRow, str]]:
         """Healthy rows with their texts as they are sent, those of the probe first."""
