@@ -84,7 +84,7 @@ def test_a_cap_of_no_dollars_allows_no_probe_either(database: str, tmp_path: Pat
 def test_a_repair_that_breaks_off_reserves_nothing_of_the_budget_any_more(
     database: str, tmp_path: Path
 ) -> None:
-    """Two batches are put aside to be asked for again when the outcome of a third raises."""
+    """Two batches are asked for, or wait to be asked again, when the outcome of a third raises."""
     with docs(database, {"acme": (0, 20), "globex": (0, 20)}) as table, ProviderServer() as server:
         server.always(Reply(status=503, headers={"Retry-After": "60"}))
         chosen = settings(server)
@@ -92,6 +92,7 @@ def test_a_repair_that_breaks_off_reserves_nothing_of_the_budget_any_more(
 
         def break_down(outcome: Outcome) -> None:
             settled.append(outcome)
+            server.wait_for_requests(2)
             raise ZeroDivisionError
 
         table.execute("INSERT INTO docs (id, tenant, body) VALUES (100, 'initech', 'no key')")
