@@ -25,8 +25,8 @@ from remediation.rollback.undo_statements import (
     put_back_parameters,
 )
 from remediation.selection.batching import FailingRow
+from remediation.selection.given_keys import key_arrays
 from remediation.selection.row_reader import md5
-from remediation.selection.row_statements import key_arrays
 from remediation.writing.changes import LOCK_TIMEOUT
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from psycopg import sql
 from checks.database.expressions import beside_parameters, unnested
 from checks.targets.provenance import kept_text
 from checks.targets.store_rows import meant
-from remediation.selection.row_statements import key_is, type_of
+from remediation.selection.given_keys import key_is, type_of
 from remediation.writing.store_statements import copied_text, insert_rows
 from remediation.writing.table_statements import beside_unchanged, key_names, key_parameters
 

@@ -16,7 +16,8 @@ import numpy as np
 from checks.database.connection import ALL_ROWS
 from checks.database.undecodable import as_read
 from checks.database.vectors.types import vector_read
-from remediation.selection.row_statements import compile_candidates, compile_healthy, key_arrays
+from remediation.selection.given_keys import key_arrays
+from remediation.selection.row_statements import compile_candidates, compile_healthy
 from remediation.selection.selected_keys import SelectedKeys
 from remediation.selection.telling_rows import Candidate, telling
 

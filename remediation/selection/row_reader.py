@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from checks.database.connection import ALL_ROWS, read_only
 from checks.database.undecodable import as_read
 from remediation.selection.batching import FailingRow
+from remediation.selection.given_keys import key_arrays
 from remediation.selection.row_statements import (
     compile_edited,
     compile_failing_keys,
     compile_read_back,
     compile_rows_by_key,
     compile_texts,
-    key_arrays,
 )
 from remediation.selection.selected_keys import SelectedKeys
 

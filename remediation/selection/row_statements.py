@@ -6,22 +6,29 @@ Builds SQL and its parameters; runs nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
-from psycopg.adapt import PyFormat
 
-from checks.database.expressions import beside_parameters, unnested
-from checks.database.key_comparisons import compared, equal
+from checks.database.expressions import beside_parameters
+from checks.database.key_comparisons import equal
 from checks.database.undecodable import as_sent
 from checks.database.vectors.types import vector_bytes
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
 from checks.row_checks.text_parts import text_traits
 from checks.scanning.scan_statement import among
+from remediation.selection.given_keys import (
+    beyond,
+    key_columns,
+    key_texts,
+    keys_given,
+    positions,
+    row_of_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from checks.row_checks.row_check import AppliedCheck
     from checks.targets.target import Target
@@ -44,7 +51,7 @@ def compile_failing_keys(
     Parameters, unless it begins with the `first` row: after_1 … after_n, the key after which it
     begins. Returns the key's columns as text, and tenant.
     """
-    keys = sql.SQL(", ").join(_key_columns(target, "r"))
+    keys = sql.SQL(", ").join(key_columns(target, "r"))
     return sql.SQL(
         """
 {sets}SELECT {key_texts}, tenant
@@ -54,11 +61,11 @@ ORDER BY {keys}
 """
     ).format(
         sets=beside_parameters(with_sets(checks)),
-        key_texts=_key_texts(target),
+        key_texts=key_texts(target),
         rows=beside_parameters(rows_of(target)),
         fails=beside_parameters(_fails(checks)),
         tenants=beside_parameters(among(tenants)),
-        beyond=sql.SQL("true") if first else _beyond(target),
+        beyond=sql.SQL("true") if first else beyond(target),
         keys=keys,
     )
 
@@ -89,12 +96,12 @@ ORDER BY integrity_key.position
 """
     ).format(
         sets=beside_parameters(with_sets(checks)),
-        keys=_key_texts(target),
+        keys=key_texts(target),
         sent=as_sent(sql.SQL("CASE WHEN embeddable THEN text ELSE '' END"), target.server),
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns((*checks, *held))),
-        given=_keys(target, with_written=True),
-        keyed=_keyed(target),
+        given=keys_given(target, with_written=True),
+        keyed=row_of_key(target),
         fails=beside_parameters(_fails(checks)),
         tenants=beside_parameters(among(tenants)),
     )
@@ -118,8 +125,8 @@ CROSS JOIN LATERAL ({keyed}) AS r
         sets=beside_parameters(with_sets(checks)),
         bytes=beside_parameters(_stored_bytes(target)),
         checks=beside_parameters(_check_columns(checks)),
-        keys=_keys(target, with_written=False),
-        keyed=_keyed(target),
+        keys=keys_given(target, with_written=False),
+        keyed=row_of_key(target),
     )
 
 
@@ -137,8 +144,8 @@ WHERE md5(coalesce(text, '')) <> integrity_key.written
 ORDER BY integrity_key.position
 """
     ).format(
-        keys=_keys(target, with_written=True),
-        keyed=_keyed(target),
+        keys=keys_given(target, with_written=True),
+        keyed=row_of_key(target),
     )
 
 
@@ -158,8 +165,8 @@ WHERE text IS NOT NULL
         sent=as_sent(
             sql.SQL("pg_catalog.left(text, {})").format(sql.Literal(characters)), target.server
         ),
-        keys=_keys(target, with_written=False),
-        keyed=_keyed(target),
+        keys=keys_given(target, with_written=False),
+        keyed=row_of_key(target),
     )
 
 
@@ -176,7 +183,7 @@ def compile_candidates(
     and longest of those alike. Takes no parameters. Returns key as texts, tenant, what the text has
     (an array of integers) and its length. The windows run over keys alone, and no vector is read.
     """
-    keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in _positions(target))
+    keys = sql.SQL(", ").join(sql.Identifier(f"key_{i}") for i in positions(target))
     return sql.SQL(
         """
 {sets}SELECT {key}, tenant, traits, length
@@ -207,15 +214,15 @@ ORDER BY tenant COLLATE "C", {last_first}
 """
     ).format(
         sets=with_sets(checks),
-        key=_key_texts(target),
+        key=key_texts(target),
         traits=text_traits(sql.SQL("r.text")),
         # Of any age: that no changed row is healthy must not spare the probe.
         rows=rows_of(replace(target, changed_since=None)),
         keys=keys,
-        own_keys=sql.SQL(", ").join(_key_columns(target, "r")),
-        same=equal(target.key, _key_columns(target, "r"), _key_columns(target, "late")),
+        own_keys=sql.SQL(", ").join(key_columns(target, "r")),
+        same=equal(target.key, key_columns(target, "r"), key_columns(target, "late")),
         last_first=sql.SQL(", ").join(
-            sql.SQL("{} DESC").format(column) for column in _key_columns(target, "r")
+            sql.SQL("{} DESC").format(column) for column in key_columns(target, "r")
         ),
         fails=_fails(checks),
         tenants=sql.SQL("({} OR tenant IS NULL AND {})").format(
@@ -252,52 +259,10 @@ ORDER BY integrity_key.position
         vector=beside_parameters(vector_bytes(embedding, target.server.vector_schema))
         if target.embedding_type.from_extension
         else embedding,
-        keys=_keys(target, with_written=False),
-        keyed=_keyed(replace(target, changed_since=None)),
+        keys=keys_given(target, with_written=False),
+        keyed=row_of_key(replace(target, changed_since=None)),
         fails=beside_parameters(_fails(checks)),
     )
-
-
-def _beyond(target: Target) -> sql.Composable:
-    """The condition that a row stands behind the key after_1 … after_n."""
-    after = [
-        sql.SQL("{}::{}").format(sql.Placeholder(f"after_{i}"), type_of(column.full_type))
-        for i, column in enumerate(target.key, start=1)
-    ]
-    return compared(target.key, _key_columns(target, "r"), ">", after)
-
-
-def texts_given(parameter: str) -> sql.Composed:
-    """A parameter that is an array of texts.
-
-    In binary: the literal of an array takes several times as long to write, row by row.
-    """
-    return sql.SQL("{}::text[]").format(sql.Placeholder(parameter, format=PyFormat.BINARY))
-
-
-def key_arrays(keys: Sequence[tuple[str, ...]], columns: int | None = None) -> dict[str, Any]:
-    """The parameters keys_1 … keys_n: one array of texts per key column.
-
-    `columns` is needed only where there may be no keys at all.
-    """
-    width = columns if columns is not None else len(keys[0])
-    return {f"keys_{i + 1}": [key[i] for key in keys] for i in range(width)}
-
-
-def type_of(name: str) -> sql.SQL:
-    """A type's name as format_type() wrote it, which quotes where it must."""
-    return sql.SQL(name.replace("%", "%%"))
-
-
-def _key_texts(target: Target) -> sql.Composable:
-    return sql.SQL(", ").join(
-        sql.SQL("{}::text").format(column) for column in _key_columns(target, "r")
-    )
-
-
-def _key_columns(target: Target, relation: str) -> list[sql.Identifier]:
-    """The key's columns, qualified: a bare name in ORDER BY means the output column, a text."""
-    return [sql.Identifier(relation, f"key_{i}") for i in _positions(target)]
 
 
 def _fails(checks: Sequence[AppliedCheck]) -> sql.Composable:
@@ -310,47 +275,3 @@ def _check_columns(checks: Sequence[AppliedCheck]) -> sql.Composable:
 
 def _stored_bytes(target: Target) -> sql.Composable:
     return target.embedding_type.bytes(sql.Identifier("embedding"), target.server.vector_schema)
-
-
-def _keys(target: Target, *, with_written: bool) -> sql.Composable:
-    """The keys of a statement's parameters as a relation, one row per key."""
-    names = [sql.Identifier(f"key_{i}") for i in _positions(target)]
-    arrays = [texts_given(f"keys_{i}") for i in _positions(target)]
-    if with_written:
-        names.append(sql.Identifier("written"))
-        arrays.append(texts_given("written"))
-    return sql.SQL("{arrays} WITH ORDINALITY AS integrity_key ({names}, position)").format(
-        arrays=unnested(arrays), names=sql.SQL(", ").join(names)
-    )
-
-
-def key_is(
-    target: Target, columns: Iterable[sql.Composable], given: Iterable[sql.Composable]
-) -> sql.Composable:
-    """The condition that columns hold the key given as texts, each cast back to its own type."""
-    typed = [
-        sql.SQL("{}::{}").format(text, type_of(column.full_type))
-        for text, column in zip(given, target.key, strict=True)
-    ]
-    return equal(target.key, list(columns), typed)
-
-
-def _keyed(target: Target) -> sql.Composable:
-    """The row of one key.
-
-    OFFSET 0 has it looked up by itself, through the key's index. A join may read the whole table
-    instead, up to the last of the keys, and there may be hundreds of such statements.
-    """
-    names = [f"key_{position}" for position in _positions(target)]
-    return sql.SQL("SELECT * FROM {rows} AS keyed WHERE {same} OFFSET 0").format(
-        rows=beside_parameters(rows_of(target)),
-        same=key_is(
-            target,
-            [sql.Identifier("keyed", name) for name in names],
-            [sql.Identifier("integrity_key", name) for name in names],
-        ),
-    )
-
-
-def _positions(target: Target) -> range:
-    return range(1, len(target.key) + 1)

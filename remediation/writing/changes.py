@@ -14,8 +14,8 @@ from psycopg.pq import Format
 
 from checks.database.catalog import read_type_oids
 from remediation.journal.journal import Changed
+from remediation.selection.given_keys import key_arrays
 from remediation.selection.row_reader import md5
-from remediation.selection.row_statements import key_arrays
 from remediation.writing.frozen_sets import set_checks
 from remediation.writing.store_statements import (
     compile_insert,

@@ -20,7 +20,7 @@ from checks.targets.store_rows import (
     same_key,
     store_column,
 )
-from remediation.selection.row_statements import type_of
+from remediation.selection.given_keys import type_of
 from remediation.writing.table_statements import (
     IS_LOCKED,
     beside_unchanged,

@@ -20,7 +20,7 @@ from checks.row_checks.row_expressions import (
     updated_at_of,
 )
 from checks.targets.provenance import hash_to_store, kept_text, time_as_stored
-from remediation.selection.row_statements import key_is, texts_given, type_of
+from remediation.selection.given_keys import key_is, positions, texts_given, type_of
 from remediation.writing.stored_form import stored_forms
 
 if TYPE_CHECKING:
@@ -265,12 +265,12 @@ def cast_new(target: Target) -> sql.Composable:
 
 def key_parameters(target: Target) -> list[sql.Composed]:
     """The parameters keys_1 … keys_n with their type."""
-    return [texts_given(f"keys_{i}") for i in _positions(target)]
+    return [texts_given(f"keys_{i}") for i in positions(target)]
 
 
 def key_names(target: Target) -> sql.Composable:
     """What the key columns of `integrity_row` are called."""
-    return sql.SQL(", ").join(sql.Identifier(f"integrity_key_{i}") for i in _positions(target))
+    return sql.SQL(", ").join(sql.Identifier(f"integrity_key_{i}") for i in positions(target))
 
 
 def _same_key(target: Target) -> sql.Composable:
@@ -278,9 +278,5 @@ def _same_key(target: Target) -> sql.Composable:
     return key_is(
         target,
         [beside_parameters(sql.Identifier(table, key.name)) for key in target.key],
-        [sql.Identifier(f"integrity_key_{i}") for i in _positions(target)],
+        [sql.Identifier(f"integrity_key_{i}") for i in positions(target)],
     )
-
-
-def _positions(target: Target) -> range:
-    return range(1, len(target.key) + 1)
