@@ -114,7 +114,7 @@ class AppliedCheck:
 
     def united(self, other: AppliedCheck) -> AppliedCheck:
         """The check over its own set and another's."""
-        both = sql.SQL("{} UNION {}").format(self.members, other.members)
+        both = sql.SQL("({}) UNION ({})").format(self.members, other.members)
         return replace(self, write_members=lambda: both, write_places=None)
 
 
