@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -237,18 +238,22 @@ class Settings(Section):
                 "expected at least one [[tables]] entry, found none; "
                 "integrity.example.toml shows one",
             )
-        seen: dict[tuple[TableName, object], int] = {}
+        seen: dict[tuple[TableName, object], dict[str | None, int]] = defaultdict(dict)
         for position, entry in enumerate(entries(tables)):
             name = readable_table_name(value_of(entry, "name"))
             if name is None:
                 continue
-            first = seen.setdefault((name, given_place(entry)), position)
-            if first != position:
+            others = seen[name, given_place(entry)]
+            given_where = value_of(entry, "where")
+            where = given_where.strip() if isinstance(given_where, str) else None
+            first = others.get(None, others.get(where))
+            others.setdefault(where, position)
+            if first is not None:
                 yield (
                     ("tables", position, "name"),
                     f"[[tables]] #{position + 1} names the same table and the same embeddings as"
                     f" #{first + 1}; keep one of them, or say in `embedding` which column each"
-                    " one checks",
+                    " one checks, or in `where` which rows (without it, all that are left, last)",
                 )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checks.database.catalog import read_relation_names, read_relations
-from checks.settings.entry_names import place_in
+from checks.settings.entry_names import place_in, rows_in, told_apart
 from checks.settings.names import display_identifier, display_name
 from checks.targets.indexes.faults import with_index_faults
 from checks.targets.problems import Layouts, Problem, no_extension, problems_of
@@ -44,7 +44,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
     }
     matched = [
         (table, [found for found in _matching(table, names) if _wanted(table, found, exact)])
-        for table in settings.tables
+        for table in told_apart(settings.tables)
     ]
     places: dict[int, set[str]] = defaultdict(set)
     for table, found_names in matched:
@@ -62,7 +62,9 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
     relations = read_relations(connection, sorted(oids))
     layouts = Layouts()
     targets: dict[str, Target] = {}
-    for (entry, _), (table, found_names) in zip(settings.named_tables, matched, strict=True):
+    first_of: dict[tuple[int, str], Target] = {}
+    entries = zip(settings.named_tables, rows_in(settings.tables), matched, strict=True)
+    for (entry, _), rows, (table, found_names) in entries:
         bare = Target(
             declared=table,
             name=entry,
@@ -74,7 +76,7 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
         if not found_names:
             targets.setdefault(bare.name, _missing(bare, names))
         for found in found_names:
-            place = place_in(table) if len(places[found.oid]) > 1 else ""
+            place = (place_in(table) if len(places[found.oid]) > 1 else "") + rows
             target = replace(
                 bare,
                 name=display_name(found.schema, found.name) + place,
@@ -82,8 +84,9 @@ def resolve(connection: Connection, settings: Settings, server: Server) -> tuple
                 relation=relations[found.oid],
                 tenant_part=_tenant_part(table, found),
             )
-            if (first := targets.get(target.name)) is not None:
-                targets[target.name] = _declared_twice(first, entry)
+            first = first_of.setdefault((found.oid, place_in(table)), target)
+            if first.declared.name != table.name:
+                targets[first.name] = _declared_twice(targets[first.name], entry)
                 continue
             target = _with_beside(target, by_name, relations)
             problems = (

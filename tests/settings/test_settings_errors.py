@@ -164,7 +164,8 @@ FAULTS = {
     ),
     TABLE + '[[tables]]\nname = "PUBLIC.docs"\ntext = "other"': (
         "tables[PUBLIC.docs].name: [[tables]] #2 names the same table and the same embeddings as"
-        " #1; keep one of them, or say in `embedding` which column each one checks"
+        " #1; keep one of them, or say in `embedding` which column each one checks, or in `where`"
+        " which rows (without it, all that are left, last)"
     ),
     "[canary]\nsample = 1": (
         "tables: expected at least one [[tables]] entry, found none; "
