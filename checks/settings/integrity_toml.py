@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from checks.errors import SettingsError
 from checks.settings.entry_names import entry_names
 from checks.settings.faults import Fault, fault_lines, faults_in
+from checks.settings.references import body_value
 from checks.settings.table_checks import names_in_conflict
 from checks.settings.tables import Table, given_place
 from checks.settings.values import (
@@ -34,6 +35,8 @@ from checks.settings.values import (
     EnvironmentName,
     FilePath,
     Flag,
+    HeaderValue,
+    PlainText,
     RecallShare,
     Section,
     SqlExpression,
@@ -76,7 +79,7 @@ class Provider(Section):
     """The OpenAI-compatible endpoint and what one request to it may hold."""
 
     base_url: BaseUrl = "https://api.openai.com/v1"
-    model: Text = "text-embedding-3-small"
+    model: PlainText = "text-embedding-3-small"
     dimensions: Dimensions = 1536
     send_dimensions: Flag = False
     # 2,048 inputs are the most that OpenAI's embeddings endpoint takes in a request.
@@ -90,12 +93,13 @@ class Provider(Section):
     """Names under which the endpoint may answer for `model`, such as the one behind an alias;
     "": without a name."""
     extra_body: Mapping[Text, Any] = Field(default_factory=dict)
-    extra_headers: Mapping[Text, Text] = Field(default_factory=dict)
-    """`${NAME}` in a value is filled in from the environment."""
+    extra_headers: Mapping[Text, HeaderValue] = Field(default_factory=dict)
+    """`${NAME}` in a value is filled in from the environment; `$$` is a dollar."""
 
     @field_validator("extra_body")
     @classmethod
     def _body_is_not_ours(cls, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        body_value(body)
         return _free_of(body, {"input", "model", "encoding_format", "dimensions", "stream"})
 
     @field_validator("extra_headers")

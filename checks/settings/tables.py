@@ -16,6 +16,7 @@ from checks.settings.values import (
     Duration,
     Flag,
     Padding,
+    PlainText,
     Section,
     SqlExpression,
     TableReference,
@@ -83,7 +84,7 @@ class Table(Section):
     digits or as bytes, or else an SQL expression over the table's columns."""
     model_column: ColumnName | None = None
     group_by: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
-    model: Text | None = None
+    model: PlainText | None = None
     tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
     """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None

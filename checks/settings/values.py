@@ -27,6 +27,7 @@ from pydantic_core import InitErrorDetails
 
 from checks.settings.faults import shown
 from checks.settings.names import TableName, parse_identifier
+from checks.settings.references import as_it_stands, header_value, names_a_variable
 
 Conflict: TypeAlias = tuple[tuple[str | int, ...], str]
 """Where in a section keys contradict each other, and in which words."""
@@ -169,7 +170,21 @@ def _environment_name(value: str) -> str:
             "expected the name of an environment variable (letters, digits and _), found something "
             "else; put the secret into the environment and its variable's name here"
         )
+    # It would be shown as the variable's name wherever that is not set.
+    if any(_looks_random(part) for part in value.split("_")):
+        raise ValueError(
+            "expected the name of an environment variable, found what looks like a key itself; put "
+            "the key into the environment and its variable's name here"
+        )
     return value
+
+
+def _looks_random(part: str) -> bool:
+    """Whether a part of a name is one of a key: no word is so long and mixed."""
+    if len(part) < 16 or part.isdigit():
+        return False
+    mixed = not (part.isupper() or part.islower())
+    return len(re.findall(r"\d(?=[A-Za-z])", part)) >= 2 or (len(part) > 30 and mixed)
 
 
 def plain_base_url(value: str) -> str:
@@ -182,6 +197,11 @@ def plain_base_url(value: str) -> str:
     if len(value) > LONGEST_URL:
         raise ValueError(
             f"expected a URL of at most {LONGEST_URL:,} characters, found a longer one"
+        )
+    if names_a_variable(value):
+        raise ValueError(
+            "expected the URL itself, found the name of a variable in it, which is not filled in; "
+            "write it out (a dollar as %24), or set OPENAI_BASE_URL in the environment"
         )
     try:
         url = urlsplit(value)
@@ -217,7 +237,12 @@ def api_version_of(base_url: str) -> str | None:
 def _file_path(value: object) -> Path:
     if isinstance(value, Path):
         return value
-    return Path(_not_blank(_text(value, "a file's path")))
+    path = as_it_stands(_not_blank(_text(value, "a file's path")))
+    if path.startswith("~"):
+        raise ValueError(
+            "expected a file's path without ~, which only shells fill in; write it out"
+        )
+    return Path(path)
 
 
 def _share(value: object) -> object:
@@ -253,6 +278,10 @@ ColumnName = Annotated[str, PlainValidator(_column)]
 SqlExpression = Annotated[str, PlainValidator(_expression)]
 """A column or SQL expression, kept as written."""
 Text = Annotated[str, AfterValidator(_not_blank)]
+PlainText = Annotated[Text, AfterValidator(as_it_stands)]
+"""Text in which no variable is filled in, nor meant to be."""
+HeaderValue = Annotated[Text, AfterValidator(header_value)]
+"""Text in which `${NAME}` is filled in from the environment."""
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
 BaseUrl = Annotated[str, AfterValidator(plain_base_url)]
 FilePath = Annotated[Path, PlainValidator(_file_path)]

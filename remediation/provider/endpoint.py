@@ -5,7 +5,6 @@ Values only. No message shows a key or a URL.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,14 +13,14 @@ from pydantic import SecretStr
 
 from checks.errors import IntegrityError
 from checks.redaction import redactor
+from checks.settings.references import FILLED_IN
 from checks.settings.values import plain_base_url
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
 
     from checks.settings.integrity_toml import Provider
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 COLUMNS = ("api_key", "base_url", "model")
 
@@ -78,12 +77,14 @@ class Endpoint:
 def extra_headers_of(
     provider: Provider, environment: Mapping[str, str]
 ) -> tuple[tuple[str, SecretStr], ...]:
-    """The further headers, with `${NAME}` in the place of secrets filled in.
+    """The further headers, with `${NAME}` in the place of secrets filled in, and `$$` as `$`.
 
     Raises ValueError for a variable that is not set.
     """
 
     def value_of(name: re.Match[str]) -> str:
+        if name[0] == "$$":
+            return "$"
         value = environment.get(name[1])
         if not value:
             raise ValueError(f"extra_headers: environment variable {name[1]} is not set")
@@ -91,7 +92,7 @@ def extra_headers_of(
         return value
 
     return tuple(
-        (name, SecretStr(_VARIABLE.sub(value_of, value)))
+        (name, SecretStr(FILLED_IN.sub(value_of, value)))
         for name, value in provider.extra_headers.items()
     )
 

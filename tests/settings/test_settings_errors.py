@@ -293,6 +293,9 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
         f'[provider]\nbase_url = "https://me:{SECRET}@host/v1"\n',
         f'[provider]\nbase_url = "https://host/v1?key={SECRET}"\n',
         f'[provider]\nbase_url = ["{SECRET}"]\n',
+        f'[provider]\nbase_url = "https://${{HOST:-{SECRET}}}/v1"\n',
+        f'[provider]\nextra_headers = {{ "X-Gate" = "${{GATE:-{SECRET}}}" }}\n',
+        f'[provider]\nextra_body = {{ user = "${{USER_ID}} {SECRET}" }}\n',
         f'[provider]\nbase_url = "https://me:{SECRET}@host:port/v1"\n',
     ],
 )
