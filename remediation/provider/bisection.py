@@ -145,10 +145,11 @@ class _Isolation:
         failure: ProviderError | None = None
         while self._waiting:
             group = self._waiting.pop()
-            parts = self._embedder.size.parts(group.positions, self._tokens)
-            if len(parts) > 1:
-                self._waiting += [_Group(positions=part, of=group.of) for part in reversed(parts)]
-                continue
+            size = self._embedder.size
+            first, trial = size.first(group.positions, self._tokens)
+            if rest := group.positions[len(first) :]:
+                self._waiting.append(_Group(positions=rest, of=group.of))
+                group = _Group(positions=first, of=group.of)
             try:
                 self._ask(group)
             except ProviderError as error:
@@ -156,6 +157,9 @@ class _Isolation:
                 self._usage += error.usage
                 self._waiting.append(group)
                 break
+            finally:
+                if trial:
+                    size.end_trial()
             self._earlier = Tries() if self._earlier is not None else None
         left = [group.positions for group in reversed(self._waiting)]
         return Isolated(
@@ -197,8 +201,10 @@ class _Isolation:
             self._outcomes[position] = vector
         self._embedded += len(group.positions)
         texts = len(group.positions)
-        self._embedder.size.taken(texts)
-        tokens = sum(map(self._tokens, group.positions)) if group.of else 0
+        size = self._embedder.size
+        counted = group.of is not None or size.searched
+        tokens = sum(map(self._tokens, group.positions)) if counted else 0
+        size.taken(texts, tokens)
         for refused in _upwards(group.of):
             refused.missing -= texts
             refused.most_texts = max(refused.most_texts, texts)
@@ -222,7 +228,7 @@ class _Isolation:
             return
         # A request may fail for another reason, and its parts not: an outage that is over.
         elif said is not None or size.doubt(held):
-            size.learn(unit, taken, refused=held, said=said is not None)
+            size.learn(unit, taken, refused=held, said=said is not None, exact=False)
 
     def _refused(self, group: _Group, rejected: InputRejected) -> None:
         """Ask for the parts of a refused group; a text that stands alone is refused."""
@@ -261,15 +267,12 @@ class _Isolation:
     def _divide(self, group: _Group, error: ProviderError) -> None:
         """Put what its refusal allows, or else each half, in the place of a group."""
         positions, said, of = group.positions, error.too_much, group.of
+        texts, tokens = len(positions), sum(map(self._tokens, positions))
+        if said is not None and said.most is None:
+            self._embedder.size.refuse(said.unit, texts if said.unit == "texts" else tokens)
         # What the settings' limits kept from being sent says nothing of the endpoint.
         if not isinstance(error, InputRejected) or error.usage.requests:
-            of = _Refused(
-                error=error,
-                within=group.of,
-                texts=len(positions),
-                tokens=sum(map(self._tokens, positions)),
-                missing=len(positions),
-            )
+            of = _Refused(error=error, within=group.of, texts=texts, tokens=tokens, missing=texts)
         stated = RequestSize()
         if said is not None and said.most is not None:
             stated.learn(said.unit, said.most, refused=0)

@@ -29,6 +29,12 @@ GROW_AFTER = 20
 """Requests of such a size that are taken before it is doubled; each time twice as many: what was an
 outage is over, and a limit that is there costs few requests."""
 
+MOST_TRIALS = 10
+"""Larger requests that are tried to find a limit that no refusal says as a number: between a size
+that was taken and twice that, five halvings come as near as `NEAR`."""
+NEAR = 16
+"""A limit is found where what was refused is larger than what was taken by such a part of it."""
+
 MESSAGE_CHARACTERS = 2_000
 """Of a refusal's words, what is looked at: what follows may be the texts, which it repeats."""
 
@@ -114,27 +120,43 @@ class RequestSize:
     """What the requests held that were refused for it."""
     unsaid: int | None = None
     """Texts of the smallest request that failed without a word of its size."""
+    _ceilings: dict[Unit, int] = field(default_factory=dict)
+    """What the smallest request held that was refused without a number, while that is searched."""
+    _trying: bool = False
+    _trials: int = 0
     _doubts: int = 0
     _successes: int = 0
     _patience: int = GROW_AFTER
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def learn(self, unit: Unit, most: int, *, refused: int, said: bool = True) -> None:
+    def learn(
+        self, unit: Unit, most: int, *, refused: int, said: bool = True, exact: bool = True
+    ) -> None:
         """A request that held more than `most` was refused for it, one that held `most` was not.
 
-        Where that was not `said`, it holds until as large a request is taken.
+        Where that was not `said`, it holds until as large a request is taken; where it is not
+        `exact`, as no number was said, larger requests are tried.
         """
         with self._lock:
-            known = self.texts if unit == "texts" else self.tokens
-            if most < 1 or (known is not None and known <= most):
+            known = self._known(unit)
+            searched = said and not exact and known is not None and known < refused
+            if most < 1 or (known is not None and (known <= most or searched)):
                 return
+            if said and not exact:
+                self._ceilings[unit] = refused
+            else:
+                self._ceilings.pop(unit, None)
             if said and unit == "texts":
                 self.unsaid = None
             self.refused.setdefault(unit, refused)
-            if unit == "texts":
-                self.texts = most
-            else:
-                self.tokens = most
+            self._set(unit, most)
+
+    def refuse(self, unit: Unit, held: int) -> None:
+        """A request that held so much was refused for it, without a number."""
+        with self._lock:
+            known, ceiling = self._known(unit), self._ceilings.get(unit)
+            if known is not None and ceiling is not None and known < held < ceiling:
+                self._ceilings[unit] = self.refused[unit] = held
 
     @property
     def learnt(self) -> dict[Unit, int]:
@@ -149,9 +171,21 @@ class RequestSize:
             self.unsaid = min(texts, self.unsaid or texts)
             return self._doubts >= OFTEN
 
-    def taken(self, texts: int) -> None:
-        """A request of so many texts succeeded: what was only put down to the size may be over."""
+    @property
+    def searched(self) -> bool:
+        """Whether larger requests than the known ones are still tried."""
+        return self._trials < MOST_TRIALS and any(
+            self._next(unit) != self._known(unit) for unit in tuple(self._ceilings)
+        )
+
+    def taken(self, texts: int, tokens: int) -> None:
+        """A request of so much succeeded: what was only put down to the size may be over."""
+        held: dict[Unit, int] = {"texts": texts, "tokens": tokens}
         with self._lock:
+            for unit, ceiling in self._ceilings.items():
+                known = self._known(unit)
+                if known is not None and known < held[unit] < ceiling:
+                    self._set(unit, held[unit])
             if self.unsaid is None:
                 return
             if texts >= self.unsaid:
@@ -168,17 +202,66 @@ class RequestSize:
         self, positions: Sequence[int], tokens_of: Callable[[int], int]
     ) -> list[tuple[int, ...]]:
         """The positions, in order, in as few parts as a request each may hold."""
-        parts: list[list[int]] = [[]]
-        tokens = 0
-        for position in positions:
-            counted = 0 if self.tokens is None else tokens_of(position)
-            full = self.texts is not None and len(parts[-1]) >= self.texts
-            if parts[-1] and (full or (self.tokens is not None and tokens + counted > self.tokens)):
-                parts.append([])
-                tokens = 0
-            parts[-1].append(position)
-            tokens += counted
-        return [tuple(part) for part in parts]
+        parts = []
+        while positions:
+            fitting = _fitting(positions, tokens_of, self.texts, self.tokens)
+            parts.append(tuple(positions[:fitting]))
+            positions = positions[fitting:]
+        return parts
+
+    def first(
+        self, positions: Sequence[int], tokens_of: Callable[[int], int]
+    ) -> tuple[tuple[int, ...], bool]:
+        """The first of the parts, or a larger one as a trial, which is said: `end_trial()` then.
+
+        One trial at a time, whoever asks.
+        """
+        with self._lock:
+            most = _fitting(positions, tokens_of, self.texts, self.tokens)
+            if self.searched and not self._trying:
+                larger = _fitting(positions, tokens_of, self._next("texts"), self._next("tokens"))
+                self._trying = larger > most
+                most = max(most, larger)
+                self._trials += self._trying
+                return tuple(positions[:most]), self._trying
+            return tuple(positions[:most]), False
+
+    def end_trial(self) -> None:
+        """A trial was taken, refused, or not asked."""
+        with self._lock:
+            self._trying = False
+
+    def _known(self, unit: Unit) -> int | None:
+        return self.texts if unit == "texts" else self.tokens
+
+    def _set(self, unit: Unit, most: int) -> None:
+        if unit == "texts":
+            self.texts = most
+        else:
+            self.tokens = most
+
+    def _next(self, unit: Unit) -> int | None:
+        """The middle between what was taken and what was refused, while these are far apart."""
+        known, ceiling = self._known(unit), self._ceilings.get(unit)
+        if known is None or ceiling is None or ceiling - known <= max(1, known // NEAR):
+            return known
+        return (known + ceiling) // 2
+
+
+def _fitting(
+    positions: Sequence[int],
+    tokens_of: Callable[[int], int],
+    texts: int | None,
+    tokens: int | None,
+) -> int:
+    """How many of the positions, from the first on, are in a request of so much; 1 at least."""
+    most = len(positions) if texts is None else min(texts, len(positions))
+    held = 0
+    for count in range(most if tokens is not None else 0):
+        held += tokens_of(positions[count])
+        if count and tokens is not None and held > tokens:
+            return count
+    return most
 
 
 @dataclass(kw_only=True, slots=True)

@@ -107,9 +107,53 @@ def test_a_limit_of_texts_is_learnt_from_whatever_refusal(
             before = len(server.requests)
             result = embed_isolating(asked, texts)
             np.testing.assert_array_equal(np.stack(result.outcomes), expected(texts))  # type: ignore[arg-type]
-        assert asked.size.texts == (5 if said is None or said.most is None else 7)
+        # A refusal that may be for anything is held against the size of a request after a while.
+        assert asked.size.texts == (5 if content == {"error": {"message": "no"}} else 7)
     # None of the second batch is refused any more.
     assert len(server.requests) - before == (8 if asked.size.texts == 5 else 6)
+
+
+@pytest.mark.parametrize(
+    ("limit", "together", "found"), [(8, 40, 8), (9, 50, 9), (1, 7, 1), (100, 512, 100)]
+)
+def test_a_limit_that_is_not_said_as_a_number_is_searched_once(
+    server: ProviderServer, limit: int, together: int, found: int
+) -> None:
+    server.always(larger_than(limit, 400, {"error": {"message": "Too many inputs; send fewer."}}))
+    texts = [f"text {n} of many" for n in range(together)]
+    taken: list[str] = []
+    with embedder(server) as asked:
+        asked.embed(["healthy"])
+        for _ in range(3):
+            before = len(server.requests)
+            result = embed_isolating(asked, texts)
+            np.testing.assert_array_equal(np.stack(result.outcomes), expected(texts))  # type: ignore[arg-type]
+            sent = server.requests[before:]
+            taken = [text for each in sent if len(each.texts) <= limit for text in each.texts]
+            # What was taken once is not asked for again.
+            assert sorted(taken) == sorted(texts)
+        assert asked.size.texts == found
+        assert len(sent) == -(-together // found)
+    halvings = (together // limit).bit_length()
+    refused = sum(len(request.texts) > limit for request in server.requests)
+    assert refused <= halvings + 5
+
+
+def test_a_larger_request_is_tried_by_one_at_a_time() -> None:
+    size = RequestSize()
+    size.learn("texts", 4, refused=16, exact=False)
+    assert size.first(range(20), len) == (tuple(range(10)), True)  # type: ignore[arg-type]
+    assert size.first(range(20), len) == (tuple(range(4)), False)  # type: ignore[arg-type]
+    size.refuse("texts", 10)
+    size.end_trial()
+    assert size.first(range(20), len) == (tuple(range(7)), True)  # type: ignore[arg-type]
+    size.end_trial()
+    # What was taken as a smaller size is not forgotten, and what was refused as one is.
+    size.taken(6, 60)
+    size.learn("texts", 3, refused=8, exact=False)
+    assert size.learnt == {"texts": 6}
+    size.learn("texts", 3, refused=6, exact=False)
+    assert size.learnt == {"texts": 3}
 
 
 @pytest.mark.parametrize(
@@ -159,12 +203,12 @@ def test_a_limit_of_tokens_is_learnt_and_long_texts_go_in_smaller_requests(
     server.always(rule)
     texts = [f"text {n:02} of thirty characters" for n in range(16)]
     with embedder(server) as asked:
-        for _ in range(2):
+        for _ in range(3):
             before = len(server.requests)
             result = embed_isolating(asked, texts)
             np.testing.assert_array_equal(np.stack(result.outcomes), expected(texts))  # type: ignore[arg-type]
         assert asked.size.texts is None
-        assert 30 < (asked.size.tokens or 0) <= 60
+        assert 50 < (asked.size.tokens or 0) <= 60
     sent = server.requests[before:]
     assert all(rule(request) is None for request in sent)
 
