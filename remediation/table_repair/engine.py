@@ -240,7 +240,7 @@ class Engine:
             self._source.skip_unread(self.stopped)
         for rounds_left in reversed(range(ROUNDS + 1)):
             if not self.stop.is_set():
-                self._edits.find_after_write(self._ledger.reopen)
+                self._edits.find_after_write(self._ledger.reopen, self.stop.wait)
             if self.stopped or not self._edits or not rounds_left:
                 break
             edited = self._source.batches(self._edits.rows(self._ledger.settle))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediation.journal.journal import row_of
 from remediation.journal.outcomes import Outcome, RowOutcome
+from remediation.writing.table_statements import FIRED_WITHIN, dated_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,14 +49,23 @@ class Edits:
         """Remember a superseded row that may still need us; its text is read again in time."""
         self._add(outcome.row, outcome.reason, outcome.written_hash)
 
-    def find_after_write(self, reopen: Callable[[FailingRow, str], None]) -> None:
+    def find_after_write(
+        self,
+        reopen: Callable[[FailingRow, str], None],
+        pause: Callable[[float], object],
+    ) -> None:
         """Look at every row we fixed once more: an edit since then left it the old text's vector.
 
         The journal, not memory, remembers which rows those are. `reopen` is called with each such
-        row and the note that its outcome carried.
+        row and the note that its outcome carried. Pauses first until no row is dated ahead of the
+        clock: an edit that this look is too early for would then count as older than the vector.
         """
         some: list[dict[str, Any]] = []
+        ahead = dated_ahead(self.reader.target)
         for fixed in self.journal.fixed(self.reader.target.name):
+            if ahead:
+                pause(FIRED_WITHIN.total_seconds())
+                ahead = False
             some.append(fixed)
             if len(some) == KEYS_AT_ONCE:
                 self._find(some, reopen)

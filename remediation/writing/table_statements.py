@@ -6,6 +6,7 @@ Builds SQL and its parameters; runs nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from remediation.selection.batching import FailingRow
 
 
-FIRED_WITHIN = "100 milliseconds"
+FIRED_WITHIN = timedelta(milliseconds=100)
 """Of `embedded_at` beyond the write, where a trigger may set `updated_at` by the clock after that.
-Whoever edits a text so soon after us is found by the last look at what was written.
+Whoever edits a text so soon after us is found by the last look at what was written, which is later.
 """
 
 
@@ -224,7 +225,7 @@ def provenance_values(
     if (held := target.provenance_column("embedded_at")) is not None:
         at: sql.Composable = sql.SQL("pg_catalog.now()")
         if updated_at is not None:
-            if target.holder.triggered:
+            if dated_ahead(target):
                 fired = sql.SQL("pg_catalog.clock_timestamp() + {}::interval")
                 at = fired.format(sql.Literal(FIRED_WITHIN))
             at = sql.SQL("greatest({}, {})").format(at, updated_at)
@@ -235,6 +236,12 @@ def provenance_values(
         of_text = text_md5 if target.declared.hash == "md5" or text_hash is None else text_hash
         values[held.column.name] = hash_to_store(held.column, target.declared.hash, of_text)
     return values
+
+
+def dated_ahead(target: Target) -> bool:
+    """Whether a write says that it embeds `FIRED_WITHIN` later than it does."""
+    dated = target.declared.updated_at is not None
+    return dated and target.holder.triggered and target.provenance_column("embedded_at") is not None
 
 
 def _provenance_of_update(target: Target) -> dict[str, sql.Composable]:

@@ -128,6 +128,19 @@ def test_a_trigger_that_dates_every_update_after_it_stops_the_check(
         assert done.docs.stopped is not None
 
 
+def test_an_edit_as_soon_as_the_repair_ends_is_later_than_its_vectors(
+    database: str, tmp_path: Path
+) -> None:
+    with docs(database, {"acme": (0, 6)}) as rows, ProviderServer() as server:
+        add(rows, "edited timestamptz DEFAULT now()", "embedded timestamptz")
+        _dated_by_trigger(rows, "clock_timestamp()")
+        of = declared(server, updated_at="edited", embedded_at="embedded")
+        done = repaired(database, of, tmp_path, keys=KEYS)
+        rows.execute("UPDATE docs SET body = body || ', edited' WHERE id = 4")
+        assert done.counts() == {"selected": 6, "fixed": 6}
+        assert counts(database, of)["freshness"] == 1
+
+
 def _dated_by_trigger(rows: Docs, time: str) -> None:
     rows.execute(
         f"CREATE FUNCTION dated() RETURNS trigger LANGUAGE plpgsql AS"
