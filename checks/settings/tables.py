@@ -85,7 +85,7 @@ class Table(Section):
     model_column: ColumnName | None = None
     group_by: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = ()
     model: PlainText | None = None
-    tenant_models: Mapping[Text, Text] = Field(default_factory=dict)
+    tenant_models: Mapping[Text, PlainText] = Field(default_factory=dict)
     """The models of tenants that are embedded with another model than the table's."""
     dimensions: Dimensions | None = None
     pad: Padding = False

@@ -99,3 +99,14 @@ def test_names_that_people_give_their_variables_are_taken(name: str) -> None:
 def _headers(chosen: Settings) -> list[str]:
     headers = extra_headers_of(chosen.provider, {"GATE": "s3cret"})
     return [value.get_secret_value() for _, value in headers]
+
+
+def test_a_table_and_a_tenant_have_models_by_name() -> None:
+    models = {"model": "${MODEL}", "tenant_models": {"acme": "%MODEL%"}}
+    entry = {"name": "docs", "text": "body", "tenant": "t", **models}
+    with pytest.raises(SettingsError) as raised:
+        settings_in({"tables": [entry]}, row_checks=(), named="integrity.toml")
+    assert [fault.partition(": expected the value itself")[0] for fault in raised.value.errors] == [
+        "integrity.toml: tables[docs].model",
+        "integrity.toml: tables[docs].tenant_models.acme",
+    ]
