@@ -69,6 +69,22 @@ def test_one_disagreeing_row_refuses_with_its_tenant_and_number(
         assert done.counts() == {"selected": 4, "skipped": 4}
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+def test_vectors_of_another_length_are_refused_where_searches_see_it(
+    database: str, tmp_path: Path, metric: str
+) -> None:
+    with docs(database, {"acme": (3, 2), "globex": (3, 2)}) as table, ProviderServer() as server:
+        table.execute("UPDATE docs SET embedding = l2_normalize(embedding) * '[2,2,2,2,2,2,2,2]'")
+        versions = table.versions()
+        done = repaired(database, settings(server, table={"metric": metric}), tmp_path, keys=KEYS)
+        if metric == "cosine":
+            assert done.counts() == {"selected": 4, "fixed": 4}
+            return
+        assert "another length than those stored (1, stored 2)" in (done.docs.stopped or "")
+        assert table.versions() == versions
+        assert done.counts() == {"selected": 4, "skipped": 4}
+
+
 def test_a_dead_key_met_by_the_probe_is_not_tried_again(database: str, tmp_path: Path) -> None:
     with (
         docs(database, {"acme": (3, 20), "globex": (3, 2)}),

@@ -10,18 +10,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from checks.awake import wait_for_all, wait_for_one, wait_until_quiet
 from checks.canary.sampler import cosine
 from checks.findings.finding import tenant_words
 from checks.wording import plural
 from remediation.provider.bisection import embed_isolating
-from remediation.provider.errors import InputRejected, KeyRefused, ModelUnavailable
+from remediation.provider.errors import (
+    InputRejected,
+    KeyRefused,
+    ModelUnavailable,
+    UntrustworthyResponse,
+)
 from remediation.provider.usage import NOTHING, Usage
 from remediation.table_repair.probing.late_probes import LATE_SECONDS, LateProbe
 from remediation.throttling.wait_reasons import keys_must_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from remediation.provider.embedders import Embedders
     from remediation.provider.endpoint import Endpoint
@@ -37,6 +46,9 @@ COSINES_SHOWN = 3
 
 FAR = 0.9
 """A cosine below it is no other separator's: the vector is of another model or another text."""
+
+LENGTH_TOLERANCE = 0.01
+"""Of a vector's length; rounding to halfvec, or to 8 bits an element, changes less."""
 
 TENANTS_LOOKED_AT = 3
 """Tenants at whom the probe looks again where they disagree."""
@@ -69,7 +81,7 @@ class ProbeResult:
         if self.cosines:
             return None
         reason = "its samples were refused" if self.failure is None else self.failure.reason
-        return f"the probe got no answer, and nothing unproven is written: {reason}"
+        return f"the probe got no answer to rely on, and nothing unproven is written: {reason}"
 
     @property
     def agrees(self) -> bool:
@@ -243,21 +255,38 @@ def _probe_tenant(embedders: Embedders, sample: Sample, least: float) -> ProbeRe
             answer = embed_isolating(embedder, sample.texts, comparing=True)
     except KeyRefused as error:
         return ProbeResult(tenant=sample.tenant, least=least, failure=error)
-    cosines = [
-        cosine(stored, fresh)
+    pairs = [
+        (stored, fresh)
         for stored, fresh in zip(sample.stored, answer.outcomes, strict=True)
         if fresh is not None and not isinstance(fresh, InputRejected)
     ]
+    cosines = [cosine(stored, fresh) for stored, fresh in pairs]
+    failure = answer.failure
+    if sample.lengths_matter and (other := _other_lengths(pairs)) and min(cosines) >= least:
+        failure, cosines = UntrustworthyResponse(other), []
     return ProbeResult(
         tenant=sample.tenant,
         least=least,
         cosines=tuple(cosines),
-        failure=answer.failure,
+        failure=failure,
         usage=answer.usage,
         endpoint=embedder.endpoint,
         heard=dict(embedder.heard),
         own=embedders.own(sample.tenant),
     )
+
+
+def _other_lengths(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> str | None:
+    """Why vectors of the same direction as the stored ones are none to write, or None."""
+    for stored, fresh in pairs:
+        was, now = float(np.linalg.norm(stored)), float(np.linalg.norm(fresh))
+        if abs(now - was) > LENGTH_TOLERANCE * was:
+            return (
+                f"its vectors are of another length than those stored ({now:.3g}, stored"
+                f" {was:.3g}), which the table's `metric` sees; correct `metric` if searches go by"
+                " cosine, or have the endpoint, or a trigger, make them as long"
+            )
+    return None
 
 
 def _disagreement(results: Sequence[ProbeResult]) -> str | None:

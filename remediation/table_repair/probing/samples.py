@@ -34,6 +34,8 @@ class Sample:
     texts: tuple[str, ...] = field(repr=False)
     stored: tuple[NDArray[np.float32], ...]
     tokens: int
+    lengths_matter: bool = False
+    """Whether a search sees the lengths of vectors, as by l2 and inner_product."""
 
 
 def samples(
@@ -60,6 +62,7 @@ def samples(
             texts=texts,
             stored=tuple(vector for text, vector in sent if text is not None),
             tokens=sum(map(counter.count, texts)),
+            lengths_matter=reader.target.declared.metric != "cosine",
         )
 
     found = groupby(
