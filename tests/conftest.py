@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from checks.expectations import engine
+from checks.redaction import redactor
 from tests.databases import (
     OLD,
     SERVERS,
@@ -47,6 +48,12 @@ settings.register_profile("modest", max_examples=8)
 settings.register_profile("full", max_examples=60)
 # Unless the command line names another one: `make test-full` does.
 settings.load_profile("modest")
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test made a secret: a generated one may stand in what the next one expects."""
+    monkeypatch.setattr(redactor, "_by_ending", redactor._by_ending.copy())
 
 
 @pytest.fixture(scope="session", autouse=True)
