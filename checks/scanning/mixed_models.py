@@ -1,9 +1,9 @@
 """Tells vectors of two models in one column by a sample, without a provider.
 
-Rows of much the same words are near each other in any one model. Where a sample falls into two
-parts within which they are, and across which they are at right angles, two models made it. Topics
-do not look like that: rows of two topics have few words in common, and their words tell which part
-they are in. Where all texts have the same words but for a number, nothing is told.
+In any one model, the more words two texts have in common, the nearer are their vectors. Where a
+sample falls into two parts within which that is so, while across them every pair is at right angles
+whatever its words, two models made it. Topics do not look like that: their vectors are near each
+other where their words are, or they have no words in common, which then tell a row's part.
 
 A model gives all vectors the length 1, or many lengths without a gap: where some have 1 and all
 others are far from it, two models made them, or one whose vectors only some writers normalise.
@@ -27,19 +27,25 @@ FEWEST_ROWS = 40
 """Below this nothing is told."""
 FEWEST_DIMENSIONS = 32
 """In fewer, unrelated vectors are not at right angles."""
-ALIKE = 0.3
-"""Share of common words (Jaccard's) from which on two texts are of much the same words."""
-COMMON = 0.6
-"""Share of the rows from which on a word of theirs says nothing of a text: one of a form letter."""
-TOLD_BY_WORDS = 0.3
-"""How much more often than by chance, of what is left to certainty, texts like a row's may be in
-its own part."""
-FEWEST_PAIRS = 20
-"""Such pairs across both parts, and within each."""
-TOGETHER = 0.4
-"""The least mean cosine of such pairs within a part."""
-APART = 0.1
-"""The most that their mean cosine across the parts is from zero."""
+FEWEST_OF_A_PART = 8
+"""Rows."""
+WORDS_TELL = 0.2
+"""The least correlation, within each part, of the words that two texts have in common with their
+vectors' nearness. Below it, as in texts of a form letter, nothing is told. With real models and
+prose: 0.35 and more."""
+NOTHING_TELLS = 0.2
+"""How much of what common words do to a cosine within the parts they do at most across them. With
+two models 0.0 to 0.2; with one and topics that have words in common 0.4 and more."""
+MIXED = 0.8
+"""The least part that two things must be of what chance would have them be: the share of the pairs
+with most words in common that are across the parts, and how far pairs across differ in these. Both
+are less where each part has words of its own, as topics and languages do; of two models about 1.0.
+"""
+MOST_ALIKE = 0.9
+"""Quantile of the pairs, by the words that they have in common."""
+APART = 0.03
+"""The most that the mean cosine across the parts is from zero. Of one model's texts it is seldom
+less: 0.09 and 0.15 were seen of pairs by chance."""
 BUCKETS = 4096
 ROUNDS = 12
 UNIT = 0.002
@@ -54,7 +60,8 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedModels:
-    """What speaks for two models: rows of the smaller part, and cosines of rows of like words."""
+    """What speaks for two models: rows of the smaller part, and the mean cosines of the pairs with
+    most words in common, within the parts and across them."""
 
     rows: int
     smaller: int
@@ -65,9 +72,9 @@ class MixedModels:
     def words(self) -> str:
         return (
             f"vectors look like those of two models: of {self.rows} sampled rows"
-            f" {_share(self.smaller, self.rows)} are at right angles to the others though"
-            f" their texts have the same words (mean cosine {self.across:.2f}, within each part"
-            f" {self.within:.2f}); --canary asks the model which rows are not its own"
+            f" {_share(self.smaller, self.rows)} are at right angles to the others, also where"
+            f" their texts have most words in common (mean cosine {self.across:.2f}, within each"
+            f" part {self.within:.2f}); --canary asks the model which rows are not its own"
         )
 
 
@@ -112,24 +119,29 @@ def mixed_models(
     units = vectors / norms[:, None]
     cosines = units @ units.T
     part = _parts(units, cosines)
-    alike = _alike(texts)
-    if _told_by_words(part, alike):
-        return None
-    alike = np.triu(alike)
-    across = alike & (part[:, None] != part[None, :])
-    inside = [alike & np.outer(part == side, part == side) for side in (False, True)]
-    if min(int(pairs.sum()) for pairs in (across, *inside)) < FEWEST_PAIRS:
-        return None
-    within = min(float(cosines[pairs].mean()) for pairs in inside)
-    between = float(cosines[across].mean())
-    # No such pair across may look like one within.
-    overlap = np.quantile(cosines[across], 0.95) >= np.quantile(
-        cosines[inside[0] | inside[1]], 0.05
-    )
-    if within < TOGETHER or abs(between) > APART or overlap:
-        return None
     smaller = min(int(part.sum()), rows - int(part.sum()))
-    return MixedModels(rows=rows, smaller=smaller, within=within, across=between)
+    if smaller < FEWEST_OF_A_PART:
+        return None
+    pairs = np.triu_indices(rows, 1)
+    across = part[pairs[0]] != part[pairs[1]]
+    near, common = cosines[pairs], _words_in_common(texts)[pairs]
+    if abs(float(near[across].mean())) > APART:
+        return None
+    alike = common > np.quantile(common, MOST_ALIKE)
+    if alike[across].mean() < MIXED * alike.mean():
+        return None
+    if common[across].std() < MIXED * common[~across].std():
+        return None
+    correlation, rise = _by_words(common[~across], near[~across])
+    _, across_rise = _by_words(common[across], near[across])
+    if correlation < WORDS_TELL or across_rise > NOTHING_TELLS * rise:
+        return None
+    return MixedModels(
+        rows=rows,
+        smaller=smaller,
+        within=float(near[alike & ~across].mean()),
+        across=float(near[alike & across].mean()),
+    )
 
 
 def _share(some: int, rows: int) -> str:
@@ -169,31 +181,25 @@ def _parts(units: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[
     return part
 
 
-def _alike(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which pairs of texts have much the same words; none with itself."""
+def _words_in_common(texts: Sequence[str]) -> NDArray[np.float32]:
+    """The share of words that each two texts have in common, rare ones counting more (the cosine of
+    their tf-idf vectors): (texts, texts)."""
     bags = np.zeros((len(texts), BUCKETS), dtype=np.float32)
     for bag, text in zip(bags, texts, strict=True):
         for word in _WORD.findall(text.lower()):
-            bag[crc32(word.encode("utf-8", "surrogatepass")) % BUCKETS] = 1.0
-    bags[:, bags.mean(axis=0) > COMMON] = 0.0
-    common = bags @ bags.T
-    sizes = bags.sum(axis=1)
-    alike = common >= ALIKE * np.maximum(sizes[:, None] + sizes[None, :] - common, 1.0)
-    np.fill_diagonal(alike, val=False)
-    return np.asarray(alike)
+            bag[crc32(word.encode("utf-8", "surrogatepass")) % BUCKETS] += 1.0
+    held_by = (bags > 0).sum(axis=0)
+    rarity = np.where(held_by > 1, np.log(len(texts) / np.maximum(held_by, 1)), 0.0)
+    weighted = np.log1p(bags) * rarity.astype(np.float32)
+    weighted /= np.maximum(np.linalg.norm(weighted, axis=1), 1e-9)[:, None]
+    common: NDArray[np.float32] = weighted @ weighted.T
+    return common
 
 
-def _told_by_words(part: NDArray[np.bool_], alike: NDArray[np.bool_]) -> bool:
-    """Whether a row's words tell its part: then the parts are topics, or may be."""
-    likes = alike.sum(axis=1)
-    known = likes > 0
-    share = part.mean()
-    by_chance = np.where(part, share, 1.0 - share)[known]
-    same = (alike & (part[:, None] == part[None, :])).sum(axis=1)[known] / likes[known]
-    # Of each part by itself: a small one hardly counts among all.
-    return not all(
-        (side := part[known] == one).any()
-        and same[side].mean() - by_chance[side].mean()
-        <= TOLD_BY_WORDS * (1.0 - by_chance[side].mean())
-        for one in (False, True)
-    )
+def _by_words(common: NDArray[np.float32], near: NDArray[np.float32]) -> tuple[float, float]:
+    """How the cosines of pairs go with their common words: the correlation, and the slope."""
+    spread, of_cosines = float(common.std()), float(near.std())
+    if spread < 1e-6 or of_cosines < 1e-6:
+        return 0.0, 0.0
+    covariance = float(((common - common.mean()) * (near - near.mean())).mean())
+    return covariance / (spread * of_cosines), covariance / spread**2

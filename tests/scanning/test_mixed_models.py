@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import pytest
 
-from checks.scanning.mixed_models import mixed_models
+from checks.scanning.mixed_models import MixedModels, mixed_models
 from tests.drivers.repairs import docs, examined, settings
 from tests.servers.nearby_texts import DIMENSIONS, near_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -147,3 +149,55 @@ def test_topics_at_right_angles_are_not_taken_for_models(topics: int, told_by: s
             "nothing": [f"a note, number {n}" for n in range(150)],
         }
         assert mixed_models(told[told_by], vectors.astype(np.float32)) is None
+
+
+def prose(count: int, chosen: np.random.Generator) -> list[list[str]]:
+    """Texts as people write them: of a dozen subjects, and two seldom have many words in common."""
+    ranks = 1.0 / np.arange(1, 3_001)
+    return [
+        [
+            f"w{subject * 200 + chosen.integers(60) if chosen.uniform() < 0.5 else word}"
+            for word in chosen.choice(3_000, chosen.integers(15, 80), p=ranks / ranks.sum())
+        ]
+        for subject in chosen.integers(2, 14, count)
+    ]
+
+
+@pytest.mark.parametrize("parts", ["two models", "one model", "two topics", "two languages"])
+def test_two_models_show_in_prose_and_two_topics_or_languages_of_one_are_none(parts: str) -> None:
+    """The texts of a topic have some words of its own, those of a language have none of another."""
+    for seed in range(6):
+        chosen = np.random.default_rng(seed)
+        later = chosen.uniform(size=200) < chosen.choice([0.3, 0.5])
+        said = prose(200, chosen)
+        own = {"two topics": 0.5, "two languages": 1.0}.get(parts, 0.0)
+        said = [
+            [f"of-the-later-{word}" if late and chosen.uniform() < own else word for word in text]
+            for text, late in zip(said, later, strict=True)
+        ]
+        vectors = np.stack([_meaning(text, model="one") for text in said])
+        if parts == "two models":
+            others = np.stack([_meaning(text, model="another") for text in said])
+            vectors = np.where(later[:, None], others, vectors)
+        seen = mixed_models([" ".join(text) for text in said], vectors)
+        assert (seen is not None) == (parts == "two models")
+        if isinstance(seen, MixedModels):
+            assert abs(seen.smaller - min(int(later.sum()), 200 - int(later.sum()))) <= 3
+            assert seen.within > 0.2
+            assert abs(seen.across) < 0.05
+
+
+def _meaning(text: Sequence[str], *, model: str) -> NDArray[np.float32]:
+    """The sum of its words' vectors, rare ones counting more, and of what all of a model have."""
+    words = [_vector_of(f"{model} {word}") for word in set(text)]
+    vector: NDArray[np.float32] = np.sum(words, axis=0) + 2.0 * _vector_of(model)
+    return vector
+
+
+@cache
+def _vector_of(name: str) -> NDArray[np.float32]:
+    chosen = np.random.default_rng(crc32(name.encode()))
+    rank = int(name.rpartition("w")[2]) if name[-1].isdigit() else 3_000
+    weight = np.log(2.0 + rank) / np.log(3_002.0)
+    vector: NDArray[np.float32] = (weight * chosen.standard_normal(128)).astype(np.float32)
+    return vector
