@@ -92,7 +92,7 @@ def test_a_dry_run_shows_the_plan_and_asks_the_provider_nothing(
         output=tmp_path / "output.txt",
     ) as run:
         assert run.wait(300) == 1, run.printed()
-    assert re.search(r"public\.workflow_insights +382 +15 .*\n(.*\n)*  to probe +5 ", run.printed())
+    assert re.search(r"public\.workflow_insights +382 +16 .*\n(.*\n)*  to probe +5 ", run.printed())
     assert "provider requests: 0\n" in run.printed()
     assert list(tmp_path.glob("incidents/*")) == []
     _, failing = outcomes(tmp_path)
