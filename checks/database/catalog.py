@@ -77,7 +77,8 @@ class Relation:
     """Whether row-level security is in force for this role at all."""
     readable: bool
     triggered: bool
-    """Whether it has triggers, those of constraints among them, or rules; or had them before."""
+    """Whether it has triggers, those of constraints among them, rules, or tables that inherit from
+    it and may have some; or had them before."""
 
     @property
     def writable_kind(self) -> bool:
@@ -112,7 +113,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
            AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
        c.relrowsecurity AND pg_catalog.row_security_active(c.oid),
-       c.relhastriggers OR c.relhasrules
+       c.relhastriggers OR c.relhasrules OR c.relkind = 'r' AND c.relhassubclass
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%(oids)s::oid[])
