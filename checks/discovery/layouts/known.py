@@ -134,7 +134,8 @@ KNOWN = (
         embedding="embedding",
         text=LLAMA_INDEX_TEXT,
         remark="a node's metadata is embedded above its text, but for the keys it excludes; line"
-        " breaks are spaces, as its OpenAI client has them: else take the outer replace away",
+        " breaks are spaces, as its OpenAI client has them: else take the outer replace away;"
+        " whether strings in it were datetimes, discover --probe finds out by the vectors",
     ),
     KnownLayout(
         title="pgai vectorizer",
@@ -169,7 +170,7 @@ KNOWN = (
         embedding="embedding",
         text="content",
         remark="meta_fields_to_embed stand above the content: concat_ws(E'\n', meta ->> 'title',"
-        " coalesce(content, ''))",
+        " coalesce(content, '')); discover --probe finds out which by the vectors",
     ),
     KnownLayout(
         title="mem0",
