@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from remediation.provider.retry import RetryPolicy
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.result import TableRepair
-    from remediation.table_repair.table_repair import EngineOf
+    from remediation.table_repair.row_repair import EngineOf
     from remediation.throttling.budget import Budget
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -51,32 +51,10 @@ if TYPE_CHECKING:
     from remediation.selection.row_reader import RowReader
     from remediation.table_repair.estimate import Estimate
     from remediation.table_repair.plan import TablePlan
+    from remediation.table_repair.row_repair import EngineOf, RowRepair
     from remediation.table_repair.tenant_endpoints import TenantEndpoints
     from remediation.throttling.budget import Budget
     from remediation.throttling.wait_reasons import WaitReason
-
-
-class RowRepair(Protocol):
-    """Repairs the rows of one table."""
-
-    @property
-    def account(self) -> Account:
-        """The outcomes so far."""
-
-    @property
-    def stopped(self) -> str | None:
-        """Why it ended before its last row; None where it did not."""
-
-    @property
-    def throughput(self) -> Throughput | None:
-        """What its requests and its writes took, where that was measured."""
-
-    def run(self) -> None:
-        """Repair; see `Engine.run`."""
-
-
-EngineOf: TypeAlias = "Callable[..., RowRepair]"
-"""Takes what `Engine` takes."""
 
 
 @dataclass(kw_only=True)

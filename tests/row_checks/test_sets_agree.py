@@ -15,6 +15,7 @@ from checks.row_checks.essence import essence
 from checks.row_checks.row_check import with_sets
 from checks.row_checks.row_relation import rows_of
 from checks.scanning.scan import scan
+from remediation.selection.row_statements import compile_failing_keys
 from tests.builders.tables import looking, run, table
 
 if TYPE_CHECKING:
@@ -126,3 +127,42 @@ def test_whatever_looks_finds_the_same_rows(each_database: str, layout: str, kin
             seen["frozen"] |= found_by(connection, target, frozen, frozen.predicate)
     assert counted == len(wrong)
     assert seen == dict.fromkeys(seen, wrong)
+
+
+def test_only_vectors_that_may_be_shared_are_hashed(database: str) -> None:
+    run(
+        database,
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(16))",
+        "INSERT INTO docs SELECT i, 'b' || i, array_fill(CASE WHEN i < 9 THEN 1 ELSE i END,"
+        " ARRAY[16])::vector FROM generate_series(1, 1000) AS i",
+    )
+    with looking(database, table(dimensions=16)) as looker:
+        (target,) = looker.targets()
+        (check,) = (one for one in applied_checks(target) if one.name == "uniqueness")
+        diagnosis = compile_facets(
+            target, [check], tenants=None, longest=99, failing_only=False, keys=True
+        )
+        selection = compile_failing_keys(target, [check], tenants=None, first=True)
+        for statement, passes in ((diagnosis, 1), (selection, 2)):
+            hashed, normed = _calls(looker.connection, statement)
+            assert 8 <= hashed <= 5 * 8
+            assert 1000 <= normed <= passes * 1000 + 5 * 8
+
+
+def _calls(connection: Connection, statement: sql.Composed) -> tuple[int, int]:
+    """How often a statement took a vector's bytes, and its norm."""
+
+    def so_far(function: str) -> int:
+        calls = f"SELECT pg_stat_get_xact_function_calls('{function}'::regproc)"
+        (row,) = connection.execute(calls).fetchall()
+        return row[0] or 0
+
+    functions = ("vector_send", "vector_norm")
+    before = [so_far(function) for function in functions]
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL track_functions = 'all'")
+        connection.execute(statement).fetchall()
+        hashed, normed = (
+            so_far(function) - earlier for function, earlier in zip(functions, before, strict=True)
+        )
+    return hashed, normed

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checks.diagnosis.facet_statement import compile_facets
 from checks.row_checks.applied import applied_checks
 from checks.row_checks.essence import essence
 from checks.scanning.scan_statement import compile_scan
 from remediation.journal.outcomes import Outcome
 from remediation.plan_table import plan_lines
-from remediation.selection.row_statements import compile_failing_keys
 from remediation.writing import frozen_sets as freezing
 from tests.builders.tables import DOCS, looking, run, table
 from tests.builders.tables import examined as examined_by
@@ -24,9 +22,6 @@ from tests.servers.provider_server import ProviderServer, Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psycopg import sql
-
-    from checks.database.connection import Connection
     from tests.drivers.repairs import Docs
 
 KEYS = environment("acme", "globex", "initech")
@@ -344,42 +339,3 @@ def test_a_shared_vector_is_told_by_all_of_its_bytes(database: str) -> None:
     )
     found = examined_by(database, table(tenant="tenant"))
     assert failing_by(found, "uniqueness") == {"a": 2}
-
-
-def test_only_vectors_that_may_be_shared_are_hashed(database: str) -> None:
-    run(
-        database,
-        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding vector(16))",
-        "INSERT INTO docs SELECT i, 'b' || i, array_fill(CASE WHEN i < 9 THEN 1 ELSE i END,"
-        " ARRAY[16])::vector FROM generate_series(1, 1000) AS i",
-    )
-    with looking(database, table(dimensions=16)) as looker:
-        (target,) = looker.targets()
-        (check,) = (one for one in applied_checks(target) if one.name == "uniqueness")
-        diagnosis = compile_facets(
-            target, [check], tenants=None, longest=99, failing_only=False, keys=True
-        )
-        selection = compile_failing_keys(target, [check], tenants=None, first=True)
-        for statement, passes in ((diagnosis, 1), (selection, 2)):
-            hashed, normed = _calls(looker.connection, statement)
-            assert 8 <= hashed <= 5 * 8
-            assert 1000 <= normed <= passes * 1000 + 5 * 8
-
-
-def _calls(connection: Connection, statement: sql.Composed) -> tuple[int, int]:
-    """How often a statement took a vector's bytes, and its norm."""
-
-    def so_far(function: str) -> int:
-        calls = f"SELECT pg_stat_get_xact_function_calls('{function}'::regproc)"
-        (row,) = connection.execute(calls).fetchall()
-        return row[0] or 0
-
-    functions = ("vector_send", "vector_norm")
-    before = [so_far(function) for function in functions]
-    with connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL track_functions = 'all'")
-        connection.execute(statement).fetchall()
-        hashed, normed = (
-            so_far(function) - earlier for function, earlier in zip(functions, before, strict=True)
-        )
-    return hashed, normed
