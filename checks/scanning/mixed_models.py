@@ -1,9 +1,9 @@
 """Tells vectors of two models in one column by a sample, without a provider.
 
-In any one model, the more words two texts have in common, the nearer are their vectors. Where a
-sample falls into two parts within which that is so, while across them every pair is at right angles
-whatever its words, two models made it. Topics do not look like that: their vectors are near each
-other where their words are, or they have no words in common, which then tell a row's part.
+Within one model, rows whose words are more alike are nearer to each other; across two models words
+tell nothing of nearness. Where a sample falls into two parts within which words tell it and across
+which they do not, two models made it. Parts that are topics or languages have words of their own:
+where texts of different parts have less in common than texts of one, nothing is told.
 
 A model gives all vectors the length 1, or many lengths without a gap: where some have 1 and all
 others are far from it, two models made them, or one whose vectors only some writers normalise.
@@ -19,35 +19,27 @@ from zlib import crc32
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-FEWEST_ROWS = 40
+FEWEST_ROWS = 80
 """Below this nothing is told."""
 FEWEST_DIMENSIONS = 32
 """In fewer, unrelated vectors are not at right angles."""
-FEWEST_OF_A_PART = 8
-"""Rows."""
-WORDS_TELL = 0.2
-"""The least correlation, within each part, of the words that two texts have in common with their
-vectors' nearness. Below it, as in texts of a form letter, nothing is told. With real models and
-prose: 0.35 and more."""
-NOTHING_TELLS = 0.2
-"""How much of what common words do to a cosine within the parts they do at most across them. With
-two models 0.0 to 0.2; with one and topics that have words in common 0.4 and more."""
-MIXED = 0.8
-"""The least part that two things must be of what chance would have them be: the share of the pairs
-with most words in common that are across the parts, and how far pairs across differ in these. Both
-are less where each part has words of its own, as topics and languages do; of two models about 1.0.
-"""
-MOST_ALIKE = 0.9
-"""Quantile of the pairs, by the words that they have in common."""
-APART = 0.03
-"""The most that the mean cosine across the parts is from zero. Of one model's texts it is seldom
-less: 0.09 and 0.15 were seen of pairs by chance."""
+FEWEST_OF_A_MODEL = 8
+"""Rows of the smaller part."""
+TOLD_WITHIN = 0.3
+"""The least correlation of nearness with likeness of words within each part. (Texts of 20 to 400
+words have about 0.5 in two real models, titles of two to six words 0.3.)"""
+TOLD_ACROSS = 0.2
+"""The most of it, as a share of that within, that there may be across the parts."""
+WORDS_ACROSS = 0.7
+"""The least mean likeness of words across the parts, as a share of that within either."""
 BUCKETS = 4096
-ROUNDS = 12
+STARTS = 8
+ROUNDS = 20
+POWERS = 60
 UNIT = 0.002
 """How far from 1 the length of a normalised vector may be, stored in half precision."""
 GAP = 0.05
@@ -60,8 +52,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedModels:
-    """What speaks for two models: rows of the smaller part, and the mean cosines of the pairs with
-    most words in common, within the parts and across them."""
+    """What speaks for two models: rows of the smaller part, and how far words tell nearness."""
 
     rows: int
     smaller: int
@@ -72,9 +63,9 @@ class MixedModels:
     def words(self) -> str:
         return (
             f"vectors look like those of two models: of {self.rows} sampled rows"
-            f" {_share(self.smaller, self.rows)} are at right angles to the others, also where"
-            f" their texts have most words in common (mean cosine {self.across:.2f}, within each"
-            f" part {self.within:.2f}); --canary asks the model which rows are not its own"
+            f" {_share(self.smaller, self.rows)} are no nearer to the others where their words are"
+            f" more alike (correlation {self.across:.2f}, within each part {self.within:.2f});"
+            " --canary asks the model which rows are not its own"
         )
 
 
@@ -117,30 +108,12 @@ def mixed_models(
     if dimensions < FEWEST_DIMENSIONS:
         return None
     units = vectors / norms[:, None]
-    cosines = units @ units.T
-    part = _parts(units, cosines)
-    smaller = min(int(part.sum()), rows - int(part.sum()))
-    if smaller < FEWEST_OF_A_PART:
-        return None
-    pairs = np.triu_indices(rows, 1)
-    across = part[pairs[0]] != part[pairs[1]]
-    near, common = cosines[pairs], _words_in_common(texts)[pairs]
-    if abs(float(near[across].mean())) > APART:
-        return None
-    alike = common > np.quantile(common, MOST_ALIKE)
-    if alike[across].mean() < MIXED * alike.mean():
-        return None
-    if common[across].std() < MIXED * common[~across].std():
-        return None
-    correlation, rise = _by_words(common[~across], near[~across])
-    _, across_rise = _by_words(common[across], near[across])
-    if correlation < WORDS_TELL or across_rise > NOTHING_TELLS * rise:
-        return None
-    return MixedModels(
-        rows=rows,
-        smaller=smaller,
-        within=float(near[alike & ~across].mean()),
-        across=float(near[alike & across].mean()),
+    cosines, likeness = units @ units.T, _likeness(texts)
+    told = (_judged(cosines, likeness, part) for part in _partings(units, cosines))
+    return max(
+        (one for one in told if one is not None),
+        key=lambda one: one.within - one.across,
+        default=None,
     )
 
 
@@ -164,11 +137,81 @@ def _mixed_lengths(norms: NDArray[np.float32]) -> MixedLengths | None:
     )
 
 
-def _parts(units: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of two parts each row is in: k-means on the sphere, begun with two far apart."""
-    nearness = cosines.mean(axis=1)
-    first = int(nearness.argmax())
-    centres = np.stack([units[first], units[int(cosines[first].argmin())]])
+def _judged(
+    cosines: NDArray[np.float32], likeness: NDArray[np.float32], part: NDArray[np.bool_]
+) -> MixedModels | None:
+    """The two parts as two models', where they are."""
+    one, other = np.flatnonzero(part), np.flatnonzero(~part)
+    smaller = min(len(one), len(other))
+    if smaller < FEWEST_OF_A_MODEL:
+        return None
+    across = _Relation.between(cosines, likeness, one, other)
+    each = [_Relation.between(cosines, likeness, rows, rows) for rows in (one, other)]
+    within = min(side.told for side in each)
+    if (
+        within < TOLD_WITHIN
+        or across.told + 2.0 * across.error > TOLD_ACROSS * within
+        or across.likeness < WORDS_ACROSS * max(side.likeness for side in each)
+    ):
+        return None
+    return MixedModels(rows=len(part), smaller=smaller, within=within, across=across.told)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Relation:
+    """How far likeness of words tells nearness between rows, beyond what each row's means tell."""
+
+    told: float
+    """Correlation."""
+    error: float
+    """Its standard error: large where few pairs have words in common."""
+    likeness: float
+    """The mean over all pairs."""
+
+    @classmethod
+    def between(
+        cls,
+        cosines: NDArray[np.float32],
+        likeness: NDArray[np.float32],
+        some: NDArray[np.intp],
+        others: NDArray[np.intp],
+    ) -> _Relation:
+        block, pairs = np.ix_(some, others), some[:, None] != others[None, :]
+        near, like = (_beyond_means(matrix[block], pairs) for matrix in (cosines, likeness))
+        both = near * like
+        scale = max(float(np.sqrt((near**2).sum() * (like**2).sum())), 1e-12)
+        return cls(
+            told=float(both.sum()) / scale,
+            error=float(np.sqrt((both**2).sum())) / scale,
+            likeness=float(likeness[block][pairs].mean()),
+        )
+
+
+def _beyond_means(matrix: NDArray[np.float32], pairs: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What a row's mean and a column's do not tell, of rows with others."""
+    filled = np.where(pairs, matrix, matrix[pairs].mean())
+    rows, columns = filled.mean(axis=1, keepdims=True), filled.mean(axis=0, keepdims=True)
+    beyond: NDArray[np.float32] = (filled - rows - columns + filled.mean())[pairs]
+    return beyond
+
+
+def _partings(
+    units: NDArray[np.float32], cosines: NDArray[np.float32]
+) -> Iterator[NDArray[np.bool_]]:
+    """Ways to part the rows in two by their vectors: some of them part topics, one the models."""
+    central = int(cosines.mean(axis=1).argmax())
+    others = np.random.default_rng(0).permutation(len(units))[: STARTS - 1]
+    for first in (central, *others):
+        yield _parted(units, units[[first, int(cosines[first].argmin())]])
+    direction = cosines[central]
+    for _ in range(POWERS):
+        direction = cosines @ direction
+        direction /= np.linalg.norm(direction)
+    yield direction > 0.0  # of the largest variance
+
+
+def _parted(units: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of two parts each row is in: k-means on the sphere, begun with two rows far apart."""
     part = np.zeros(len(units), dtype=np.bool_)
     for _ in range(ROUNDS):
         near = units @ centres.T
@@ -181,25 +224,14 @@ def _parts(units: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[
     return part
 
 
-def _words_in_common(texts: Sequence[str]) -> NDArray[np.float32]:
-    """The share of words that each two texts have in common, rare ones counting more (the cosine of
-    their tf-idf vectors): (texts, texts)."""
+def _likeness(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Of each pair the cosine of their words, rare ones counting for more: TF-IDF's."""
     bags = np.zeros((len(texts), BUCKETS), dtype=np.float32)
     for bag, text in zip(bags, texts, strict=True):
         for word in _WORD.findall(text.lower()):
             bag[crc32(word.encode("utf-8", "surrogatepass")) % BUCKETS] += 1.0
-    held_by = (bags > 0).sum(axis=0)
-    rarity = np.where(held_by > 1, np.log(len(texts) / np.maximum(held_by, 1)), 0.0)
-    weighted = np.log1p(bags) * rarity.astype(np.float32)
-    weighted /= np.maximum(np.linalg.norm(weighted, axis=1), 1e-9)[:, None]
-    common: NDArray[np.float32] = weighted @ weighted.T
-    return common
-
-
-def _by_words(common: NDArray[np.float32], near: NDArray[np.float32]) -> tuple[float, float]:
-    """How the cosines of pairs go with their common words: the correlation, and the slope."""
-    spread, of_cosines = float(common.std()), float(near.std())
-    if spread < 1e-6 or of_cosines < 1e-6:
-        return 0.0, 0.0
-    covariance = float(((common - common.mean()) * (near - near.mean())).mean())
-    return covariance / (spread * of_cosines), covariance / spread**2
+    rarity = np.log((1 + len(texts)) / (1 + (bags > 0.0).sum(axis=0)))
+    weights = np.log1p(bags) * rarity.astype(np.float32)
+    weights /= np.maximum(np.linalg.norm(weights, axis=1), 1e-12)[:, None]
+    likeness: NDArray[np.float32] = weights @ weights.T
+    return likeness
