@@ -98,13 +98,22 @@ class TableSampler:
 
     def most_frequent(self, expression: str) -> str | None:
         """The value that most sampled rows have; None where none has one."""
+        return next(iter(self.frequent(expression, most=1)), None)
+
+    def frequent(self, expression: str, *, most: int, least: int = 1) -> list[str]:
+        """The values that most sampled rows have, each `least` of them, the most frequent first."""
         rows = self._ask(
             sql.SQL(
                 "SELECT value FROM ({rows}) AS sampled WHERE value <> ''"
-                " GROUP BY value ORDER BY count(*) DESC, value LIMIT 1"
-            ).format(rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))))
+                " GROUP BY value HAVING count(*) >= {least}"
+                " ORDER BY count(*) DESC, value LIMIT {most}"
+            ).format(
+                rows=self._rows(sql.SQL("{}::text AS value").format(embed_sql(expression))),
+                least=sql.Literal(least),
+                most=sql.Literal(most),
+            )
         )
-        return str(rows[0][0]) if rows else None
+        return [str(value) for (value,) in rows or ()]
 
     def json_keys(self, column: Column) -> list[str]:
         """The top-level keys of a JSON column, the most frequent first."""

@@ -41,9 +41,64 @@ def test_a_field_of_any_type_and_depth_is_written_as_the_store_embeds_it(databas
         assert present == row["embedded"]
 
 
-@pytest.mark.parametrize("path", ["facts.*", "facts.*.1", "a[", "a]b", "{a[0],b}", "a..*"])
-def test_a_path_that_jsonb_cannot_tell_is_not_followed(path: str) -> None:
+@pytest.mark.parametrize("path", ["facts*", "a.*b", "a[", "a]b", "{a[0],b}", "a..*"])
+def test_a_path_that_cannot_be_told_is_not_followed(path: str) -> None:
     assert text_at("value", path, ANY) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ({"facts": {"likes": "tea"}}, {"facts.*": "tea"}),
+        ({"facts": {"bb": None, "likes": {"b": True, "a": 1}}}, {"facts.*": '{"a": 1, "b": true}'}),
+        ({"facts": {"zz": "tea", "b": "rain"}}, {}),
+        ({"facts": ["tea", None, True]}, {"facts.*.0": "tea", "facts.*.1": "True"}),
+        ({"facts": {"c": {"said": "x"}, "b": {}}}, {"facts.*.said": "x"}),
+        ({"facts": [{"said": "x"}, {"said": "y"}]}, {"facts.*.said.1": "y", "facts.*.said.0": "x"}),
+    ],
+)
+def test_a_star_tells_a_value_that_is_alone_and_the_values_of_an_array(
+    database: str, value: object, texts: dict[str, str]
+) -> None:
+    """As langgraph-checkpoint 4.3.2 numbers them; an object's order jsonb does not keep."""
+    fields = ["facts.*", "facts.*.0", "facts.*.1", "facts.*.said", "facts.*.said.0"]
+    fields.append("facts.*.said.1")
+    written = json.dumps(value).replace("'", "''")
+    with psycopg.connect(database) as connection:
+        given = connection.execute(
+            f"SELECT {', '.join(text_at('value', each, ANY) or '' for each in fields)}"
+            f" FROM (SELECT '{written}'::jsonb AS value) AS store"
+        ).fetchone()
+    found = {f: t for f, t in zip(fields, given or (), strict=True) if t is not None}
+    told = {f: t for f, t in found.items() if f in texts or "said" not in str(value)}
+    assert told == texts
+
+
+@pytest.mark.parametrize("cached", [0, 2, 3])
+def test_values_without_a_vector_are_told_as_they_may_be_put_so_by_design(
+    database: str, cached: int
+) -> None:
+    """LangGraph's `index=False` of a namespace and of one value, and another path of one value."""
+    run(
+        database,
+        *STORE,
+        "INSERT INTO store SELECT CASE WHEN i > 8 THEN 'it''s.cache' ELSE 'users' END, i,"
+        " jsonb_build_object('text', 'text ' || i, 'summary', 'short ' || i)"
+        f" FROM generate_series(1, {8 + cached}) AS i",
+        "INSERT INTO store_vectors SELECT prefix, key, 'text', ARRAY[1, 2, key::int]"
+        " FROM store WHERE prefix = 'users' AND key <> '3'",
+        "INSERT INTO store_vectors VALUES ('users', '3', 'summary', '[1,2,3]')",
+    )
+    printed = discovered(database)
+    said = "of {} values that have this text have no vector of it"
+    assert f"{1 + cached} {said.format(8 + cached)}" in printed
+    assert f"{7 + cached} {said.format(8 + cached)}" in printed
+    # Of `summary`, which one value alone has, a person says; and of a namespace that has none.
+    entries = tomllib.loads(printed).get("tables", [])
+    fields = [entry["store"]["constants"]["field_name"] for entry in entries]
+    assert fields == (["'text'"] if cached < 3 else [])
+    where = """#where = "prefix NOT IN ('it''s.cache')\""""
+    assert printed.count(where) == (2 if cached == 3 else 0)
 
 
 def test_each_number_of_an_array_has_an_entry_and_what_is_not_followed_is_said(

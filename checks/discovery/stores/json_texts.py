@@ -49,7 +49,10 @@ ANY = f"""CASE jsonb_typeof({{0}}) WHEN 'string' THEN {{0}} #>> '{{{{}}}}' WHEN 
     WHEN 'boolean' THEN initcap({{0}}::text) ELSE {AS_JSON} END"""
 """Each of what a path leads to: if it is a string, whether it is none, and whatever it is."""
 
-_STEP = re.compile(r"\.?(?:(?P<name>[^][{}.*]+)|\[(?P<at>-?\d+|\*)\]|\{(?P<several>[^][{}*]+)\})")
+_STEP = re.compile(
+    r"\.?(?:(?P<name>[^][{}.*]+)|\[(?P<at>-?\d+|\*)\]|\{(?P<several>[^][{}*]+)\}"
+    r"|(?P<any>(?<![^.\]}])\*(?![^.[{])))"
+)
 _NUMBER = re.compile(r"\.(\d+)$")
 
 
@@ -57,7 +60,8 @@ def text_at(column: str, path: str, leaf: str) -> str | None:
     """The text at a path of a jsonb column; None where the path cannot be followed.
 
     `leaf` is one of the above. Where a path leads to several texts, LangGraph appends their number.
-    A `*` is not followed: which value of an object is the first, jsonb does not keep.
+    Of an object's values, which `*` leads to, only one that is alone is told: which of several is
+    the first, jsonb does not keep.
     """
     steps = _steps(path)
     if steps is None:
@@ -81,17 +85,30 @@ def text_at(column: str, path: str, leaf: str) -> str | None:
             listed = ", ".join(f"({i}, {_within(holder, each)})" for i, each in enumerate(step))
             relations.append(f"CROSS JOIN LATERAL (VALUES {listed}) AS of_step_{n} (n{n}, v{n})")
             break
-        relations.append(
-            f"CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof({holder})"
-            f" WHEN 'array' THEN {holder} ELSE '[]' END)"
-            f" WITH ORDINALITY AS of_step_{n} (v{n}, n{n})"
+        of_array = (
+            f"jsonb_array_elements(CASE jsonb_typeof({holder}) WHEN 'array' THEN {holder}"
+            " ELSE '[]' END) WITH ORDINALITY"
         )
-    joined = "\n        ".join(relations)
+        if step is not None:
+            relations.append(f"CROSS JOIN LATERAL {of_array} AS of_step_{n} (v{n}, n{n})")
+            continue
+        of_object = f"CASE jsonb_typeof({holder}) WHEN 'object' THEN {holder} ELSE '{{}}' END"
+        relations.append(
+            f"""CROSS JOIN LATERAL (
+            SELECT * FROM {of_array}
+            UNION ALL
+            SELECT value, NULL FROM jsonb_each({of_object})
+        ) AS of_step_{n} (v{n}, n{n})"""  # noqa: S608
+        )
+    joined, ordered = "\n        ".join(relations), ", ".join(places)
+    place = f"row_number() OVER (ORDER BY {ordered})"
+    if None in steps:
+        place = f"CASE WHEN bool_and(num_nulls({ordered}) = 0) OVER () THEN {place} END"
     # Printed for the owner of the database, with names as its server quotes them.
     return f"""(
     SELECT {leaf.format("found")}
     FROM (
-        SELECT row_number() OVER (ORDER BY {", ".join(places)}), count(*) OVER (), found
+        SELECT {place}, count(*) OVER (), found
         FROM {joined}
         CROSS JOIN LATERAL (SELECT {_within(own, names)}) AS of_path (found)
         WHERE jsonb_typeof(found) <> 'null'
@@ -100,9 +117,12 @@ def text_at(column: str, path: str, leaf: str) -> str | None:
 )"""  # noqa: S608
 
 
-def _steps(path: str) -> list[str | tuple[Sequence[str], ...]] | None:
-    """Names and positions as texts; `[*]` as an empty tuple, `{a,b.c}` as the names in each."""
-    steps: list[str | tuple[Sequence[str], ...]] = []
+def _steps(path: str) -> list[str | tuple[Sequence[str], ...] | None] | None:
+    """Names and positions as texts; `[*]` as an empty tuple, `{a,b.c}` as the names in each.
+
+    `*` as None.
+    """
+    steps: list[str | tuple[Sequence[str], ...] | None] = []
     at = 0
     while at < len(path):
         found = _STEP.match(path, at)
@@ -112,6 +132,8 @@ def _steps(path: str) -> list[str | tuple[Sequence[str], ...]] | None:
         if found["several"] is not None:
             fields = [each.strip() for each in found["several"].split(",")]
             steps.append(tuple(each.split(".") for each in fields if each))
+        elif found["any"]:
+            steps.append(None)
         else:
             steps.append(() if found["at"] == "*" else found["name"] or found["at"])
     return steps

@@ -29,6 +29,7 @@ from checks.discovery.names import (
 from checks.discovery.stores.json_texts import ANY, AS_JSON, NO_STRING, STRING, text_at
 from checks.discovery.stores.links import links_of
 from checks.discovery.stores.store_keys import MOST_FIELDS, store_key
+from checks.discovery.stores.unembedded import tell_unembedded
 from checks.settings.names import TableName, display_identifier, display_name
 from checks.targets.provenance import TIME_TYPES
 
@@ -153,6 +154,8 @@ def _doubt(link: Link, key: StoreKey, constants: Mapping[str, str], *, others: b
     """
     if named := [name for name in constants if others or _FIELD.search(plain(name))]:
         said = f"what {named[0]} names is no column or key of {link.parent.name}"
+        if "*" in constants[named[0]]:
+            said += ", or one of several values whose order is not kept (jsonb)"
         return f"{said}; correct text, and remove each first #"
     if named := [name for name in key.further if _FIELD.search(plain(name))]:
         return f"{named[0]} names more than {MOST_FIELDS} fields; write an entry for each"
@@ -215,6 +218,8 @@ def _entry(
     parent.add_tenant(parent.likely.tenant())
     entry.add("text", text.source, text.reason)
     parent.add_where()
+    if text is not UNKNOWN and parent.relation.primary_key == NAMESPACED:
+        tell_unembedded(parent, entry, link, constants, held=own.relation, text=text.source)
     times = parent.add_times()
     own.entry = entry
     lines = [
