@@ -248,6 +248,52 @@ def test_what_was_joined_of_the_metadata_is_found(
     assert entry["text"] == right
 
 
+@pytest.mark.parametrize(
+    ("text_of", "right"),
+    [
+        (
+            lambda tags, body: "\n".join([", ".join(tags), body]),
+            r"concat_ws(E'\n', array_to_string(tags, ', '), body)",
+        ),
+        (
+            lambda tags, body: f"Tags: {' '.join(tags)}\n\n{body}",
+            r"concat_ws(E'\n\n', 'Tags: ' || (array_to_string(tags, ' ')), body)",
+        ),
+        (
+            lambda tags, body: f"{tags[-1][1:]} minutes\n{body}",
+            r"concat_ws(E'\n', (meta ->> 'minutes') || ' minutes', body)",
+        ),
+    ],
+    ids=["an array", "an array behind its name", "a number before its unit"],
+)
+def test_words_of_an_array_and_a_unit_are_found_beside_the_text(
+    database: str,
+    discover: Discover,
+    text_of: Callable[[list[str], str], str],
+    right: str,
+) -> None:
+    run(
+        database,
+        "CREATE TABLE pages (id int PRIMARY KEY, body text, tags text[], meta jsonb,"
+        " embedding vector(256))",
+    )
+    for n in range(20):
+        tags = [SENTENCE[n : n + 3 + n % 7].strip(), SENTENCE.split()[n % 12], f"t{n * 371 + 1009}"]
+        body = f"{SENTENCE} {n * 7}, and {SENTENCE[n:]}"
+        meta = json.dumps({"minutes": int(tags[-1][1:])})
+        near = near_literal(text_of(tags, body))
+        written = ", ".join(f"'{tag}'" for tag in tags)
+        run(
+            database,
+            f"INSERT INTO pages VALUES ({n}, '{body}', ARRAY[{written}], '{meta}', '{near}')",
+        )
+    with NearServer() as server:
+        entry = discover.run(database, server, "--fallback-env=OPENAI_API_KEY")
+        most = int(discover.said.partition("at most ")[2].partition(" requests")[0])
+        assert len(server.requests) <= most
+    assert entry["text"] == right
+
+
 def test_the_tenant_whose_rows_have_most_parts_is_asked(database: str, discover: Discover) -> None:
     run(
         database,

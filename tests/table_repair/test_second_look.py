@@ -262,6 +262,50 @@ def test_the_one_row_that_tells_another_text_is_probed(
         assert table.versions() == versions
 
 
+@pytest.mark.parametrize(
+    ("body", "sent", "words"),
+    [
+        (
+            "Fish &amp;amp; chips&nbsp;{} &lt;b&gt; {}",
+            "Fish &amp; chips\u00a0{} <b> {}",
+            "HTML's entities decoded",
+        ),
+        ("<p>Fish <b>and</b>: {} {}</p>", "Fish and: {} {}", "without HTML's tags"),
+        (
+            "<ul><li>{}</li>\n<li>chips &amp; peas {}</li></ul>",
+            "{} chips & peas {}",
+            "HTML's tags to spaces, entities decoded, white space squeezed",
+        ),
+        (
+            "# Fish\n\n> **chips**, {} and [peas](https://peas.example/a_b) `{}`",
+            "Fish\n\nchips, {} and peas {}",
+            "without Markdown's marks",
+        ),
+    ],
+)
+def test_a_text_without_the_marks_of_its_source_is_found(
+    database: str, tmp_path: Path, body: str, sent: str, words: str
+) -> None:
+    with docs(database, {}, f"vector({DIMENSIONS})") as table, NearServer() as server:
+        for number in range(15):
+            # Every third is a text without marks.
+            own = sent if number % 3 == 0 and "&" not in sent else body
+            right = near_literal(sent.format(SENTENCE, number * 7))
+            table.execute(
+                "INSERT INTO docs (id, tenant, body, embedding) VALUES (%s, 'acme', %s, %s)",
+                (number, own.format(SENTENCE, number * 7), right if number < 13 else None),
+            )
+        done = repaired(database, near_settings(server, "body"), tmp_path, keys=KEYS)
+        told = str(done.docs.stopped)
+        assert f"another text agrees better ({words}: 1.000000 to 1.000000" in told
+        assert sum(len(r.texts) for r in server.requests) <= 3 + 24 + VARIANT_TEXTS
+        pasted = tomllib.loads("text = " + told.partition("text = ")[2].split("), so the model")[0])
+        again = repaired(database, near_settings(server, pasted["text"]), tmp_path, keys=KEYS)
+        assert again.counts() == {"selected": 2, "fixed": 2}
+        far = f"embedding <=> '{right}' > 1e-6 FROM docs WHERE id = 14"
+        assert table.execute(f"SELECT {far}") == [(False,)]
+
+
 @pytest.mark.parametrize("missing", ["", "None"])
 def test_what_stands_for_a_title_that_is_missing_is_found(
     database: str, tmp_path: Path, missing: str

@@ -49,10 +49,15 @@ COMPARED = 4
 CONFIRMED = 40
 """Rows that its end is tried on; those that disagree are compared in further steps."""
 MOST_PARTS = 24
+ARRAY_TYPES = ("text[]", "character varying[]")
+JOINS = ("', '", "' '", r"E'\n'")
+"""What the words of an array are joined with."""
 LONGEST_PART = 500
 """Characters of a JSON's value that stands beside a text; a longer one is a text of its own."""
 MOST_TEXTS = 1_500
 """Texts that are sent, at most, for one tenant of a table."""
+
+_OF_ARRAY = re.compile(r"array_to_string\(([^,]+), ")
 
 _UNQUOTED = {
     written: written.removeprefix("E")[1:-1]
@@ -64,28 +69,32 @@ _UNQUOTED = {
 
 
 class Part(NamedTuple):
-    """A value of the row, as SQL, and the words before it."""
+    """A value of the row, as SQL, and the words before it and behind it."""
 
     value: str
     label: str = ""
+    unit: str = ""
 
     @property
     def written(self) -> str:
-        if not self.label:
+        if not self.label and not self.unit:
             return self.value
         plain = re.fullmatch(r'\w+|"[^"]+"', self.value)
-        return f"'{self.label}' || {self.value if plain else f'({self.value})'}"
+        value = self.value if plain else f"({self.value})"
+        front = f"'{self.label}' || " if self.label else ""
+        return front + value + (f" || '{self.unit}'" if self.unit else "")
 
     def of(self, values: Values) -> str | None:
         value = values[self.value]
-        return None if value is None else self.label + value
+        return None if value is None else self.label + value + self.unit
 
     def labelled(self) -> Iterator[Part]:
-        """The same behind its own name, as in `Question: `, and without."""
-        key = re.search(r"->>? '([^']+)'", self.value)
+        """The same behind its own name (`Question: `), before it (` pages`), and without."""
+        key = re.search(r"->>? '([^']+)'", self.value) or _OF_ARRAY.match(self.value)
         name = " ".join(words_of(key[1] if key else self.value))
         for label in ("", f"{name}: ", f"{name.capitalize()}: "):
-            yield self._replace(label=label)
+            yield self._replace(label=label, unit="")
+        yield self._replace(label="", unit=f" {name}")
 
 
 class Joined(NamedTuple):
@@ -238,6 +247,11 @@ class PartSearch:
         for expression in dict.fromkeys([*own, *texts]):
             for of_row, value in zip(values, self._read(rows, expression), strict=True):
                 of_row[expression] = value
+        for column in (column for column in free if column.type in ARRAY_TYPES):
+            for separator in JOINS:
+                part = f"array_to_string({display_identifier(column.name)}, {separator})"
+                for of_row, value in zip(values, self._read(rows, part), strict=True):
+                    of_row[part] = value
         for column in (column for column in free if column.type in JSON_TYPES):
             name = display_identifier(column.name)
             for of_row, document in zip(values, self._read(rows, f"{name}::text"), strict=True):
@@ -249,7 +263,14 @@ class PartSearch:
             for part in found - {*own}
             if _stands_beside([of_row[part] for of_row in values], column=part in texts)
         ]
-        others.sort(key=lambda part: (not part.strip("\"'").endswith(TITLES), part))
+        # Three ways to join an array crowd nothing out.
+        others.sort(
+            key=lambda part: (
+                not part.strip("\"'").endswith(TITLES),
+                _OF_ARRAY.match(part) is not None,
+                part,
+            )
+        )
         return values, others[:MOST_PARTS]
 
     def _read(self, rows: Sequence[HealthyRow], expression: str) -> list[str | None]:

@@ -31,6 +31,11 @@ PREFIXES = ("passage: ", "search_document: ", "title: none | text: ")
 LENGTHS = (500, 512, 1_000, 1_024, 2_000, 2_048, 4_000, 8_000, 8_191)
 """Characters at which applications cut a text."""
 
+_QUOTE = "''" * 2
+ENTITIES = {"&lt;": "'<'", "&gt;": "'>'", "&quot;": "'\"'", "&nbsp;": r"E'\u00a0'"}
+ENTITIES |= {"&#39;": _QUOTE, "&#x27;": _QUOTE, "&apos;": _QUOTE, "&amp;": "'&'"}
+"""What HTML writes for a character; `&amp;` last, as `&amp;lt;` means `&lt;`."""
+
 TITLE_SEPARATORS = SEPARATORS[:5]
 
 _JOINED = re.compile(r"(\bconcat_ws\s*\(\s*)(E?'(?:[^']|'')*')(?=\s*,)", re.IGNORECASE)
@@ -99,6 +104,7 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
     yield TextVariant(
         words="line breaks without returns", expression=rf"replace({own}, E'\r\n', E'\n')"
     )
+    yield from _unmarked(own)
     for prefix in PREFIXES:
         words, expression = f"{prefix!r} in front", f"'{prefix}' || ({own})"
         yield TextVariant(words=words, expression=expression)
@@ -106,6 +112,29 @@ def text_variants(target: Target) -> Iterator[TextVariant]:
     yield from _alone(target, own)
     for length in LENGTHS:
         yield TextVariant(words=f"cut to {length:,}", expression=f"left({own}, {length})")
+
+
+def _unmarked(own: str) -> Iterator[TextVariant]:
+    """Without HTML's tags or Markdown's marks; a text that has none is as it was, and not sent."""
+    yield TextVariant(words="HTML's entities decoded", expression=_decoded(own))
+    # Spaces first: where both agree, a row of two paragraphs may yet tell them apart.
+    for space, words in ((" ", "HTML's tags to spaces"), ("", "without HTML's tags")):
+        bare = f"regexp_replace({own}, '<[^>]+>', '{space}', 'g')"
+        for tried, how in ((bare, words), (_decoded(bare), f"{words}, entities decoded")):
+            yield TextVariant(words=how, expression=tried)
+            squeezed = rf"btrim(regexp_replace({tried}, '\s+', ' ', 'g'))"
+            yield TextVariant(words=f"{how}, white space squeezed", expression=squeezed)
+    linked = rf"regexp_replace({own}, '!?\[([^]]*)\]\([^)]*\)', '\1', 'g')"
+    marks = r"(^|\n)(?:#{1,6}|>) +|\*\*|__|`"
+    unmarked = rf"regexp_replace({linked}, '{marks}', '\1', 'g')"
+    yield TextVariant(words="Markdown's links as their words", expression=linked)
+    yield TextVariant(words="without Markdown's marks", expression=unmarked)
+
+
+def _decoded(text: str) -> str:
+    for entity, meant in ENTITIES.items():
+        text = f"replace({text}, '{entity}', {meant})"
+    return text
 
 
 def _labelled(first: str, second: str) -> Iterator[TextVariant]:
