@@ -27,8 +27,8 @@ from remediation.run.opening import open_repair
 from remediation.run.repair_run import new_run_id
 
 if TYPE_CHECKING:
-    from remediation.table_repair.estimate import Estimate
-    from remediation.table_repair.plan import TablePlan
+    from remediation.table_repair.planning.estimate import Estimate
+    from remediation.table_repair.planning.plan import TablePlan
 
 INDEXED_ROWS = 2_000
 HEALTHY = 3

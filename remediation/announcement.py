@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from _pytest._io import TerminalWriter
 
     from remediation.journal.outcomes import OutcomeGroup, RowName
-    from remediation.table_repair.estimate import Estimate
-    from remediation.table_repair.plan import TablePlan
+    from remediation.table_repair.planning.estimate import Estimate
+    from remediation.table_repair.planning.plan import TablePlan
     from remediation.table_repair.result import TableRepair
 
 GROUPS_SHOWN = 20

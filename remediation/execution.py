@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import Outcome
     from remediation.run.repair import Repair
     from remediation.run.repair_run import RepairRun
-    from remediation.table_repair.estimate import Estimate
-    from remediation.table_repair.plan import Plan, TablePlan
+    from remediation.table_repair.planning.estimate import Estimate
+    from remediation.table_repair.planning.plan import Plan, TablePlan
 
 
 Distribute: TypeAlias = "Callable[[Repair], AbstractContextManager[None]]"

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from checks.database.connection import ConnectionTarget
     from checks.examination.run_context import RunContext
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
 
 LOCK_PATIENCE = timedelta(seconds=3)
 """For a lock that keeps readers out: longer than a DDL statement holds one, by far, and no hang."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remediation.journal.outcomes import Outcome
     from remediation.run.repair import Repair
     from remediation.run.repair_run import RepairRun
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
 
 
 def run_passes(session: pytest.Session, context: RunContext, run: RepairRun) -> None:

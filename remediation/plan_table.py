@@ -14,7 +14,7 @@ from checks.wording import dollars, number, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
+    from remediation.table_repair.planning.plan import Plan, TablePlan, TenantPlan
 
 TENANTS_SHOWN = 20
 TENANTS_NAMED = 5

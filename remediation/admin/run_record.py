@@ -21,7 +21,7 @@ from remediation.journal.past_journals import RUN_ID
 if TYPE_CHECKING:
     from checks.exit_status import ExitStatus
     from remediation.run.repair_run import RepairRun
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
 
 FILE_NAME = "run.json"
 OUTCOMES = tuple(outcome for outcome in Outcome if outcome is not Outcome.RESTORED)

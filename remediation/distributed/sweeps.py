@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from checks.examination.run_context import RunContext
     from checks.exit_status import ExitStatus
     from checks.settings.integrity_toml import Settings
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
     from remediation.unattended import WriteIncident
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from remediation.rollback.history import History
 from remediation.rollback.table_rollback import TableUndo
 from remediation.run.preflight import RepairRefusedError, open_write_side
 from remediation.run.verification import measure_again
-from remediation.table_repair.plan import refusal
+from remediation.table_repair.planning.plan import refusal
 from remediation.table_repair.result import TableRepair
 
 if TYPE_CHECKING:

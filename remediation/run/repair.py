@@ -32,9 +32,9 @@ from remediation.run.rights import missing_rights
 from remediation.run.verification import keyed_part, measure_again, part_words
 from remediation.selection.row_reader import RowReader
 from remediation.table_repair.engine import Engine
-from remediation.table_repair.estimate import rates_of
-from remediation.table_repair.index_cost import seconds_per_indexed_row
-from remediation.table_repair.plan import Plan, TablePlan, plan_table, refusal
+from remediation.table_repair.planning.estimate import rates_of
+from remediation.table_repair.planning.index_cost import seconds_per_indexed_row
+from remediation.table_repair.planning.plan import Plan, TablePlan, plan_table, refusal
 from remediation.table_repair.table_repair import TableWork
 from remediation.table_repair.tenant_endpoints import TenantEndpoints
 from remediation.throttling.health import Health
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from remediation.provider.protocol import EmbeddingProvider
     from remediation.provider.rate_limits import RateLimits
     from remediation.provider.retry import RetryPolicy
-    from remediation.table_repair.estimate import Estimate
+    from remediation.table_repair.planning.estimate import Estimate
     from remediation.table_repair.result import TableRepair
     from remediation.table_repair.row_repair import EngineOf
     from remediation.throttling.budget import Budget

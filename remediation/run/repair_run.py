@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from checks.findings.finding import Finding
     from remediation.journal.outcomes import RowName
     from remediation.provider.usage import Usage
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
     from remediation.table_repair.result import TableRepair
 
 

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
-    from remediation.table_repair.estimate import Estimate
-    from remediation.table_repair.plan import TablePlan
+    from remediation.table_repair.planning.estimate import Estimate
+    from remediation.table_repair.planning.plan import TablePlan
     from remediation.table_repair.row_repair import EngineOf, RowRepair
     from remediation.table_repair.tenant_endpoints import TenantEndpoints
     from remediation.throttling.budget import Budget

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from remediation.ending import INTERRUPTED
 from remediation.journal.outcomes import Outcome
 from remediation.run.checks_to_heal import repairable_checks
-from remediation.table_repair.plan import refusal
+from remediation.table_repair.planning.plan import refusal
 from reports.account.again import commands_for
 from reports.account.repaired import DONE
 from reports.values.incident import LeftFinding

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from checks.wording import dollars, plural
 from embedding_integrity.run import COMMAND
 from remediation.run.checks_to_heal import repairable_checks
-from remediation.table_repair.plan import refusal
+from remediation.table_repair.planning.plan import refusal
 from reports.account.again import again
 from reports.account.left import GRANT, left_of, mend
 

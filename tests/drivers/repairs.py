@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from remediation.journal.quarantine import Quarantine
     from remediation.provider.rate_limits import RateLimits
     from remediation.run.repair import Repair
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
     from remediation.table_repair.result import TableRepair
     from tests.servers.provider_server import ProviderServer
 

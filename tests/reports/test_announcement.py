@@ -15,8 +15,8 @@ from remediation.announcement import Progress, result_lines, time_after_probe
 from remediation.journal.outcomes import Account, Outcome
 from remediation.plan_table import duration, plan_lines
 from remediation.selection.batching import FailingRow
-from remediation.table_repair.estimate import Estimate, Rates
-from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
+from remediation.table_repair.planning.estimate import Estimate, Rates
+from remediation.table_repair.planning.plan import Plan, TablePlan, TenantPlan
 from remediation.table_repair.result import TableRepair
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from remediation.journal.outcomes import Outcome, OutcomeGroup
 from remediation.run.repair_run import RepairRun
-from remediation.table_repair.plan import Plan, TablePlan, TenantPlan
+from remediation.table_repair.planning.plan import Plan, TablePlan, TenantPlan
 from reports.account.again import again, commands_for
 from reports.account.left import next_step_for
 from reports.account.repaired import DONE

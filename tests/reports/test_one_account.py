@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from checks.examination.examination import Examination
     from checks.settings.integrity_toml import Settings
     from remediation.journal.outcomes import Outcome
-    from remediation.table_repair.plan import Plan
+    from remediation.table_repair.planning.plan import Plan
 
 REFUSED = "globex"
 """The tenant whose key the provider refuses."""

@@ -10,7 +10,7 @@ import pytest
 from remediation.journal.past_throughput import JOURNALS, Past, look_back
 from remediation.journal.throughput import Throughput
 from remediation.provider.endpoint import Endpoint
-from remediation.table_repair.estimate import Estimate, Rates, rates_of
+from remediation.table_repair.planning.estimate import Estimate, Rates, rates_of
 from tests.drivers.repairs import TABLE, docs, environment, opened, repaired, settings
 from tests.servers.provider_server import ProviderServer
 

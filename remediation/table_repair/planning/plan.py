@@ -19,7 +19,7 @@ from remediation.provider.rate_limits import WINDOW
 from remediation.selection.batching import batch_limits, batches
 from remediation.selection.preparation import prepare
 from remediation.table_repair.circuit_breaker import healed_by_any_vector
-from remediation.table_repair.estimate import Estimate
+from remediation.table_repair.planning.estimate import Estimate
 from remediation.table_repair.probing.samples import samples
 from remediation.table_repair.probing.second_look import most_of_second_look
 from remediation.throttling.budget import TOKENS_PER_PRICE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from remediation.provider.tokens import TokenCounter
     from remediation.selection.batching import FailingRow
     from remediation.selection.row_reader import RowReader
-    from remediation.table_repair.estimate import Rates
+    from remediation.table_repair.planning.estimate import Rates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
